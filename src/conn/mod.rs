@@ -1,0 +1,1 @@
+//! A connection of a shard: its slot, its outbox, its table.

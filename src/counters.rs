@@ -1,0 +1,131 @@
+//! What a shard counts. One writer (the shard), any readers, no lock: a reader never stops the shard.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::CloseReason;
+
+/// A number that one thread writes and others read.
+#[derive(Default, Debug)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds to it. Only the shard that owns the counters may call this: it is a load and a store, not a locked add.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.set(self.get().wrapping_add(n));
+    }
+
+    /// Takes from it; see [`Cell::add`].
+    #[inline]
+    pub fn sub(&self, n: u64) {
+        self.set(self.get().wrapping_sub(n));
+    }
+
+    /// Replaces it; see [`Cell::add`].
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// Reads it.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether a metric only ever grows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sort {
+    /// Grows until the process ends.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// A cell as the metrics page shows it.
+pub struct Sample<'a> {
+    /// Metric name, without prefix and without `_total`.
+    pub name: &'static str,
+    /// The label that tells the metric's series apart, besides the shard.
+    pub label: Option<(&'static str, &'static str)>,
+    /// What the metric counts.
+    pub help: &'static str,
+    /// Counter or gauge.
+    pub sort: Sort,
+    /// The number.
+    pub cell: &'a Cell,
+}
+
+macro_rules! counters {
+    ($($field:ident: $sort:ident $name:literal $({$label:literal = $value:literal})? $help:literal,)*) => {
+        /// The counters of one shard.
+        #[derive(Default, Debug)]
+        pub struct Counters {
+            $(#[doc = $help] pub $field: Cell,)*
+            /// Connections that ended, by reason.
+            pub closed: [Cell; CloseReason::ALL.len()],
+        }
+
+        impl Counters {
+            /// Every cell, series of one metric side by side.
+            pub fn samples(&self) -> Vec<Sample<'_>> {
+                let mut samples = vec![
+                    $(Sample {
+                        name: $name,
+                        label: None$(.or(Some(($label, $value))))?,
+                        help: $help,
+                        sort: Sort::$sort,
+                        cell: &self.$field,
+                    },)*
+                ];
+                samples.extend(CloseReason::ALL.into_iter().map(|reason| Sample {
+                    name: "connections_closed",
+                    label: Some(("reason", reason.label())),
+                    help: "Connections that ended",
+                    sort: Sort::Counter,
+                    cell: &self.closed[reason as usize],
+                }));
+                samples
+            }
+        }
+    };
+}
+
+counters! {
+    connections: Gauge "connections" "Open connections, handshakes in progress included",
+    websockets: Gauge "websockets" "Open WebSocket connections",
+    topics: Gauge "topics" "Topics with a subscriber",
+    subscriptions: Gauge "subscriptions" "Subscriptions",
+    accepted: Counter "accepted" "Connections accepted",
+    accept_paused: Counter "accept_pauses" "Pauses of accepting for want of descriptors or memory",
+    refused_full: Counter "refused" {"reason" = "full"} "Connections answered with 503 or dropped at once",
+    refused_memory: Counter "refused" {"reason" = "memory"} "Connections answered with 503 or dropped at once",
+    handshakes_ok: Counter "handshakes" {"result" = "ok"} "WebSocket handshakes",
+    handshakes_bad: Counter "handshakes" {"result" = "refused"} "WebSocket handshakes",
+    http_requests: Counter "http_requests" "Plain HTTP requests answered",
+    http_errors: Counter "http_errors" "HTTP requests answered with an error",
+    messages_in: Counter "messages_received" "Data messages received",
+    bytes_in: Counter "bytes_received" "Bytes received",
+    bytes_out: Counter "bytes_sent" "Bytes sent",
+    published: Counter "published" "Messages published to a topic that this shard orders",
+    deliveries: Counter "deliveries" "Messages put into the outboxes of subscribers",
+    sends: Counter "sends" "Send operations",
+    sends_short: Counter "sends_short" "Send operations that the socket did not take whole",
+    dropped_oldest: Counter "dropped" {"reason" = "drop_oldest"} "Messages not delivered",
+    dropped_newest: Counter "dropped" {"reason" = "drop_newest"} "Messages not delivered",
+    dropped_latest: Counter "dropped" {"reason" = "conflated"} "Messages not delivered",
+    dropped_close: Counter "dropped" {"reason" = "backlog_close"} "Messages not delivered",
+    dropped_gone: Counter "dropped" {"reason" = "connection_ended"} "Messages not delivered",
+    pings: Counter "pings_sent" "Pings sent",
+    deflated: Counter "deflate_runs" "Times a message was compressed",
+    inflated: Counter "inflate_runs" "Times a message was decompressed",
+    publish_paused: Counter "publisher_pauses" "Times a publisher was not read from until its messages were on their way",
+    turns: Counter "turns" "Turns of the shard's loop",
+    rearmed: Counter "rearmed" "Multishot operations that ended by themselves and were asked for again",
+    overflows: Counter "completion_overflows" "Times the completion queue was full",
+    mail: Counter "mail" "Messages from other shards and threads",
+    wakes: Counter "wakes_sent" "Other shards woken",
+    frame_bytes: Gauge "frame_bytes" "Bytes of frames that outboxes refer to",
+    backlogged: Gauge "backlogged_connections" "Connections whose socket takes nothing at the moment",
+}

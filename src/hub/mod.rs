@@ -1,0 +1,3 @@
+//! Pure publish/subscribe: no sockets, no clock.
+
+pub mod frame;

@@ -1,0 +1,31 @@
+//! Hard caps that no configuration may pass, and the relations between them.
+
+/// Connections a shard's tables can index; the kernel caps a ring's registered-file table at 2²⁰ entries.
+pub const MAX_CONNECTIONS_PER_SHARD: u32 = 1 << 20;
+/// Shards in one process: a topic's interest set is a bitset of this many bits.
+pub const MAX_SHARDS: usize = 256;
+/// Bytes of one read buffer, and so of one receive.
+pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Read buffers of a shard, and so the receives of one turn.
+pub const READ_BUFFERS: u16 = 32;
+/// The largest chunk that frames of one topic share; a larger frame gets a chunk of its own.
+pub const MAX_SHARED_CHUNK: usize = 64 * 1024;
+/// The largest chunk that replies to different connections share: what one stalled reader of a reply can pin.
+pub const MAX_REPLY_CHUNK: usize = 4 * 1024;
+/// Deliveries of one turn: a fan-out to more subscribers goes on in the next turn.
+pub const DELIVERIES_PER_TURN: usize = 256;
+/// Bytes of a topic's name.
+pub const MAX_TOPIC_BYTES: usize = 256;
+/// Bytes of a WebSocket message that any configuration may allow; lengths are `u32` inside.
+pub const MAX_MESSAGE_BYTES: u64 = 1 << 30;
+/// Bytes of a control frame's payload (RFC 6455 section 5.5).
+pub const MAX_CONTROL_PAYLOAD: usize = 125;
+/// Header fields of an HTTP head.
+pub const MAX_HEADERS: usize = 64;
+
+const _: () = {
+    assert!(MAX_MESSAGE_BYTES < u32::MAX as u64 / 2, "a span's offsets are u32");
+    assert!(MAX_REPLY_CHUNK <= MAX_SHARED_CHUNK);
+    assert!(MAX_CONTROL_PAYLOAD + 2 <= MAX_REPLY_CHUNK);
+    assert!(MAX_CONNECTIONS_PER_SHARD.is_power_of_two());
+};

@@ -1,0 +1,2 @@
+//! The `uproar` command.
+fn main() {}

@@ -1,0 +1,4 @@
+//! The kernel's ring.
+
+pub mod op;
+pub mod token;

@@ -1,0 +1,64 @@
+//! What a shard wants of the kernel, as values: the ring turns them into submissions, a test into anything it likes.
+
+use super::token::{ConnId, Token};
+use crate::hub::frame::Span;
+
+/// One operation. They are submitted in the order given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// Accept connections into free slots until cancelled or failed (multishot).
+    Accept,
+    /// End [`Op::Accept`].
+    CancelAccept,
+    /// Report every time the connection has bytes to read or is hung up (multishot poll).
+    Watch(ConnId),
+    /// End [`Op::Watch`].
+    Unwatch(ConnId),
+    /// Report once when the connection takes bytes again (one-shot poll).
+    AwaitWritable(ConnId),
+    /// End [`Op::AwaitWritable`].
+    CancelWritable(ConnId),
+    /// Read what is there into a read buffer, without waiting: done, one way or the other, when the enter returns.
+    Receive {
+        /// From whom.
+        conn: ConnId,
+        /// Index of the read buffer, which is the ring's alone until the completion was handled.
+        buffer: u16,
+    },
+    /// Send a span without waiting: when the enter returns, it was either sent whole and posts nothing,
+    /// or a completion tells how much was sent.
+    Send {
+        /// To whom. At most one send of a connection is in one batch of operations.
+        conn: ConnId,
+        /// What; the caller keeps it alive until the enter returned.
+        span: Span,
+    },
+    /// Send FIN, keep reading.
+    Shutdown(ConnId),
+    /// Give the slot back and close the socket. The slot may be accepted into at once.
+    Close(ConnId),
+}
+
+/// The kernel's answer to an operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Completion {
+    /// What it answers.
+    pub token: Token,
+    /// A count, slot or poll mask; or an error number, negative.
+    pub result: i32,
+    /// A multishot operation goes on; `false`: it has ended and must be asked for again.
+    pub more: bool,
+    /// The read buffer of a [`super::token::Kind::Receive`].
+    pub buffer: u16,
+}
+
+/// How long an enter may wait for a completion.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// Submit, collect what is there, return.
+    None,
+    /// Until there is a completion, or so many nanoseconds have passed.
+    AtMost(u64),
+    /// Until there is a completion.
+    Forever,
+}

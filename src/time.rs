@@ -1,0 +1,1 @@
+//! Ticks and the timing wheel.
