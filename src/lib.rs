@@ -2,6 +2,7 @@
 
 pub mod conn;
 pub mod counters;
+pub mod dialect;
 pub mod error;
 pub mod http;
 pub mod hub;
