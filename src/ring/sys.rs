@@ -1,0 +1,174 @@
+//! Small safe wrappers over system calls that the standard library lacks.
+
+use std::fs;
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Raises the soft limit of descriptors to the hard limit, and returns it.
+///
+/// Registered-file tables are bounded by it too, each by itself.
+pub fn raise_nofile() -> io::Result<u64> {
+    let mut limit = limit_of(libc::RLIMIT_NOFILE)?;
+    if limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: the kernel reads an initialised rlimit.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// The soft limit of descriptors.
+pub fn nofile() -> io::Result<u64> {
+    limit_of(libc::RLIMIT_NOFILE).map(|limit| limit.rlim_cur)
+}
+
+/// The soft limit of locked memory, in bytes.
+pub fn memlock() -> io::Result<u64> {
+    limit_of(libc::RLIMIT_MEMLOCK).map(|limit| limit.rlim_cur)
+}
+
+fn limit_of(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes to a local rlimit.
+    check(unsafe { libc::getrlimit(resource, &mut limit) })?;
+    Ok(limit)
+}
+
+/// The CPUs that this thread may run on, ascending.
+///
+/// # Errors
+/// `EINVAL` on a machine with more CPUs than a `cpu_set_t` has bits (1,024).
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    let mut set = no_cpus();
+    // SAFETY: the kernel writes at most the size given to a local set; 0 is this thread.
+    check(unsafe { libc::sched_getaffinity(0, mem::size_of_val(&set), &mut set) })?;
+    let cpus = 0..libc::CPU_SETSIZE as usize;
+    // SAFETY: the indices are below the set's size.
+    Ok(cpus.filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
+}
+
+/// Keeps this thread on one CPU.
+///
+/// # Errors
+/// `EINVAL` if there is no such CPU, or the thread may not run there.
+pub fn pin_to(cpu: usize) -> io::Result<()> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let mut set = no_cpus();
+    // SAFETY: the index is below the set's size.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: the kernel reads a local set of the size given; 0 is this thread.
+    check(unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &set) })
+}
+
+fn no_cpus() -> libc::cpu_set_t {
+    // SAFETY: a cpu_set_t is an array of integers, for which zero is valid.
+    unsafe { mem::zeroed() }
+}
+
+/// Major and minor version of the running kernel.
+pub fn kernel_version() -> io::Result<(u32, u32)> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    parse_release(&release).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, release))
+}
+
+/// `6.1.0-13-amd64` → `(6, 1)`.
+fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Bytes of this process that are in memory.
+pub fn resident_bytes() -> io::Result<u64> {
+    let statm = fs::read_to_string("/proc/self/statm")?;
+    let pages: Option<u64> = statm.split(' ').nth(1).and_then(|field| field.parse().ok());
+    let pages = pages.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, statm))?;
+    // SAFETY: no arguments but a constant.
+    Ok(pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64)
+}
+
+/// CPU time that this thread has used, in user space and in the kernel.
+pub fn thread_cpu_time() -> Duration {
+    let mut time = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: the kernel writes to a local timespec.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr()) };
+    assert_eq!(result, 0, "every Linux has this clock");
+    // SAFETY: the call succeeded, so the timespec was written.
+    let time = unsafe { time.assume_init() };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// A listening TCP socket whose connections have `TCP_NODELAY` (they inherit it).
+///
+/// With `reuseport`, other sockets that ask for it may listen at the same address, and the kernel spreads
+/// connections over them: one for each shard. So may another process of the same user, unnoticed; see
+/// [`port_taken`]. A socket at `[::]` takes IPv4 connections too.
+///
+/// # Errors
+/// Those of `bind` and `listen`; `EADDRINUSE` above all.
+pub fn listen(addr: SocketAddr, backlog: i32, reuseport: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuseport)?;
+    socket.set_tcp_nodelay(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// Whether somebody listens at an address already, be it with `SO_REUSEPORT`.
+///
+/// Listens there without sharing, and stops again. Between this and the real [`listen`] is a short time in which
+/// another process could take the port: this is for the mistake of starting a server twice, not for security.
+///
+/// # Errors
+/// Those of [`listen`] but `EADDRINUSE`.
+pub fn port_taken(addr: SocketAddr) -> io::Result<bool> {
+    match listen(addr, 1, false) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// A non-blocking event descriptor, counting from 0.
+pub(super) fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    check(fd)?;
+    // SAFETY: a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpStream};
+
+    #[test]
+    fn releases_of_all_sorts_are_understood() {
+        for (release, version) in [
+            ("6.1.0-13-amd64", Some((6, 1))),
+            ("6.18.44-fc\n", Some((6, 18))),
+            ("7.0-rc1", Some((7, 0))),
+            ("6", None),
+            ("linux", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_release(release), version, "{release:?}");
+        }
+    }
+}
