@@ -117,6 +117,8 @@ counters! {
     dropped_latest: Counter "dropped" {"reason" = "conflated"} "Messages not delivered",
     dropped_close: Counter "dropped" {"reason" = "backlog_close"} "Messages not delivered",
     dropped_gone: Counter "dropped" {"reason" = "connection_ended"} "Messages not delivered",
+    close_timeouts: Counter "close_timeouts" "Connections cut because the peer did not finish the close handshake, or read its last frames, in time",
+    handler_panics: Counter "handler_panics" "Panics of an embedder's handler",
     pings: Counter "pings_sent" "Pings sent",
     deflated: Counter "deflate_runs" "Times a message was compressed",
     inflated: Counter "inflate_runs" "Times a message was decompressed",

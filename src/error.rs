@@ -34,13 +34,11 @@ pub enum CloseReason {
     PingTimeout,
     /// The connection's maximum lifetime was over.
     Lifetime,
-    /// The peer did not finish the close handshake, or did not read its last frames, in time.
-    CloseTimeout,
 }
 
 impl CloseReason {
     /// Every reason, in the order of the discriminants.
-    pub const ALL: [CloseReason; 16] = [
+    pub const ALL: [CloseReason; 15] = [
         CloseReason::Peer,
         CloseReason::Lost,
         CloseReason::Http,
@@ -56,7 +54,6 @@ impl CloseReason {
         CloseReason::Backlog,
         CloseReason::PingTimeout,
         CloseReason::Lifetime,
-        CloseReason::CloseTimeout,
     ];
 
     /// The value of the metric's `reason` label.
@@ -77,7 +74,6 @@ impl CloseReason {
             CloseReason::Backlog => "backlog",
             CloseReason::PingTimeout => "ping_timeout",
             CloseReason::Lifetime => "lifetime",
-            CloseReason::CloseTimeout => "close_timeout",
         }
     }
 }

@@ -1,1 +1,167 @@
 //! A connection of a shard: its slot, its outbox, its table.
+
+pub mod outbox;
+pub mod table;
+
+use std::any::Any;
+
+use crate::error::CloseReason;
+use crate::hub::frame::Class;
+use crate::ws::message::Partial;
+use outbox::Outbox;
+
+/// Where a connection is in its life. Each phase has one deadline of its own in the timing wheel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// HTTP: waiting for a head, or for the next one.
+    Head,
+    /// WebSocket, open.
+    Open,
+    /// WebSocket: our close frame is on its way, the peer's has not come. What it sends is decoded, not acted upon.
+    Closing,
+    /// Nothing more is acted upon; when the outbox is empty, the connection ends.
+    Flushing,
+    /// FIN is sent; what the peer still sends is read and thrown away, so that it does not reset our last words.
+    Lingering,
+}
+
+/// What the connection's client speaks, with the state that takes.
+#[derive(Debug)]
+pub enum Session {
+    /// HTTP so far, with what has come of an incomplete head.
+    Head(Option<Box<Vec<u8>>>),
+    /// The `raw` dialect: the topic, and whether the client gets its own messages.
+    Raw {
+        /// Local topic index.
+        topic: u32,
+        /// `?self=false` is `false`.
+        own: bool,
+    },
+    /// The `json` dialect.
+    Json,
+    /// An embedder's handler.
+    Handler(Box<HandlerSession>),
+}
+
+/// A connection's state for an embedder.
+#[derive(Debug)]
+pub struct HandlerSession {
+    /// Index of the route, and so of the handler.
+    pub route: u16,
+    /// The embedder's own.
+    pub user: Option<Box<dyn Any>>,
+}
+
+/// Small facts about a connection, independent of each other and of its phase.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Flags(u16);
+
+macro_rules! flags {
+    ($($bit:literal $get:ident $set:ident $help:literal,)*) => {
+        impl Flags {
+            $(
+                #[doc = $help]
+                #[inline]
+                pub fn $get(self) -> bool {
+                    self.0 & (1 << $bit) != 0
+                }
+
+                #[doc = concat!("Sets or clears: ", $help)]
+                #[inline]
+                pub fn $set(&mut self, on: bool) {
+                    self.0 = self.0 & !(1 << $bit) | u16::from(on) << $bit;
+                }
+            )*
+        }
+    };
+}
+
+flags! {
+    0 readable set_readable "It waits in the queue of connections to read from.",
+    1 dirty set_dirty "It is on the list of connections to send to.",
+    2 blocked set_blocked "Its socket takes nothing; a poll for writability is armed.",
+    3 sending set_sending "A send of this turn has not been accounted for.",
+    4 hung_up set_hung_up "The poll said that the peer has sent its last byte.",
+    5 paused set_paused "It is not read from until congestion is over.",
+    6 heard set_heard "Something came from the peer since the last ping.",
+    7 pinged set_pinged "A ping is out.",
+    8 linger set_linger "When flushed, FIN first and read to the end: the peer may still be sending.",
+    9 keep_alive set_keep_alive "When the response is sent, the connection waits for another request.",
+    10 subscriber set_subscriber "It is, or has been, in the hub.",
+    11 unread set_unread "The last receive filled its buffer: there may be more.",
+    13 shutting set_shutting "A shutdown is under way on a kernel worker: the slot must not be closed.",
+    14 doomed set_doomed "To be terminated when the shutdown is done.",
+    12 throttled set_throttled "It is not read from until it reads what it was sent.",
+}
+
+/// One connection. Its index, generation and deadline are kept by the table and the timing wheel.
+pub struct Conn {
+    /// What it still has to be sent.
+    pub outbox: Outbox,
+    /// A message that has come in part.
+    pub partial: Partial,
+    /// What its client speaks.
+    pub session: Session,
+    /// When its lifetime is over, in ticks; 0: never.
+    pub expires: u32,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// How it wants messages encoded.
+    pub class: Class,
+    /// See [`Flags`].
+    pub flags: Flags,
+    /// Topics whose home shard has not yet confirmed: until then nothing is sent, so that a client that was told it is
+    /// subscribed misses nothing that is published afterwards.
+    pub held: u16,
+    /// The close code that the peer sent or was sent.
+    pub code: u16,
+    /// Why it ends, once it does.
+    pub reason: CloseReason,
+}
+
+/// What the memory budget of an idle connection allows for the slot.
+const _: () = assert!(size_of::<Conn>() <= 64);
+
+impl Conn {
+    /// A connection that was just accepted.
+    pub fn new() -> Conn {
+        Conn {
+            outbox: Outbox::default(),
+            partial: Partial::default(),
+            session: Session::Head(None),
+            expires: 0,
+            phase: Phase::Head,
+            class: Class::PLAIN,
+            flags: Flags::default(),
+            held: 0,
+            code: 1006,
+            reason: CloseReason::Lost,
+        }
+    }
+
+    /// Whether frames may still be put into its outbox.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+}
+
+impl Default for Conn {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_independent() {
+        let mut flags = Flags::default();
+        flags.set_dirty(true);
+        flags.set_linger(true);
+        assert!(flags.dirty() && flags.linger() && !flags.blocked() && !flags.readable());
+        flags.set_dirty(false);
+        assert!(!flags.dirty() && flags.linger());
+    }
+}

@@ -1,0 +1,137 @@
+//! What each kind of completion means: the only match on the kind.
+
+use crate::error::CloseReason;
+use crate::limits::READ_BUFFER_BYTES;
+use crate::ring::op::{Completion, Op};
+use crate::ring::sys;
+use crate::ring::token::{ConnId, Kind};
+
+use super::{Core, Shard};
+
+impl Shard {
+    /// Takes in a turn's completions. `buffer` lends the bytes that a receive has read.
+    ///
+    /// Sends come first: until they are accounted for, an outbox does not know what is still to be sent.
+    pub fn complete<'a>(&mut self, completions: &[Completion], mut buffer: impl FnMut(u16, usize) -> &'a mut [u8]) {
+        for completion in completions.iter().filter(|completion| completion.token.kind == Kind::Send) {
+            self.core.send_fell_short(*completion);
+        }
+        self.core.settle();
+        for completion in completions {
+            let id = completion.token.conn;
+            match completion.token.kind {
+                Kind::Accept => self.core.accept_completed(*completion),
+                Kind::Readable => self.core.readable(*completion),
+                Kind::Writable => self.core.writable(id),
+                Kind::Receive => {
+                    self.core.buffers.push(completion.buffer);
+                    match self.core.received(*completion) {
+                        0 => {}
+                        bytes => self.inbound(id, buffer(completion.buffer, bytes)),
+                    }
+                }
+                Kind::Shutdown => self.core.shutdown_completed(id),
+                Kind::Send | Kind::Wake | Kind::Close | Kind::Cancel => {}
+            }
+        }
+    }
+}
+
+impl Core {
+    /// The poll says that there is something to read, or that the peer is gone.
+    fn readable(&mut self, completion: Completion) {
+        let id = completion.token.conn;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if completion.result < 0 {
+            return self.terminate(id, CloseReason::Lost);
+        }
+        if completion.result & sys::POLL_HANG_UP != 0 {
+            conn.flags.set_hung_up(true);
+        }
+        if !completion.more {
+            self.counters.rearmed.add(1);
+            self.ops.push(Op::Watch(id));
+        }
+        self.want_read(id);
+    }
+
+    /// Queues a connection to be read from, unless it has to wait.
+    pub(super) fn want_read(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.flags.readable() || conn.flags.paused() || conn.flags.throttled() {
+            return;
+        }
+        conn.flags.set_readable(true);
+        self.readable.push_back(id);
+    }
+
+    /// The bytes that a receive read, or 0 where there is nothing to do but what is done here.
+    fn received(&mut self, completion: Completion) -> usize {
+        let id = completion.token.conn;
+        let Some(conn) = self.conns.get_mut(id) else { return 0 };
+        match completion.result {
+            0 => self.end_of_stream(id),
+            count if count > 0 => {
+                let bytes = count as usize;
+                self.counters.bytes_in.add(bytes as u64);
+                conn.flags.set_heard(true);
+                // A short read has drained the socket; the poll tells of what comes later, but not of the end that
+                // it has told of already.
+                let more = bytes == READ_BUFFER_BYTES || conn.flags.hung_up();
+                if more {
+                    self.want_read(id);
+                }
+                return bytes;
+            }
+            error if error == -sys::EAGAIN || error == -sys::EINTR => {}
+            _ => {
+                let reason = if conn.phase == crate::conn::Phase::Open { CloseReason::Lost } else { conn.reason };
+                self.terminate(id, reason);
+            }
+        }
+        0
+    }
+
+    /// Turns the queue of readable connections into receives, as many as there are buffers. A busy connection goes to
+    /// the back of the queue, so one turn reads at most one buffer of it.
+    pub(super) fn receive(&mut self) {
+        while let Some(&buffer) = self.buffers.last() {
+            let Some(id) = self.readable.pop_front() else { break };
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            conn.flags.set_readable(false);
+            if conn.flags.paused() || conn.flags.throttled() {
+                continue;
+            }
+            self.buffers.pop();
+            self.ops.push(Op::Receive { conn: id, buffer });
+        }
+    }
+
+    /// After a connection was read from: does it have to wait before it is read from again?
+    pub(super) fn pace(&mut self, id: ConnId, published: bool) {
+        let congested = published && self.congested();
+        let backlog = self.settings.backlog;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.flags.blocked() && conn.outbox.len_bytes() > backlog && !conn.flags.throttled() {
+            conn.flags.set_throttled(true);
+        }
+        if congested && !conn.flags.paused() {
+            conn.flags.set_paused(true);
+            self.paused.push(id);
+            self.counters.publish_paused.add(1);
+        }
+    }
+
+    /// Reads again from those who were paused, if the congestion is over.
+    pub(super) fn resume_paused(&mut self) {
+        if self.paused.is_empty() || self.congested() {
+            return;
+        }
+        for id in std::mem::take(&mut self.paused) {
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.flags.set_paused(false);
+                self.want_read(id);
+            }
+        }
+    }
+}

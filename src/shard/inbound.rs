@@ -1,0 +1,303 @@
+//! Bytes → HTTP heads or WebSocket frames → dialect.
+
+use std::borrow::Cow;
+
+use crate::conn::{HandlerSession, Phase, Session};
+use crate::dialect::{self, json, raw};
+use crate::error::CloseReason;
+use crate::handler::{self, Routes};
+use crate::http::request::{self, Request};
+use crate::http::response::{Framing, Response};
+use crate::http::route::{Route, route};
+use crate::hub::frame::{Class, MessageKind};
+use crate::ring::token::ConnId;
+use crate::ws::deflate::{self, Arena, Inflater};
+use crate::ws::message::{Compression, Decoder, Event};
+use crate::ws::{frame, handshake, message};
+
+use super::settings::Settings;
+use super::{Core, Shard};
+
+/// What decoding needs between reads, shared by all connections of the shard.
+pub(super) struct Codec {
+    inflater: Inflater,
+    arena: Arena,
+    json: Vec<u8>,
+    max_message: u32,
+}
+
+impl Codec {
+    pub(super) fn new(settings: &Settings) -> Codec {
+        let max_message = settings.max_message;
+        Codec { inflater: Inflater::new(), arena: Arena::default(), json: Vec::new(), max_message }
+    }
+}
+
+/// What follows a request on its connection.
+enum Next {
+    /// Another request.
+    Request,
+    /// WebSocket frames.
+    Frames,
+    /// Nothing.
+    End,
+}
+
+const PLAYGROUND: &[u8] = include_bytes!("../http/playground.html");
+
+impl Shard {
+    /// Bytes that a connection has sent.
+    pub(super) fn inbound(&mut self, id: ConnId, bytes: &mut [u8]) {
+        let Some(conn) = self.core.conns.get_mut(id) else { return };
+        match conn.phase {
+            Phase::Head => self.head(id, bytes),
+            Phase::Open | Phase::Closing => self.frames(id, bytes),
+            Phase::Flushing | Phase::Lingering => {}
+        }
+    }
+
+    fn head(&mut self, id: ConnId, bytes: &mut [u8]) {
+        let Some(conn) = self.core.conns.get_mut(id) else { return };
+        let Session::Head(earlier) = &mut conn.session else { return };
+        match earlier.take() {
+            None => self.requests(id, bytes, true),
+            Some(mut head) => {
+                // A head can only end, and only be wrong for good, at the end of a line: one that drips in byte by
+                // byte is not parsed for each of them.
+                let worth_parsing = bytes.contains(&b'\n') || head.len() + bytes.len() >= self.core.settings.max_head;
+                head.extend_from_slice(bytes);
+                if worth_parsing { self.requests(id, &mut head, false) } else { self.core.keep_head(id, head, false) }
+            }
+        }
+    }
+
+    /// Answers the requests at the start of `bytes`, and keeps what is incomplete.
+    fn requests(&mut self, id: ConnId, mut bytes: &mut [u8], fresh: bool) {
+        while !bytes.is_empty() {
+            let request = match request::parse(bytes, self.core.settings.max_head) {
+                Ok(Some(request)) => request,
+                Ok(None) => return self.core.keep_head(id, Box::new(bytes.to_vec()), fresh),
+                Err(error) => {
+                    let response = Response::error(error.status(), &error.to_string());
+                    return self.core.refuse(id, &response, Framing::CLOSE);
+                }
+            };
+            let head_len = request.head_len;
+            let next = self.request(id, &request);
+            bytes = &mut bytes[head_len..];
+            match next {
+                Next::Request => {}
+                Next::Frames => return self.frames(id, bytes),
+                Next::End => return,
+            }
+        }
+    }
+
+    fn request(&mut self, id: ConnId, request: &Request<'_>) -> Next {
+        let upgrade = request.wants_websocket();
+        if let Some(index) = self.routes.find(request.path) {
+            return if upgrade { self.upgrade_to_handler(id, request, index) } else { self.core.upgrade_required(id, request) };
+        }
+        if !self.routes.dialects && upgrade {
+            return self.core.answer(id, request, &Response::error(404, "There is nothing at this path."));
+        }
+        match route(request.path, upgrade) {
+            Route::Raw { topic } => self.core.upgrade_to_raw(id, request, &topic),
+            Route::Json => self.core.upgrade_to_json(id, request),
+            Route::Health => {
+                let body = format!("{{\"status\":\"ok\",\"connections\":{}}}\n", self.core.shared.connections());
+                self.core.answer(id, request, &Response::json(body))
+            }
+            Route::Playground if self.core.settings.playground => {
+                self.core.answer(id, request, &Response::html(PLAYGROUND))
+            }
+            Route::UpgradeRequired => self.core.upgrade_required(id, request),
+            Route::BadTopic => {
+                let sentence = "A topic is 1 to 256 bytes of percent-encoded UTF-8.";
+                self.core.answer(id, request, &Response::error(400, sentence))
+            }
+            Route::Playground | Route::NotFound => {
+                self.core.answer(id, request, &Response::error(404, "There is nothing at this path."))
+            }
+        }
+    }
+
+    fn upgrade_to_handler(&mut self, id: ConnId, request: &Request<'_>, index: u16) -> Next {
+        let upgrade = match handler::upgrade(&mut self.routes, index, request) {
+            Ok(upgrade) => upgrade,
+            Err(refusal) => {
+                return self.core.answer(id, request, &Response::error(refusal.status, &refusal.reason));
+            }
+        };
+        let session = HandlerSession { route: index, user: upgrade.user };
+        let protocols: &[&str] = upgrade.protocol.as_slice();
+        let next = self.core.upgrade(id, request, protocols, Session::Handler(Box::new(session)));
+        if matches!(next, Next::Frames) {
+            handler::open(&mut self.core, &mut self.routes, id);
+        }
+        next
+    }
+
+    /// Frames of an open or closing WebSocket.
+    fn frames(&mut self, id: ConnId, mut bytes: &mut [u8]) {
+        let Shard { core, routes, codec } = self;
+        let Some(conn) = core.conns.get_mut(id) else { return };
+        let mut partial = conn.partial.take();
+        let compression = match conn.class.window_bits() {
+            Some(_) => Compression::PerMessage,
+            None => Compression::Off,
+        };
+        let settings = message::Settings { max_message: codec.max_message, compression };
+        let mut decoder = Decoder::new(settings, &mut partial, &mut codec.inflater, &mut codec.arena);
+        let mut published = false;
+        loop {
+            match decoder.next(&mut bytes) {
+                Ok(Some(event)) => published |= on_event(core, routes, &mut codec.json, id, event),
+                Ok(None) => break,
+                Err(violation) => {
+                    core.fail(id, violation.code, violation.reason, violation.close_reason());
+                    break;
+                }
+            }
+        }
+        drop(decoder);
+        if let Some(conn) = core.conns.get_mut(id) {
+            conn.partial = partial;
+        }
+        core.pace(id, published);
+    }
+}
+
+/// Acts on what a client has sent; says whether it published.
+fn on_event(core: &mut Core, routes: &mut Routes, scratch: &mut Vec<u8>, id: ConnId, event: Event<'_>) -> bool {
+    let Some(conn) = core.conns.get_mut(id) else { return false };
+    match (event, conn.phase) {
+        (Event::Close { code, .. }, _) => core.peer_closed(id, code),
+        (Event::Message { kind, compressed, payload }, Phase::Open) => {
+            core.counters.messages_in.add(1);
+            core.counters.inflated.add(u64::from(compressed));
+            return on_message(core, routes, scratch, id, kind, payload);
+        }
+        (Event::Ping(payload), Phase::Open) => core.push_reply(id, &[frame::encode_pong(payload).as_slice()]),
+        _ => {}
+    }
+    false
+}
+
+fn on_message(
+    core: &mut Core,
+    routes: &mut Routes,
+    scratch: &mut Vec<u8>,
+    id: ConnId,
+    kind: MessageKind,
+    payload: &[u8],
+) -> bool {
+    let commands: dialect::Commands<'_> = match core.conns.get(id).map(|conn| &conn.session) {
+        Some(Session::Raw { .. }) => raw::message(kind, payload),
+        Some(Session::Json { .. }) => json::message(kind, payload, scratch),
+        Some(Session::Handler(_)) => {
+            handler::message(core, routes, id, handler::Message { kind, payload });
+            return true;
+        }
+        Some(Session::Head(_)) | None => return false,
+    };
+    let mut published = false;
+    for command in commands {
+        published |= core.execute(id, command);
+    }
+    published
+}
+
+impl Core {
+    /// Keeps an incomplete head. The first bytes of one start its time-out.
+    fn keep_head(&mut self, id: ConnId, head: Box<Vec<u8>>, fresh: bool) {
+        let head_timeout = self.settings.head_timeout;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if fresh && conn.flags.keep_alive() {
+            self.wheel.set(id.index, self.now + head_timeout);
+        }
+        conn.session = Session::Head(Some(head));
+    }
+
+    /// Answers a request and goes on, or not, as the request wants.
+    fn answer(&mut self, id: ConnId, request: &Request<'_>, response: &Response<'_>) -> Next {
+        let keep_alive = request.keep_alive() && response.status != 400;
+        let framing = Framing { head_only: request.is_head(), keep_alive };
+        if response.status >= 400 {
+            self.refuse(id, response, framing);
+        } else {
+            self.counters.http_requests.add(1);
+            self.respond(id, response, framing, CloseReason::Http);
+        }
+        if keep_alive {
+            self.wheel.set(id.index, self.now + self.settings.keep_alive_timeout);
+            Next::Request
+        } else {
+            Next::End
+        }
+    }
+
+    fn refuse(&mut self, id: ConnId, response: &Response<'_>, framing: Framing) {
+        self.counters.http_errors.add(1);
+        self.respond(id, response, framing, CloseReason::Http);
+    }
+
+    fn upgrade_required(&mut self, id: ConnId, request: &Request<'_>) -> Next {
+        self.answer(id, request, &Response::error(426, "This is a WebSocket endpoint: send an Upgrade request."))
+    }
+
+    fn upgrade_to_raw(&mut self, id: ConnId, request: &Request<'_>, topic: &str) -> Next {
+        let own = request.query_value("self") != Some(Cow::Borrowed("false"));
+        // The topic's index comes with the subscription, which needs the connection's class: so this is set last.
+        let next = self.upgrade(id, request, &[], Session::Raw { topic: u32::MAX, own });
+        if matches!(next, Next::Frames) {
+            match self.subscribe(id, topic) {
+                Ok(topic) => {
+                    if let Some(conn) = self.conns.get_mut(id) {
+                        conn.session = Session::Raw { topic, own };
+                    }
+                }
+                Err(refusal) => self.fail(id, 1008, refusal.code(), CloseReason::Policy),
+            }
+        }
+        next
+    }
+
+    fn upgrade_to_json(&mut self, id: ConnId, request: &Request<'_>) -> Next {
+        self.upgrade(id, request, &[], Session::Json { dropped: 0 })
+    }
+
+    /// Answers a WebSocket handshake (RFC 6455 section 4.2.2), or says what is wrong with it.
+    fn upgrade(&mut self, id: ConnId, request: &Request<'_>, protocols: &[&str], session: Session) -> Next {
+        let checked =
+            handshake::check(request.method.as_str(), request.minor_version, request.headers(), protocols);
+        let handshake = match checked {
+            Ok(handshake) => handshake,
+            Err(refusal) => {
+                self.counters.handshakes_bad.add(1);
+                return self.answer(id, request, &Response::error(refusal.status(), &refusal.to_string()));
+            }
+        };
+        let deflated = self.negotiate_deflate(request);
+        let Some(conn) = self.conns.get_mut(id) else { return Next::End };
+        conn.phase = Phase::Open;
+        conn.session = session;
+        conn.class = deflated.as_ref().map_or(Class::PLAIN, |deflated| Class::deflate(deflated.window_bits));
+        conn.flags.set_keep_alive(false);
+        self.counters.handshakes_ok.add(1);
+        self.counters.websockets.add(1);
+        let mut response = Vec::with_capacity(256);
+        handshake.write_response(deflated.as_ref().map(|deflated| deflated.response.as_str()), &mut response);
+        self.push_reply(id, &[&response]);
+        self.start_heartbeat(id);
+        Next::Frames
+    }
+
+    fn negotiate_deflate(&self, request: &Request<'_>) -> Option<deflate::Negotiated> {
+        if !self.settings.deflate {
+            return None;
+        }
+        let offers = request.values("Sec-WebSocket-Extensions").filter_map(|value| std::str::from_utf8(value).ok());
+        deflate::negotiate(offers, deflate::Policy { window_bits: 15, client_takeover: false })
+    }
+}

@@ -1,0 +1,361 @@
+//! Accept, deadlines, and terminate → join → close.
+//!
+//! | phase | ends in | deadline |
+//! |---|---|---|
+//! | Head | Open (upgrade), Flushing (response that closes) | head or keep-alive time-out |
+//! | Open | Closing (we close), Flushing (the peer closes, or broke the protocol) | next ping, pong, or lifetime |
+//! | Closing | Flushing (the peer's close frame), terminate | close time-out |
+//! | Flushing | Lingering, Head (keep-alive), terminate: when the outbox is empty | close time-out |
+//! | Lingering | terminate: at the peer's FIN | linger time-out |
+//!
+//! What has to be joined before the slot is closed is a shutdown, which runs on a kernel worker and would hit the slot's
+//! next tenant. No send or receive outlives its enter, and a poll owns no memory; but it holds the socket open, so it is
+//! ended first. A completion that comes after is of another generation.
+
+use crate::conn::{Conn, Flags, Phase, Session};
+use crate::error::CloseReason;
+use crate::http::response::Response;
+use crate::ring::op::{Completion, Op};
+use crate::ring::sys;
+use crate::ring::token::ConnId;
+use crate::time::Tick;
+use crate::ws::frame;
+
+use super::{Core, Notice};
+
+/// Connections beyond the limit that may be there at once to be told 503.
+const REFUSALS_AT_ONCE: u32 = 64;
+/// How long accepting pauses when there is no descriptor or memory for another connection.
+const ACCEPT_PAUSE: Tick = Tick::from_ms(100);
+/// How long a connection whose last words are sent may go on sending.
+const LINGER: Tick = Tick::from_ms(2_000);
+/// Connections that one turn of a shutdown says goodbye to.
+const GOODBYES_PER_TURN: usize = 256;
+
+/// What a shard is doing with its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Life {
+    /// Accepting and serving.
+    Serving,
+    /// Saying goodbye: the next slot to look at, and when patience ends.
+    Stopping { next: u32, until: Tick },
+    /// All connections are gone.
+    Stopped,
+}
+
+impl Core {
+    /// Asks for connections.
+    pub(super) fn start_accepting(&mut self) {
+        self.accept_again = None;
+        self.ops.push(Op::Accept);
+    }
+
+    /// A completion of the multishot accept.
+    pub(super) fn accept_completed(&mut self, completion: Completion) {
+        if completion.result >= 0 {
+            self.accepted(completion.result as u32);
+        }
+        if completion.more || self.life != Life::Serving {
+            return;
+        }
+        match -completion.result {
+            sys::ENFILE | sys::EMFILE | sys::ENOBUFS | sys::ENOMEM => {
+                self.counters.accept_paused.add(1);
+                self.accept_again = Some(self.now + ACCEPT_PAUSE);
+            }
+            sys::ECANCELED => {}
+            _ => {
+                self.counters.rearmed.add(1);
+                self.ops.push(Op::Accept);
+            }
+        }
+    }
+
+    fn accepted(&mut self, slot: u32) {
+        self.counters.accepted.add(1);
+        let id = self.conns.insert(slot, Conn::new());
+        self.counters.connections.add(1);
+        self.ops.push(Op::Watch(id));
+        self.wheel.set(slot, self.now + self.settings.head_timeout);
+        if self.life != Life::Serving {
+            return self.terminate(id, CloseReason::Shutdown);
+        }
+        let refused = if self.shared.connections() > self.settings.max_connections {
+            &self.counters.refused_full
+        } else if self.shared.memory_pressure() {
+            &self.counters.refused_memory
+        } else {
+            return;
+        };
+        refused.add(1);
+        if self.refusals >= REFUSALS_AT_ONCE {
+            return self.terminate(id, CloseReason::Refused);
+        }
+        self.refusals += 1;
+        let response = Response::error(503).retry_after(1);
+        self.respond(id, &response, false, CloseReason::Refused);
+    }
+
+    /// Sends a response. Without keep-alive it is the connection's last.
+    pub(super) fn respond(&mut self, id: ConnId, response: &Response, keep_alive: bool, reason: CloseReason) {
+        let mut bytes = Vec::new();
+        response.encode(keep_alive, &mut bytes);
+        self.push_reply(id, &[&bytes]);
+        let close_timeout = self.settings.close_timeout;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.flags.set_keep_alive(keep_alive);
+        if !keep_alive {
+            conn.phase = Phase::Flushing;
+            conn.reason = reason;
+            conn.flags.set_linger(true);
+            self.wheel.set(id.index, self.now + close_timeout);
+        }
+    }
+
+    /// Starts a close handshake: close frame, then wait for the peer's.
+    pub(super) fn close(&mut self, id: ConnId, code: u16, text: &str, reason: CloseReason) {
+        let close_timeout = self.settings.close_timeout;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.phase != Phase::Open {
+            return;
+        }
+        conn.phase = Phase::Closing;
+        conn.held = 0;
+        conn.code = code;
+        conn.reason = reason;
+        self.wheel.set(id.index, self.now + close_timeout);
+        self.push_reply(id, &[frame::encode_close(code, text).as_slice()]);
+    }
+
+    /// Fails the connection (RFC 6455 section 7.1.7): close frame, FIN, and nothing more is listened to.
+    pub(super) fn fail(&mut self, id: ConnId, code: u16, text: &str, reason: CloseReason) {
+        let was_open = self.conns.get(id).is_some_and(Conn::is_open);
+        self.close(id, code, text, reason);
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.phase = Phase::Flushing;
+        conn.flags.set_linger(true);
+        if !was_open {
+            self.mark_dirty(id.index);
+        }
+    }
+
+    /// The peer's close frame: echo it if ours is not out yet, and end when all is sent (RFC 6455 section 5.5.1).
+    pub(super) fn peer_closed(&mut self, id: ConnId, code: Option<u16>) {
+        let close_timeout = self.settings.close_timeout;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        match conn.phase {
+            Phase::Open => {
+                conn.phase = Phase::Flushing;
+                conn.held = 0;
+                conn.code = code.unwrap_or(1005);
+                conn.reason = CloseReason::Peer;
+                self.wheel.set(id.index, self.now + close_timeout);
+                match code {
+                    Some(code) => self.push_reply(id, &[frame::encode_close(code, "").as_slice()]),
+                    None => self.push_reply(id, &[frame::EMPTY_CLOSE.as_slice()]),
+                }
+            }
+            Phase::Closing => {
+                conn.phase = Phase::Flushing;
+                self.mark_dirty(id.index);
+            }
+            Phase::Head | Phase::Flushing | Phase::Lingering => {}
+        }
+    }
+
+    /// The peer has sent its last byte, without a close frame.
+    pub(super) fn end_of_stream(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let reason = match conn.phase {
+            // A client that half-closes after its request still reads the response.
+            Phase::Head if !conn.outbox.is_empty() => {
+                conn.phase = Phase::Flushing;
+                conn.reason = CloseReason::Http;
+                conn.flags.set_linger(false);
+                return self.mark_dirty(id.index);
+            }
+            Phase::Flushing if !conn.outbox.is_empty() => return conn.flags.set_linger(false),
+            Phase::Head => CloseReason::Http,
+            Phase::Open => CloseReason::Lost,
+            Phase::Closing | Phase::Flushing | Phase::Lingering => conn.reason,
+        };
+        self.terminate(id, reason);
+    }
+
+    /// The outbox is empty. In some phases that is what the connection waited for.
+    pub(super) fn flushed(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.phase != Phase::Flushing {
+            return;
+        }
+        if conn.flags.linger() {
+            conn.phase = Phase::Lingering;
+            conn.flags.set_shutting(true);
+            self.ops.push(Op::Shutdown(id));
+            self.wheel.set(id.index, self.now + LINGER);
+        } else {
+            let reason = conn.reason;
+            self.terminate(id, reason);
+        }
+    }
+
+    /// The shutdown is done. A connection that was to be terminated meanwhile is terminated now.
+    pub(super) fn shutdown_completed(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.flags.set_shutting(false);
+        if conn.flags.doomed() {
+            let reason = conn.reason;
+            self.terminate(id, reason);
+        }
+    }
+
+    /// Ends a connection now: out of the hub, out of the table, socket closed.
+    pub(super) fn terminate(&mut self, id: ConnId, reason: CloseReason) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.flags.shutting() {
+            conn.reason = reason;
+            return conn.flags.set_doomed(true);
+        }
+        let Some(mut conn) = self.conns.remove(id) else { return };
+        self.wheel.cancel(id.index);
+        self.ops.push(Op::Unwatch(id));
+        if conn.flags.blocked() {
+            self.ops.push(Op::CancelWritable(id));
+            self.counters.backlogged.sub(1);
+        }
+        self.ops.push(Op::Close(id));
+        let lost = conn.outbox.message_count(&self.frames);
+        self.counters.dropped_gone.add(u64::from(lost));
+        conn.outbox.clear(&mut self.frames);
+        if conn.flags.subscriber() {
+            self.leave_all(id.index);
+        }
+        if conn.reason == CloseReason::Refused {
+            self.refusals -= 1;
+        }
+        self.counters.connections.sub(1);
+        self.counters.closed[reason as usize].add(1);
+        if !matches!(conn.session, Session::Head(_)) {
+            self.counters.websockets.sub(1);
+        }
+        if let Session::Handler(session) = conn.session {
+            self.notices.push(Notice::Closed { id, session, code: conn.code, reason });
+        }
+    }
+
+    /// The connection's deadline has come.
+    pub(super) fn expired(&mut self, index: u32) {
+        let Some((id, conn)) = self.conns.by_index(index) else { return };
+        match conn.phase {
+            Phase::Head => self.head_timed_out(id),
+            Phase::Open => self.heartbeat(id),
+            phase @ (Phase::Closing | Phase::Flushing | Phase::Lingering) => {
+                let reason = conn.reason;
+                self.counters.close_timeouts.add(u64::from(phase != Phase::Lingering));
+                self.terminate(id, reason);
+            }
+        }
+    }
+
+    fn head_timed_out(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if matches!(conn.session, Session::Head(None)) {
+            // Not one byte of a request: nobody to tell.
+            return self.terminate(id, CloseReason::HeadTimeout);
+        }
+        self.counters.http_errors.add(1);
+        self.respond(id, &Response::error(408), false, CloseReason::HeadTimeout);
+    }
+
+    /// Sets the first deadline of an open WebSocket.
+    pub(super) fn start_heartbeat(&mut self, id: ConnId) {
+        let lifetime = self.settings.lifetime.map(|lifetime| self.jittered(lifetime));
+        let expires = lifetime.map_or(0, |lifetime| (self.now + lifetime).raw().max(1));
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.expires = expires;
+        let flags = conn.flags;
+        self.next_heartbeat(id, flags, expires);
+    }
+
+    /// A lifetime less a random part of it, so that connections that came together do not go together.
+    fn jittered(&mut self, lifetime: Tick) -> Tick {
+        let span = u64::from(lifetime.raw()) * u64::from(self.settings.lifetime_jitter) / 100;
+        let cut = if span == 0 { 0 } else { self.random() % (span + 1) };
+        Tick::from_raw((u64::from(lifetime.raw()) - cut).max(1) as u32)
+    }
+
+    fn heartbeat(&mut self, id: ConnId) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.expires != 0 && now.raw() >= conn.expires {
+            return self.close(id, 1001, "lifetime", CloseReason::Lifetime);
+        }
+        let (pinged, heard) = (conn.flags.pinged(), conn.flags.heard());
+        if pinged && !heard {
+            return self.close(id, 1001, "ping timeout", CloseReason::PingTimeout);
+        }
+        // Between an answered ping and the next one, the wheel's turn is only for the clock.
+        let send = !pinged && self.settings.ping_interval.is_some();
+        conn.flags.set_pinged(send);
+        if send {
+            conn.flags.set_heard(false);
+        }
+        let (flags, expires) = (conn.flags, conn.expires);
+        if send {
+            self.counters.pings.add(1);
+            self.push_reply(id, &[frame::EMPTY_PING.as_slice()]);
+        }
+        self.next_heartbeat(id, flags, expires);
+    }
+
+    fn next_heartbeat(&mut self, id: ConnId, flags: Flags, expires: u32) {
+        let settings = &self.settings;
+        let beat = settings.ping_interval.map(|interval| {
+            self.now + if flags.pinged() { settings.ping_timeout } else { interval.saturating_sub(settings.ping_timeout) }
+        });
+        let end = (expires != 0).then(|| Tick::from_raw(expires));
+        match beat.into_iter().chain(end).min() {
+            Some(deadline) => self.wheel.set(id.index, deadline.max(self.now + Tick::from_raw(1))),
+            None => self.wheel.cancel(id.index),
+        }
+    }
+
+    /// Begins to stop: no more connections, 1001 to all, and an end within `within`.
+    pub(super) fn stop(&mut self, within: Tick) {
+        let until = self.now + within;
+        if self.life == Life::Serving {
+            self.ops.push(Op::CancelAccept);
+            self.accept_again = None;
+            self.life = Life::Stopping { next: 0, until };
+        }
+    }
+
+    /// Goes on stopping; at the end, whatever is left is cut off.
+    pub(super) fn keep_stopping(&mut self) {
+        let Life::Stopping { mut next, until } = self.life else { return };
+        let in_time = self.now < until;
+        for _ in 0..GOODBYES_PER_TURN {
+            let Some(index) = self.conns.next_occupied(next) else {
+                next = u32::MAX;
+                break;
+            };
+            next = index + 1;
+            let Some((id, conn)) = self.conns.by_index(index) else { continue };
+            match conn.phase {
+                _ if !in_time => self.terminate(id, CloseReason::Shutdown),
+                Phase::Open => self.close(id, 1001, "server shutdown", CloseReason::Shutdown),
+                Phase::Head if conn.outbox.is_empty() => self.terminate(id, CloseReason::Shutdown),
+                Phase::Head | Phase::Closing | Phase::Flushing | Phase::Lingering => {}
+            }
+        }
+        if !in_time && next == u32::MAX {
+            next = 0;
+        }
+        self.life = if self.conns.len() == 0 { Life::Stopped } else { Life::Stopping { next, until } };
+    }
+
+    /// Whether a stopping shard has goodbyes left to say.
+    pub(super) fn has_goodbyes(&self) -> bool {
+        matches!(self.life, Life::Stopping { next, .. } if next != u32::MAX)
+    }
+}

@@ -1,0 +1,198 @@
+//! What shards and other threads tell a shard: a queue, the bytes in it, and one wake-up a batch.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+use crate::hub::TopicHandle;
+use crate::hub::frame::MessageKind;
+use crate::ring::sys::WakeFd;
+use crate::ring::token::ConnId;
+
+/// A publication on its way between shards: the one copy that all of them read.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Text or binary.
+    pub kind: MessageKind,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+/// A connection anywhere in the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// Its shard.
+    pub shard: u16,
+    /// Which one there.
+    pub conn: ConnId,
+}
+
+/// A topic as the sender of a mail knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TopicRef {
+    /// By the handle that its home shard has given out.
+    Handle(TopicHandle),
+    /// By name: the sender is not subscribed, or the home shard has not answered yet.
+    Name(Box<str>),
+}
+
+/// One mail.
+#[derive(Debug)]
+pub enum Mail {
+    /// To the home shard: order this message and send it on.
+    Publish {
+        /// Which topic.
+        topic: TopicRef,
+        /// What.
+        message: Message,
+        /// A subscriber that is not to get it.
+        exclude: Option<Origin>,
+    },
+    /// From the home shard: deliver this message to the local subscribers.
+    Deliver {
+        /// The receiving shard's handle.
+        topic: TopicHandle,
+        /// The message's position in the topic.
+        offset: u64,
+        /// What.
+        message: Message,
+        /// A subscriber of the receiving shard that is not to get it.
+        exclude: Option<ConnId>,
+    },
+    /// To the home shard: the sender has its first subscriber.
+    Interest {
+        /// The topic's name.
+        name: Box<str>,
+        /// The sender.
+        shard: u16,
+        /// The sender's handle, for deliveries.
+        topic: TopicHandle,
+    },
+    /// From the home shard: from now on, deliveries come.
+    Confirm {
+        /// The receiving shard's handle.
+        topic: TopicHandle,
+        /// The home shard's handle.
+        home: TopicHandle,
+    },
+    /// To the home shard: the sender's last subscriber has gone.
+    Disinterest {
+        /// Which topic.
+        topic: TopicRef,
+        /// The sender.
+        shard: u16,
+        /// The sender's handle that is no more.
+        local: TopicHandle,
+    },
+    /// Stop accepting, say goodbye to all, end within so many milliseconds.
+    Shutdown {
+        /// Bound on the time it takes.
+        within_ms: u32,
+    },
+}
+
+impl Mail {
+    /// Bytes that count against the queue's bound.
+    fn weight(&self) -> usize {
+        match self {
+            Mail::Publish { message, .. } | Mail::Deliver { message, .. } => message.payload.len() + MAIL_BYTES,
+            _ => 0,
+        }
+    }
+}
+
+/// What a queued message takes beside its payload.
+const MAIL_BYTES: usize = size_of::<Mail>();
+const _: () = assert!(MAIL_BYTES <= 96);
+
+/// The sending side of a shard's mailbox.
+#[derive(Clone)]
+pub struct Postbox {
+    queue: flume::Sender<Mail>,
+    /// Payload bytes posted and not yet on their way to subscribers.
+    weight: Arc<AtomicUsize>,
+    asleep: Arc<AtomicBool>,
+    wake: Arc<WakeFd>,
+}
+
+impl Postbox {
+    /// Posts without waking. Mail to a shard that has ended is dropped: its subscribers are gone with it.
+    pub fn post(&self, mail: Mail) {
+        self.weight.fetch_add(mail.weight(), Ordering::Relaxed);
+        let _ = self.queue.send(mail);
+    }
+
+    /// Wakes the shard if it sleeps; says whether it did. Call once after a batch of [`Postbox::post`].
+    pub fn wake(&self) -> bool {
+        // SeqCst here and in `Mailbox::sleep`: of the post and the look at the mailbox one must see the other.
+        std::sync::atomic::fence(Ordering::SeqCst);
+        let sleeps = self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst);
+        if sleeps {
+            self.wake.wake();
+        }
+        sleeps
+    }
+
+    /// Bytes posted that the shard has not worked off.
+    pub fn weight(&self) -> usize {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Whether the shard has ended.
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_disconnected()
+    }
+}
+
+/// The receiving side of a shard's mailbox.
+pub struct Mailbox {
+    queue: flume::Receiver<Mail>,
+    weight: Arc<AtomicUsize>,
+    asleep: Arc<AtomicBool>,
+    /// Weight taken out whose messages are not on their way yet; see [`Mailbox::settle`].
+    owed: usize,
+}
+
+/// A mailbox whose owner is woken through `wake`.
+pub fn mailbox(wake: Arc<WakeFd>) -> (Postbox, Mailbox) {
+    let (tx, rx) = flume::unbounded();
+    let weight = Arc::new(AtomicUsize::new(0));
+    let asleep = Arc::new(AtomicBool::new(false));
+    let postbox = Postbox { queue: tx, weight: weight.clone(), asleep: asleep.clone(), wake };
+    (postbox, Mailbox { queue: rx, weight, asleep, owed: 0 })
+}
+
+impl Mailbox {
+    /// The next mail. Its weight is owed until [`Mailbox::settle`].
+    pub fn take(&mut self) -> Option<Mail> {
+        let mail = self.queue.try_recv().ok()?;
+        self.owed += mail.weight();
+        Some(mail)
+    }
+
+    /// Tells the senders that what was taken is on its way. A congested shard holds this back, and the senders' own
+    /// publishers are not read from meanwhile: so a queue is bounded from end to end without a lost message.
+    pub fn settle(&mut self) {
+        if self.owed > 0 {
+            self.weight.fetch_sub(self.owed, Ordering::Relaxed);
+            self.owed = 0;
+        }
+    }
+
+    /// Announces that the owner is about to wait; `false` if there is mail and it must not.
+    pub fn sleep(&self) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        let sleep = self.queue.is_empty();
+        if !sleep {
+            self.awake();
+        }
+        sleep
+    }
+
+    /// The owner waits no more.
+    pub fn awake(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+}

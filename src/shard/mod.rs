@@ -1,0 +1,188 @@
+//! One core's state: connections, topic tables, timers, and the turn that drives them.
+//!
+//! A shard never talks to the kernel. It is told of completions, is given the time, and leaves what it wants in
+//! [`Core::ops`]; the [`worker`] hands that to the ring. So the whole of it runs in a test, on a seeded clock, with
+//! faults, as `tests/simulation.rs` does.
+
+mod command;
+mod completion;
+mod flush;
+mod inbound;
+mod lifecycle;
+pub mod mailbox;
+mod publish;
+pub mod settings;
+pub mod shared;
+mod turn;
+pub mod worker;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::conn::table::Table;
+use crate::conn::{Conn, HandlerSession};
+use crate::counters::Counters;
+use crate::error::CloseReason;
+use crate::handler::Routes;
+use crate::hub::frame::Frames;
+use crate::hub::log::Log;
+use crate::hub::{Delivery, Hub};
+use crate::limits::READ_BUFFERS;
+use crate::ring::op::Op;
+use crate::ring::token::ConnId;
+use crate::time::{Tick, Wheel};
+
+use inbound::Codec;
+use lifecycle::Life;
+use mailbox::{Mailbox, Postbox};
+use publish::Encoder;
+use settings::Settings;
+use shared::Shared;
+
+/// What a handler is told once the shard's own state is in order again.
+enum Notice {
+    /// A connection that was blocked takes bytes again.
+    Drained(ConnId),
+    /// Messages for a connection were dropped.
+    Dropped(ConnId, u32),
+    /// A handler's connection has ended.
+    Closed { id: ConnId, session: Box<HandlerSession>, code: u16, reason: CloseReason },
+}
+
+/// Everything of a shard but its handlers and its decoder, which work on it.
+pub struct Core {
+    /// What the shard wants of the kernel.
+    pub ops: Vec<Op>,
+    /// The frames that [`Op::Send`] refers to.
+    pub frames: Frames,
+    conns: Table<Conn>,
+    hub: Hub,
+    wheel: Wheel,
+    now: Tick,
+    /// Connections that have something to read.
+    readable: VecDeque<ConnId>,
+    /// Read buffers that no receive is using.
+    buffers: Vec<u16>,
+    /// Connections that have something to be sent.
+    dirty: Vec<u32>,
+    /// The sends of the enter under way.
+    sent: Vec<flush::Sent>,
+    /// The next enter must not wait: something follows from a send of this turn.
+    attention: bool,
+    /// The chunk that small spans are gathered in, this turn.
+    stage: Option<u32>,
+    /// Frames that are addressed to one connection.
+    replies: Log,
+    /// Connections that are not read from while the shard is congested.
+    paused: Vec<ConnId>,
+    deliveries: Vec<Delivery>,
+    expired: Vec<u32>,
+    notices: Vec<Notice>,
+    encoder: Encoder,
+    mailbox: Mailbox,
+    postboxes: Vec<Postbox>,
+    /// Shards that were posted mail in this turn.
+    posted: Vec<u16>,
+    id: u16,
+    settings: Settings,
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    life: Life,
+    /// When to ask for connections again, after there was no descriptor for one.
+    accept_again: Option<Tick>,
+    /// Connections being told 503.
+    refusals: u32,
+    seed: u64,
+}
+
+/// One shard.
+pub struct Shard {
+    /// The state that handlers and the worker share.
+    pub core: Core,
+    routes: Routes,
+    codec: Codec,
+}
+
+/// What a shard is made of.
+pub struct Parts {
+    /// Its index among the shards.
+    pub id: u16,
+    /// Slots of its connection table.
+    pub slots: u32,
+    /// The configuration.
+    pub settings: Settings,
+    /// What all shards share.
+    pub shared: Arc<Shared>,
+    /// Its mailbox.
+    pub mailbox: Mailbox,
+    /// Everyone's postboxes, its own too.
+    pub postboxes: Vec<Postbox>,
+    /// An embedder's handlers.
+    pub routes: Routes,
+    /// Seed of what is random: lifetimes' jitter.
+    pub seed: u64,
+}
+
+impl Shard {
+    /// A shard without connections that wants to accept.
+    pub fn new(parts: Parts) -> Shard {
+        let counters = parts.shared.counters(parts.id).clone();
+        let mut core = Core {
+            ops: Vec::new(),
+            frames: Frames::new(),
+            conns: Table::new(parts.slots),
+            hub: Hub::new(parts.slots),
+            wheel: Wheel::new(parts.slots),
+            now: Tick::from_raw(0),
+            readable: VecDeque::new(),
+            buffers: (0..READ_BUFFERS).collect(),
+            dirty: Vec::new(),
+            sent: Vec::new(),
+            attention: false,
+            stage: None,
+            replies: Log::new(),
+            paused: Vec::new(),
+            deliveries: Vec::new(),
+            expired: Vec::new(),
+            notices: Vec::new(),
+            encoder: Encoder::new(parts.settings.deflate_min),
+            mailbox: parts.mailbox,
+            postboxes: parts.postboxes,
+            posted: Vec::new(),
+            id: parts.id,
+            settings: parts.settings,
+            shared: parts.shared,
+            counters,
+            life: Life::Serving,
+            accept_again: None,
+            refusals: 0,
+            seed: parts.seed,
+        };
+        core.start_accepting();
+        let codec = Codec::new(&core.settings);
+        Shard { core, routes: parts.routes, codec }
+    }
+}
+
+impl Core {
+    /// A number that no one outside can guess cheaply enough to matter (SplitMix64).
+    fn random(&mut self) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    /// Connections, for tests.
+    pub fn connections(&self) -> u32 {
+        self.conns.len()
+    }
+
+    /// Panics unless the tables agree with each other. For tests.
+    pub fn invariants(&self) {
+        self.frames.invariants();
+        self.hub.invariants(&self.frames);
+        assert_eq!(self.counters.connections.get(), u64::from(self.conns.len()));
+    }
+}

@@ -1,0 +1,59 @@
+//! What shards and the control thread share: counters, limits of the whole process, and the switch for memory.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::counters::Counters;
+
+/// The state of the process as every shard sees it.
+pub struct Shared {
+    counters: Vec<Arc<Counters>>,
+    memory_pressure: AtomicBool,
+    /// Places topics on shards. Random for each process, so that nobody outside can aim topics at one shard.
+    hasher: foldhash::fast::RandomState,
+}
+
+impl Shared {
+    /// For so many shards.
+    pub fn new(shards: u16) -> Shared {
+        Shared {
+            counters: (0..shards).map(|_| Arc::default()).collect(),
+            memory_pressure: AtomicBool::new(false),
+            hasher: foldhash::fast::RandomState::default(),
+        }
+    }
+
+    /// A shard's counters.
+    pub fn counters(&self, shard: u16) -> &Arc<Counters> {
+        &self.counters[usize::from(shard)]
+    }
+
+    /// The counters of all shards.
+    pub fn all_counters(&self) -> &[Arc<Counters>] {
+        &self.counters
+    }
+
+    /// Open connections of all shards.
+    pub fn connections(&self) -> u64 {
+        self.counters.iter().map(|counters| counters.connections.get()).sum()
+    }
+
+    /// The shard that orders a topic.
+    pub fn home(&self, topic: &str) -> u16 {
+        if self.counters.len() == 1 {
+            return 0;
+        }
+        (self.hasher.hash_one(topic) % self.counters.len() as u64) as u16
+    }
+
+    /// Whether new connections are refused for want of memory.
+    pub fn memory_pressure(&self) -> bool {
+        self.memory_pressure.load(Ordering::Relaxed)
+    }
+
+    /// Set by the control thread, which watches the process's memory.
+    pub fn set_memory_pressure(&self, on: bool) {
+        self.memory_pressure.store(on, Ordering::Relaxed);
+    }
+}

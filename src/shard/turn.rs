@@ -1,0 +1,154 @@
+//! One turn, after the completions: mail, timers, fan-outs, sends, receives; and how long the next enter may wait.
+
+use crate::handler;
+use crate::limits::DELIVERIES_PER_TURN;
+use crate::ring::op::Wait;
+use crate::time::Tick;
+
+use super::lifecycle::Life;
+use super::mailbox::Mail;
+use super::{Core, Shard};
+
+/// Mail of one turn; the rest waits for the next, after the connections had theirs.
+const MAIL_PER_TURN: usize = 512;
+/// Deadlines of one turn.
+const DEADLINES_PER_TURN: usize = 256;
+/// How soon to look again whether other shards' mailboxes have room.
+const CONGESTION_POLL: Tick = Tick::from_ms(10);
+
+impl Shard {
+    /// Does everything that is not the handling of completions, and leaves the operations for the next enter.
+    pub fn turn(&mut self) {
+        self.core.counters.turns.add(1);
+        self.core.read_mail();
+        self.core.fire_deadlines();
+        handler::notify(&mut self.core, &mut self.routes);
+        self.core.fan_out();
+        self.core.keep_stopping();
+        self.core.resume_paused();
+        // Whatever ends a connection is behind us: what follows is only for connections that are there.
+        self.core.flush();
+        self.core.receive();
+        self.core.send_wakes();
+        self.core.end_turn();
+    }
+
+    /// Sets the time of the turn that begins.
+    pub fn set_now(&mut self, now: Tick) {
+        self.core.now = now;
+    }
+
+    /// How long the enter may wait for completions.
+    pub fn wait(&self) -> WaitFor {
+        self.core.wait()
+    }
+
+    /// Whether everything is over.
+    pub fn is_stopped(&self) -> bool {
+        self.core.life == Life::Stopped
+    }
+
+    /// What the worker must do before it waits, and after.
+    pub fn mailbox(&self) -> &super::mailbox::Mailbox {
+        &self.core.mailbox
+    }
+}
+
+/// What the next enter waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WaitFor {
+    /// Nothing: there is work.
+    Nothing,
+    /// A completion, but no longer than until then.
+    Until(Tick),
+    /// A completion.
+    Ever,
+}
+
+impl WaitFor {
+    /// As the ring wants it, `elapsed` being the time since the shard's start in nanoseconds.
+    pub fn at(self, elapsed: u64) -> Wait {
+        match self {
+            WaitFor::Nothing => Wait::None,
+            WaitFor::Until(tick) => match tick.as_nanos().saturating_sub(elapsed) {
+                0 => Wait::None,
+                nanos => Wait::AtMost(nanos),
+            },
+            WaitFor::Ever => Wait::Forever,
+        }
+    }
+}
+
+impl Core {
+    fn read_mail(&mut self) {
+        for _ in 0..MAIL_PER_TURN {
+            let Some(mail) = self.mailbox.take() else { break };
+            self.counters.mail.add(1);
+            match mail {
+                Mail::Publish { topic, message, exclude } => self.publish_mailed(topic, message, exclude),
+                Mail::Deliver { topic, offset: _, message, exclude } => self.deliver_mailed(topic, message, exclude),
+                Mail::Interest { name, shard, topic } => self.interest(&name, shard, topic),
+                Mail::Confirm { topic, home } => self.confirmed(topic, home),
+                Mail::Disinterest { topic, shard, local } => self.disinterest(topic, shard, local),
+                Mail::Shutdown { within_ms } => self.stop(Tick::from_ms(within_ms)),
+            }
+        }
+        if !self.congested() {
+            self.mailbox.settle();
+        }
+    }
+
+    fn fire_deadlines(&mut self) {
+        let mut expired = std::mem::take(&mut self.expired);
+        self.wheel.expire(self.now, DEADLINES_PER_TURN, &mut expired);
+        for index in expired.drain(..) {
+            self.expired(index);
+        }
+        self.expired = expired;
+        if self.accept_again.is_some_and(|at| self.now >= at) {
+            self.start_accepting();
+        }
+    }
+
+    fn fan_out(&mut self) {
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        self.hub.start_fanouts(&mut self.frames);
+        self.hub.deliver(&mut self.frames, DELIVERIES_PER_TURN, &mut deliveries);
+        self.place(&mut deliveries);
+        self.deliveries = deliveries;
+    }
+
+    fn send_wakes(&mut self) {
+        for shard in self.posted.drain(..) {
+            if self.postboxes[usize::from(shard)].wake() {
+                self.counters.wakes.add(1);
+            }
+        }
+    }
+
+    fn end_turn(&mut self) {
+        self.replies.settle(&mut self.frames);
+        self.counters.deflated.set(self.encoder.runs);
+        self.counters.topics.set(self.hub.topics() as u64);
+        self.counters.subscriptions.set(self.hub.subscriptions() as u64);
+        self.counters.frame_bytes.set(self.frames.live_bytes() as u64);
+    }
+
+    fn wait(&self) -> WaitFor {
+        let busy = self.attention
+            || self.hub.has_work()
+            || !self.readable.is_empty()
+            || !self.dirty.is_empty()
+            || self.has_goodbyes();
+        if busy {
+            return WaitFor::Nothing;
+        }
+        let congestion = (!self.paused.is_empty() || self.congested()).then(|| self.now + CONGESTION_POLL);
+        let until = match self.life {
+            Life::Stopping { until, .. } => Some(until),
+            Life::Serving | Life::Stopped => None,
+        };
+        let deadlines = [self.wheel.next(self.now), self.accept_again, congestion, until];
+        deadlines.into_iter().flatten().min().map_or(WaitFor::Ever, WaitFor::Until)
+    }
+}
