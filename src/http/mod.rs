@@ -1,1 +1,8 @@
-//! HTTP/1.1 heads: parsing, responses, routes.
+//! HTTP/1.1 (RFC 9110, RFC 9112) as far as a WebSocket server needs it, sans-IO: heads, responses, routes.
+//!
+//! Bytes in, values out: [`request::parse`] reads a head, [`route::route`] says what it asks for,
+//! [`response::Response`] writes the answer. No request has a body.
+
+pub mod request;
+pub mod response;
+pub mod route;

@@ -1,0 +1,207 @@
+//! Responses: values until they are encoded.
+
+use std::borrow::Cow;
+
+use super::request::{HeadError, Method};
+
+/// What the page may do: run and style itself (it is one file), open WebSockets, and nothing else. `'self'` does not
+/// cover `ws:` in every browser, and the page can be pointed at another server.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+     img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// A response to a request that was no WebSocket handshake, or was refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Response<'a> {
+    /// Status code; three digits.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// Further header fields; neither names nor values may come from a client.
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    /// The body, which a `HEAD` is not sent.
+    pub body: Cow<'a, [u8]>,
+}
+
+/// What of a response depends on the request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Framing {
+    /// The method was `HEAD`: headers as for `GET`, no body.
+    pub head_only: bool,
+    /// The connection stays open for another request.
+    pub keep_alive: bool,
+}
+
+impl Framing {
+    /// The response is the last of its connection.
+    pub const CLOSE: Framing = Framing { head_only: false, keep_alive: false };
+}
+
+impl<'a> Response<'a> {
+    fn new(status: u16, content_type: &'static str, body: impl Into<Cow<'a, [u8]>>) -> Response<'a> {
+        Response { status, content_type, headers: Vec::new(), body: body.into() }
+    }
+
+    /// 200 with a JSON text.
+    pub fn json(text: String) -> Response<'a> {
+        Response::new(200, "application/json", text.into_bytes())
+    }
+
+    /// 200 with a page that brings its own scripts and styles.
+    pub fn html(page: &'a [u8]) -> Response<'a> {
+        Response::new(200, "text/html; charset=utf-8", page)
+            .header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+            .header("Referrer-Policy", "no-referrer")
+    }
+
+    /// An error: the status in words, and a sentence for whoever reads it in a terminal or a proxy's log.
+    ///
+    /// 405 has `Allow`, 426 has `Upgrade` and `Sec-WebSocket-Version` (RFC 9110 sections 15.5.6 and 15.5.22,
+    /// RFC 6455 section 4.4).
+    pub fn error(status: u16, sentence: &str) -> Response<'static> {
+        let body = format!("{status} {}\n{sentence}\n", reason_phrase(status)).into_bytes();
+        let response = Response::new(status, "text/plain; charset=utf-8", body);
+        match status {
+            405 => response.header("Allow", Method::ALLOW),
+            426 => response.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13"),
+            _ => response,
+        }
+    }
+
+    /// 503: come back in so many seconds.
+    pub fn unavailable(retry_after: u32, sentence: &str) -> Response<'static> {
+        Response::error(503, sentence).header("Retry-After", retry_after.to_string())
+    }
+
+    /// Adds a header field.
+    pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Response<'a> {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Appends the response to `out`. It has no `Date`: that would need a clock (RFC 9110 section 6.6.1).
+    pub fn encode(&self, framing: Framing, out: &mut Vec<u8>) {
+        let status_line = format!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status));
+        out.extend_from_slice(status_line.as_bytes());
+        write_field(out, "Content-Type", self.content_type);
+        write_field(out, "Content-Length", &self.body.len().to_string());
+        write_field(out, "Cache-Control", "no-store");
+        write_field(out, "X-Content-Type-Options", "nosniff");
+        write_field(out, "Connection", self.connection(framing.keep_alive));
+        for (name, value) in &self.headers {
+            write_field(out, name, value);
+        }
+        out.extend_from_slice(b"\r\n");
+        if !framing.head_only {
+            out.extend_from_slice(&self.body);
+        }
+    }
+
+    /// Whoever sends `Upgrade` has to say so in `Connection` (RFC 9110 section 7.8).
+    fn connection(&self, keep_alive: bool) -> &'static str {
+        match (self.status == 426, keep_alive) {
+            (false, true) => "keep-alive",
+            (false, false) => "close",
+            (true, true) => "keep-alive, upgrade",
+            (true, false) => "close, upgrade",
+        }
+    }
+}
+
+impl From<HeadError> for Response<'static> {
+    fn from(error: HeadError) -> Response<'static> {
+        Response::error(error.status(), &error.to_string())
+    }
+}
+
+fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
+    debug_assert!(!value.contains(['\r', '\n']), "a field's value is one line");
+    for part in [name, ": ", value, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// A status in words (RFC 9110 section 15); empty for those that are not used here.
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        426 => "Upgrade Required",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(response: &Response<'_>, framing: Framing) -> String {
+        let mut out = Vec::new();
+        response.encode(framing, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn an_error_is_its_status_in_words_and_a_sentence() {
+        let response = Response::error(408, "The request head was not complete within 10 s.");
+        assert_eq!(
+            encoded(&response, Framing::CLOSE),
+            "HTTP/1.1 408 Request Timeout\r\n\
+             Content-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: 67\r\n\
+             Cache-Control: no-store\r\n\
+             X-Content-Type-Options: nosniff\r\n\
+             Connection: close\r\n\
+             \r\n\
+             408 Request Timeout\nThe request head was not complete within 10 s.\n"
+        );
+    }
+
+    #[test]
+    fn a_head_request_gets_the_length_and_no_body() {
+        let response = Response::json("{}".into());
+        let with_body = encoded(&response, Framing { head_only: false, keep_alive: true });
+        let without = encoded(&response, Framing { head_only: true, keep_alive: true });
+        assert_eq!(with_body, format!("{without}{{}}"));
+        assert!(without.contains("Content-Length: 2\r\n") && without.contains("Connection: keep-alive\r\n"));
+    }
+
+    #[test]
+    fn statuses_bring_the_fields_they_must() {
+        for (response, field) in [
+            (Response::error(405, ""), "Allow: GET, HEAD\r\n"),
+            (Response::error(426, ""), "Sec-WebSocket-Version: 13\r\n"),
+            (Response::error(426, ""), "Upgrade: websocket\r\n"),
+            (Response::error(426, ""), "Connection: close, upgrade\r\n"),
+            (Response::unavailable(3, ""), "Retry-After: 3\r\n"),
+            (Response::html(b""), "Content-Security-Policy: default-src 'none'; script-src"),
+            (Response::html(b""), "Referrer-Policy: no-referrer\r\n"),
+        ] {
+            let text = encoded(&response, Framing::CLOSE);
+            assert!(text.contains(field), "{field} in {text}");
+        }
+    }
+
+    #[test]
+    fn every_head_error_has_a_status_with_words() {
+        for error in [
+            HeadError::RequestLine,
+            HeadError::Method,
+            HeadError::Body,
+            HeadError::TooLarge(8192),
+            HeadError::TooManyHeaders,
+            HeadError::Version,
+        ] {
+            assert_ne!(reason_phrase(error.status()), "", "{error:?}");
+            assert!(Response::from(error).body.ends_with(b".\n"));
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a path asks for.
+
+use std::borrow::Cow;
+
+use super::request::percent_decode;
+use crate::limits::MAX_TOPIC_BYTES;
+
+/// The answer to a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Route<'a> {
+    /// A WebSocket of the `raw` dialect.
+    Raw {
+        /// The topic that its messages go to and come from: 1 to [`MAX_TOPIC_BYTES`] bytes, decoded.
+        topic: Cow<'a, str>,
+    },
+    /// A WebSocket of the `json` dialect.
+    Json,
+    /// `GET /health`.
+    Health,
+    /// `GET /`: the playground.
+    Playground,
+    /// A WebSocket endpoint that was asked for without an upgrade (426).
+    UpgradeRequired,
+    /// A topic that cannot be (400): empty, too long, or not percent-encoded UTF-8.
+    BadTopic,
+    /// Nothing is there (404).
+    NotFound,
+}
+
+/// Paths that are no WebSocket endpoints of the `json` dialect: they belong to other endpoints, there or to come.
+const RESERVED: [&str; 5] = ["/sse", "/socket.io", "/app", "/health", "/metrics"];
+
+/// What the percent-encoded `path` asks for; `upgrade` is whether the request asks for a WebSocket.
+pub fn route(path: &str, upgrade: bool) -> Route<'_> {
+    match (below(path, "/raw"), upgrade) {
+        (Some(topic), true) => raw(topic),
+        (Some(_), false) => Route::UpgradeRequired,
+        (None, true) if RESERVED.into_iter().any(|reserved| below(path, reserved).is_some()) => Route::NotFound,
+        (None, true) => Route::Json,
+        (None, false) if path == "/" => Route::Playground,
+        (None, false) if path == "/health" => Route::Health,
+        (None, false) => Route::NotFound,
+    }
+}
+
+/// What follows `prefix/` in `path`; nothing for the prefix itself, `None` for another path.
+fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(prefix)?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
+}
+
+fn raw(encoded: &str) -> Route<'_> {
+    match percent_decode(encoded) {
+        Some(topic) if (1..=MAX_TOPIC_BYTES).contains(&topic.len()) => Route::Raw { topic },
+        _ => Route::BadTopic,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw_topic(topic: &str) -> Route<'_> {
+        Route::Raw { topic: topic.into() }
+    }
+
+    #[test]
+    fn websockets() {
+        let longest = format!("/raw/{}", "%61".repeat(MAX_TOPIC_BYTES));
+        let topic = "a".repeat(MAX_TOPIC_BYTES);
+        let too_long = format!("{longest}a");
+        for (path, expected) in [
+            ("/raw/x", raw_topic("x")),
+            ("/raw/a/b%2Fc", raw_topic("a/b/c")),
+            ("/raw//", raw_topic("/")),
+            ("/raw/caf%C3%A9", raw_topic("café")),
+            (&longest, raw_topic(&topic)),
+            (&too_long, Route::BadTopic),
+            ("/raw", Route::BadTopic),
+            ("/raw/", Route::BadTopic),
+            ("/raw/%FF", Route::BadTopic),
+            ("/raw/100%", Route::BadTopic),
+            ("/", Route::Json),
+            ("/game", Route::Json),
+            ("/rawhide", Route::Json),
+            ("/application", Route::Json),
+            ("/sse", Route::NotFound),
+            ("/socket.io/", Route::NotFound),
+            ("/app/key", Route::NotFound),
+            ("/health", Route::NotFound),
+            ("/metrics", Route::NotFound),
+        ] {
+            assert_eq!(route(path, true), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn plain_requests() {
+        for (path, expected) in [
+            ("/", Route::Playground),
+            ("/health", Route::Health),
+            ("/health/", Route::NotFound),
+            ("/raw/x", Route::UpgradeRequired),
+            ("/raw", Route::UpgradeRequired),
+            ("/game", Route::NotFound),
+            ("/metrics", Route::NotFound),
+            ("/favicon.ico", Route::NotFound),
+        ] {
+            assert_eq!(route(path, false), expected, "{path}");
+        }
+    }
+}
