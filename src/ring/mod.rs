@@ -49,6 +49,7 @@ use std::mem;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 use std::vec::Drain;
 
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
@@ -252,19 +253,18 @@ impl Ring {
 
     /// One system call: submits `pending` entries, waits, runs the kernel's deferred work.
     fn enter_kernel(&self, pending: usize, wait: Wait) -> io::Result<usize> {
-        let mut flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
-        flags.set(EnterFlags::NO_IOWAIT, self.features.no_iowait);
-        let (wanted, nanos) = match wait {
-            Wait::None => (0, None),
-            Wait::AtMost(nanos) => (1, Some(nanos)),
-            Wait::Forever => (1, None),
+        let timeout = match wait {
+            Wait::AtMost(nanos) => Some(Timespec::from(Duration::from_nanos(nanos))),
+            Wait::None | Wait::Forever => None,
         };
-        let timeout = std::time::Duration::from_nanos(nanos.unwrap_or(0)).into();
-        let args = SubmitArgs::new();
-        let args = if nanos.is_some() { args.timespec(&timeout) } else { args };
-        // SAFETY: EXT_ARG says that the argument is an io_uring_getevents_arg, which SubmitArgs is; it and the time
-        // it points to outlive the call. What the submitted entries point to is justified where they are pushed.
-        unsafe { self.uring.submitter().enter(pending as u32, wanted, flags.bits(), Some(&args)) }
+        let args = timeout.as_ref().map(|timeout| SubmitArgs::new().timespec(timeout));
+        let mut flags = EnterFlags::GETEVENTS;
+        flags.set(EnterFlags::EXT_ARG, args.is_some());
+        flags.set(EnterFlags::NO_IOWAIT, self.features.no_iowait);
+        let wanted = u32::from(wait != Wait::None);
+        // SAFETY: with EXT_ARG the argument is an io_uring_getevents_arg, which SubmitArgs is, and it and the time it
+        // points to outlive the call; without, there is none. What the entries point to is justified at their push.
+        unsafe { self.uring.submitter().enter(pending as u32, wanted, flags.bits(), args.as_ref()) }
     }
 
     /// Empties a completion queue that is half full or has overflowed, so that it does not overflow (again).
@@ -306,9 +306,11 @@ impl Drop for Ring {
     /// The kernel would end everything by itself, but some time after the descriptor is closed. Whoever binds the
     /// listener's port next, or counts descriptors, should not have to wait for that.
     fn drop(&mut self) {
-        let submitter = self.uring.submitter();
-        let _ = submitter.register_sync_cancel(Some(CANCEL_TIMEOUT), CancelBuilder::any());
-        let _ = self.enter_kernel(0, Wait::None);
-        let _ = submitter.unregister_files();
+        let _ = self.uring.submitter().register_sync_cancel(Some(CANCEL_TIMEOUT), CancelBuilder::any());
+        // Submits nothing: what a failed enter left in the queue must stay there.
+        while self.uring.submission().taskrun() && self.enter_kernel(0, Wait::None).is_ok() {
+            self.uring.completion().for_each(drop);
+        }
+        let _ = self.uring.submitter().unregister_files();
     }
 }

@@ -33,9 +33,11 @@ pub enum Op {
         /// What; the caller keeps it alive until the enter returned.
         span: Span,
     },
-    /// Send FIN, keep reading.
+    /// Send FIN, keep reading. Always posts a completion, and not within the enter that submits it: a kernel worker
+    /// does it, which looks the slot up only then. The slot must not be closed before.
     Shutdown(ConnId),
-    /// Give the slot back and close the socket. The slot may be accepted into at once.
+    /// Give the slot back and close the socket; posts only if there was nothing to close. The slot may be accepted
+    /// into at once. An armed poll keeps the socket open: end it before. A shutdown on its way must have completed.
     Close(ConnId),
 }
 

@@ -58,13 +58,17 @@ pub(super) fn watch_wake(fd: RawFd) -> Entry {
 
 /// What a completion-queue entry means; `None` for one that no operation of ours can have.
 pub(super) fn completion(entry: &cqueue::Entry) -> Option<Completion> {
-    let mut token = Token::from_bits(entry.user_data())?;
+    decode(entry.user_data(), entry.result(), entry.flags())
+}
+
+fn decode(user_data: u64, result: i32, flags: u32) -> Option<Completion> {
+    let mut token = Token::from_bits(user_data)?;
     let mut buffer = 0;
     if token.kind == Kind::Receive {
         buffer = (token.conn.index >> BUFFER_SHIFT) as u16;
         token.conn.index &= MAX_CONNECTIONS_PER_SHARD - 1;
     }
-    Some(Completion { token, result: entry.result(), more: cqueue::more(entry.flags()), buffer })
+    Some(Completion { token, result, more: cqueue::more(flags), buffer })
 }
 
 fn receive(conn: ConnId, buffer: u16, memory: &mut [u8]) -> Entry {
@@ -96,4 +100,124 @@ fn slot(conn: ConnId) -> types::Fixed {
 
 fn bits(kind: Kind, conn: ConnId) -> u64 {
     Token::new(kind, conn).to_bits()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::frame::LogId;
+
+    const CONN: ConnId = ConnId { index: MAX_CONNECTIONS_PER_SHARD - 1, generation: ConnId::GENERATION_MASK };
+    const LISTENER: RawFd = 5;
+
+    /// The fields of `struct io_uring_sqe` (<linux/io_uring.h>) that matter here.
+    #[derive(PartialEq, Debug)]
+    struct Fields {
+        opcode: u8,
+        flags: u8,
+        ioprio: u16,
+        fd: i32,
+        addr: u64,
+        len: u32,
+        op_flags: u32,
+        user_data: u64,
+        file_index: u32,
+    }
+
+    fn fields(entry: Entry) -> Fields {
+        // SAFETY: an entry is 64 bytes without padding, and was zeroed before it was filled.
+        let bytes: [u8; 64] = unsafe { std::mem::transmute(entry) };
+        let u32_at = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+        let u64_at = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
+        Fields {
+            opcode: bytes[0],
+            flags: bytes[1],
+            ioprio: u16::from_ne_bytes([bytes[2], bytes[3]]),
+            fd: u32_at(4) as i32,
+            addr: u64_at(16),
+            len: u32_at(24),
+            op_flags: u32_at(28),
+            user_data: u64_at(32),
+            file_index: u32_at(44),
+        }
+    }
+
+    fn of(op: Op, frames: &Frames, buffers: &mut Buffers) -> Fields {
+        fields(entry(op, LISTENER, frames, buffers))
+    }
+
+    const FIXED: u8 = 1;
+    const SKIP: u8 = 1 << 6;
+
+    #[test]
+    fn operations_on_sockets_name_the_registered_slot() {
+        let (mut frames, mut buffers) = (Frames::new(), Buffers::new());
+        let chunk = frames.alloc(8, LogId::NONE);
+        frames.append(chunk, &[b"abc"]);
+        let span = frames.append(chunk, &[b"defgh"]);
+        for (op, opcode, flags, len, op_flags, kind) in [
+            (Op::Watch(CONN), 6, FIXED, 1, 0x2001, Kind::Readable),
+            (Op::AwaitWritable(CONN), 6, FIXED, 0, 4, Kind::Writable),
+            (Op::Send { conn: CONN, span }, 26, FIXED | SKIP, 5, 0x40 | 0x100 | 0x4000, Kind::Send),
+            (Op::Shutdown(CONN), 34, FIXED, 1, 0, Kind::Shutdown),
+        ] {
+            let addr = if kind == Kind::Send { frames.bytes(span).as_ptr() as u64 } else { 0 };
+            let (fd, user_data) = (CONN.index as i32, bits(kind, CONN));
+            let expected = Fields { opcode, flags, ioprio: 0, fd, addr, len, op_flags, user_data, file_index: 0 };
+            assert_eq!(of(op, &frames, &mut buffers), expected, "{op:?}");
+        }
+    }
+
+    #[test]
+    fn an_accept_takes_any_free_slot_and_goes_on() {
+        let expected = Fields {
+            opcode: 13,
+            flags: 0,
+            ioprio: 1,
+            fd: LISTENER,
+            addr: 0,
+            len: 0,
+            op_flags: 0,
+            user_data: bits(Kind::Accept, Token::RING),
+            file_index: u32::MAX,
+        };
+        assert_eq!(of(Op::Accept, &Frames::new(), &mut Buffers::new()), expected);
+    }
+
+    #[test]
+    fn cancels_name_what_they_end_and_are_silent() {
+        for (op, opcode, target, conn) in [
+            (Op::CancelAccept, 14, Kind::Accept, Token::RING),
+            (Op::Unwatch(CONN), 7, Kind::Readable, CONN),
+            (Op::CancelWritable(CONN), 7, Kind::Writable, CONN),
+        ] {
+            let fields = of(op, &Frames::new(), &mut Buffers::new());
+            let is = (fields.opcode, fields.flags, fields.addr, fields.user_data);
+            assert_eq!(is, (opcode, SKIP, bits(target, conn), bits(Kind::Cancel, conn)), "{op:?}");
+        }
+    }
+
+    #[test]
+    fn a_close_names_the_slot_plus_one() {
+        let fields = of(Op::Close(CONN), &Frames::new(), &mut Buffers::new());
+        assert_eq!((fields.opcode, fields.fd, fields.file_index), (19, 0, CONN.index + 1));
+        assert_eq!(fields.flags & SKIP, SKIP);
+    }
+
+    #[test]
+    fn a_receives_buffer_and_connection_come_back_from_its_user_data() {
+        let (frames, mut buffers) = (Frames::new(), Buffers::new());
+        for buffer in [0, 1, READ_BUFFERS - 1] {
+            for conn in [CONN, ConnId { index: 0, generation: 0 }] {
+                let fields = of(Op::Receive { conn, buffer }, &frames, &mut buffers);
+                assert_eq!((fields.opcode, fields.flags, fields.op_flags), (27, FIXED, 0x40));
+                assert_eq!((fields.fd, fields.len as usize), (conn.index as i32, READ_BUFFER_BYTES));
+                assert_eq!(fields.addr, buffers.get(buffer).as_ptr() as u64);
+                let completion = decode(fields.user_data, 17, 2).unwrap();
+                let token = Token::new(Kind::Receive, conn);
+                assert_eq!(completion, Completion { token, result: 17, more: true, buffer });
+            }
+        }
+        assert_eq!(decode(u64::MAX, 0, 0), None);
+    }
 }

@@ -156,7 +156,10 @@ fn check(result: libc::c_int) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{Ipv4Addr, TcpStream};
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
+    use std::thread;
+
+    const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     #[test]
     fn releases_of_all_sorts_are_understood() {
@@ -169,6 +172,68 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(parse_release(release), version, "{release:?}");
+        }
+    }
+
+    #[test]
+    fn the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
+        let hard = limit_of(libc::RLIMIT_NOFILE).unwrap().rlim_max;
+        assert_eq!(raise_nofile().unwrap(), hard);
+        assert_eq!(nofile().unwrap(), hard);
+    }
+
+    #[test]
+    fn a_pinned_thread_is_allowed_one_cpu() {
+        let all = allowed_cpus().unwrap();
+        let last = *all.last().unwrap();
+        let pinned = thread::spawn(move || pin_to(last).and_then(|()| allowed_cpus()));
+        assert_eq!(pinned.join().unwrap().unwrap(), [last]);
+        assert_eq!(pin_to(usize::MAX).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(allowed_cpus().unwrap(), all, "other threads are not affected");
+    }
+
+    #[test]
+    fn memory_that_was_written_is_resident() {
+        let before = resident_bytes().unwrap();
+        let memory = vec![1u8; 256 << 20];
+        assert!(resident_bytes().unwrap() > before + (memory.len() as u64) / 2);
+    }
+
+    #[test]
+    fn work_takes_cpu_time_and_sleep_does_not() {
+        let start = thread_cpu_time();
+        thread::sleep(Duration::from_millis(50));
+        let slept = thread_cpu_time() - start;
+        assert!(slept < Duration::from_millis(40), "{slept:?}");
+        while thread_cpu_time() < start + Duration::from_millis(50) {}
+    }
+
+    #[test]
+    fn accepted_connections_do_not_delay() {
+        let listener = listen(ANY_PORT, 8, true).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(listener.accept().unwrap().0.nodelay().unwrap());
+    }
+
+    #[test]
+    fn a_port_that_shards_share_is_taken_for_others() {
+        let first = listen(ANY_PORT, 8, true).unwrap();
+        let addr = first.local_addr().unwrap();
+        let second = listen(addr, 8, true).unwrap();
+        assert!(port_taken(addr).unwrap());
+        drop((first, second));
+        assert!(!port_taken(addr).unwrap());
+    }
+
+    #[test]
+    fn the_ipv6_wildcard_takes_ipv4_too() {
+        match listen((Ipv6Addr::UNSPECIFIED, 0).into(), 8, true) {
+            Ok(listener) => {
+                let port = listener.local_addr().unwrap().port();
+                TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+            }
+            // A machine without IPv6.
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT)),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::token::{ConnId, Token};
 use super::*;
 use crate::hub::frame::{LogId, Span};
-use crate::limits::READ_BUFFER_BYTES;
+use crate::limits::{READ_BUFFER_BYTES, READ_BUFFERS};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Longer than anything takes that works.
@@ -100,4 +100,226 @@ fn what_a_client_sends_is_received_and_sent_back() {
         client.read_exact(&mut echoed).unwrap();
         assert_eq!(echoed, text);
     }
+}
+
+/// Accepts a connection whose client does not read, and sends until the socket takes no more.
+/// Returns the completions of each enter with two sends.
+fn stall(rig: &mut Rig) -> (TcpStream, ConnId, Vec<Completion>, usize) {
+    let (client, conn) = rig.connect();
+    let span = rig.span(&vec![b'x'; 1 << 20]);
+    let mut taken = 0;
+    loop {
+        let answer = rig.now(&[Op::Send { conn, span }]);
+        match answer[..] {
+            [] => taken += 1 << 20,
+            _ => {
+                taken += usize::try_from(answer[0].result).unwrap_or(0);
+                return (client, conn, answer, taken);
+            }
+        }
+        assert!(taken < 1 << 30, "the socket takes everything");
+    }
+}
+
+#[test]
+fn a_short_send_posts_its_count_and_a_full_socket_eagain_in_the_same_enter() {
+    let mut rig = Rig::accepting(16);
+    let (mut client, conn, short, taken) = stall(&mut rig);
+    let [short] = short[..] else { panic!("{short:?}") };
+    assert_eq!(short.token, Token::new(Kind::Send, conn));
+    assert!((1..1 << 20).contains(&short.result), "{short:?}");
+
+    let span = rig.span(b"more");
+    let full = rig.now(&[Op::Send { conn, span }, Op::AwaitWritable(conn)]);
+    let token = Token::new(Kind::Send, conn);
+    assert_eq!(full, [Completion { token, result: -libc::EAGAIN, more: false, buffer: 0 }]);
+
+    let mut bytes = vec![0; taken];
+    client.read_exact(&mut bytes).unwrap();
+    assert!(bytes.iter().all(|&byte| byte == b'x'));
+    let writable = rig.await_kind(Kind::Writable);
+    assert_eq!((writable.token.conn, writable.more), (conn, false));
+    assert_eq!(rig.now(&[Op::Send { conn, span }]), []);
+    client.read_exact(&mut bytes[..4]).unwrap();
+    assert_eq!(&bytes[..4], b"more", "nothing of the refused send went out");
+}
+
+#[test]
+fn a_receive_posts_in_the_same_enter_whatever_there_is() {
+    let mut rig = Rig::accepting(16);
+    let (mut client, conn) = rig.connect();
+    let receive = Op::Receive { conn, buffer: READ_BUFFERS - 1 };
+    let answer =
+        |result| Completion { token: Token::new(Kind::Receive, conn), result, more: false, buffer: READ_BUFFERS - 1 };
+    assert_eq!(rig.now(&[receive]), [answer(-libc::EAGAIN)]);
+
+    client.write_all(&vec![1; 2 * READ_BUFFER_BYTES]).unwrap();
+    let mut left = 2 * READ_BUFFER_BYTES;
+    while left > 0 {
+        let [completion] = rig.now(&[receive])[..] else { panic!("a receive posts once") };
+        if completion.result == -libc::EAGAIN {
+            std::thread::yield_now();
+        } else {
+            assert_eq!(completion, answer(completion.result));
+            left -= usize::try_from(completion.result).unwrap();
+        }
+    }
+
+    drop(client);
+    rig.ops.push(Op::Watch(conn));
+    rig.await_kind(Kind::Readable);
+    assert_eq!(rig.now(&[receive]), [answer(0)], "the end of the stream");
+}
+
+#[test]
+fn a_batch_larger_than_the_submission_queue_is_submitted_whole_and_in_order() {
+    let mut rig = Rig::new(16, Sizes { submissions: 8, completions: 4096 });
+    rig.now(&[Op::Accept]);
+    let (mut client, conn) = rig.connect();
+    let spans: Vec<_> = (0..1000u32).map(|i| rig.span(&i.to_be_bytes())).collect();
+    let sends: Vec<_> = spans.into_iter().map(|span| Op::Send { conn, span }).collect();
+    assert_eq!(rig.now(&sends), []);
+    let mut bytes = vec![0; 4000];
+    client.read_exact(&mut bytes).unwrap();
+    assert!(bytes.chunks_exact(4).zip(0u32..).all(|(chunk, i)| chunk == i.to_be_bytes()));
+}
+
+#[test]
+fn one_enter_delivers_more_than_the_kernels_twenty() {
+    let mut rig = Rig::accepting(256);
+    let clients: Vec<_> = (0..200).map(|_| rig.connect()).collect();
+    rig.now(&clients.iter().map(|&(_, conn)| Op::Watch(conn)).collect::<Vec<_>>());
+    for (client, _) in &clients {
+        (&*client).write_all(b"x").unwrap();
+    }
+    let readable = rig.now(&[]);
+    assert_eq!(readable.len(), clients.len());
+    assert_eq!(rig.ring.overflows(), 0);
+}
+
+#[test]
+fn an_overflowing_completion_queue_loses_nothing() {
+    let mut rig = Rig::new(256, Sizes { submissions: 8, completions: 16 });
+    rig.now(&[Op::Accept]);
+    let clients: Vec<_> = (0..200)
+        .map(|_| {
+            rig.now(&[Op::Accept]); // May have ended by overflow; a second one does no harm here.
+            rig.connect()
+        })
+        .collect();
+    rig.now(&clients.iter().map(|&(_, conn)| Op::Watch(conn)).collect::<Vec<_>>());
+    for (client, _) in &clients {
+        (&*client).write_all(b"x").unwrap();
+    }
+    // 200 polls and 200 receives complete, and the queue holds 16.
+    let receives: Vec<_> = clients.iter().map(|&(_, conn)| Op::Receive { conn, buffer: 0 }).collect();
+    let answers = rig.now(&receives);
+    for &(_, conn) in &clients {
+        for kind in [Kind::Readable, Kind::Receive] {
+            let mut of_kind = answers.iter().filter(|c| c.token == Token::new(kind, conn));
+            assert!(of_kind.next().is_some_and(|c| c.result > 0), "{kind:?} of {conn:?}");
+        }
+    }
+    assert!(rig.ring.overflows() > 0);
+}
+
+#[test]
+fn accepting_into_a_full_table_fails_and_works_again_after_a_close() {
+    let mut rig = Rig::accepting(4);
+    let mut clients: Vec<_> = (0..4).map(|_| rig.connect()).collect();
+    let _refused = TcpStream::connect(rig.addr).unwrap();
+    let full = rig.await_kind(Kind::Accept);
+    assert_eq!((full.result, full.more), (-libc::ENFILE, false));
+
+    let (_client, closed) = clients.pop().unwrap();
+    assert_eq!(rig.now(&[Op::Close(closed), Op::Accept]), []);
+    let (_client, conn) = rig.connect();
+    assert_eq!(conn.index, closed.index);
+}
+
+#[test]
+fn cancelled_accepts_and_polls_end_and_a_close_sends_fin() {
+    let mut rig = Rig::accepting(4);
+    let (mut client, conn) = rig.connect();
+    rig.now(&[Op::Watch(conn)]);
+    let cancelled =
+        |kind, conn| Completion { token: Token::new(kind, conn), result: -libc::ECANCELED, more: false, buffer: 0 };
+    assert_eq!(rig.now(&[Op::CancelAccept]), [cancelled(Kind::Accept, Token::RING)]);
+    let ended = rig.now(&[Op::Unwatch(conn), Op::CancelWritable(conn), Op::Close(conn)]);
+    assert!(ended.contains(&cancelled(Kind::Readable, conn)));
+    let not_armed = Completion { result: -libc::ENOENT, ..cancelled(Kind::Cancel, conn) };
+    assert!(ended.contains(&not_armed) && ended.len() == 2, "{ended:?}");
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+
+    let closed_twice = rig.now(&[Op::Close(conn)]);
+    assert_eq!(closed_twice, [Completion { result: -libc::EBADF, ..cancelled(Kind::Close, conn) }]);
+}
+
+#[test]
+fn a_shutdown_sends_fin_and_receiving_goes_on() {
+    let mut rig = Rig::accepting(4);
+    let (mut client, conn) = rig.connect();
+    let span = rig.span(b"bye");
+    rig.ops.extend([Op::Send { conn, span }, Op::Shutdown(conn)]);
+    let shut = rig.await_kind(Kind::Shutdown);
+    assert_eq!((shut.token.conn, shut.result), (conn, 0));
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "bye");
+    client.write_all(b"ok").unwrap();
+    rig.ops.push(Op::Watch(conn));
+    rig.await_kind(Kind::Readable);
+    assert_eq!(rig.now(&[Op::Receive { conn, buffer: 0 }])[0].result, 2);
+}
+
+#[test]
+fn another_thread_wakes_a_ring_that_waits_forever() {
+    let mut rig = Rig::new(1, SIZES);
+    for _ in 0..3 {
+        let wake = rig.wake.clone();
+        let waker = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            wake.wake();
+        });
+        rig.ring.enter(&mut rig.ops, &rig.frames, Wait::Forever).unwrap();
+        rig.ring.drain(&mut rig.out);
+        let woken = mem::take(&mut rig.out);
+        assert!(woken.iter().any(|c| c.token.kind == Kind::Wake && c.more), "{woken:?}");
+        waker.join().unwrap();
+    }
+}
+
+#[test]
+fn a_wait_ends_when_its_time_is_over() {
+    let mut rig = Rig::new(1, SIZES);
+    rig.now(&[]);
+    let start = Instant::now();
+    rig.ring.enter(&mut rig.ops, &rig.frames, Wait::AtMost(30_000_000)).unwrap();
+    assert!((30..5000).contains(&start.elapsed().as_millis()));
+    rig.ring.drain(&mut rig.out);
+    assert_eq!(rig.out, []);
+}
+
+#[test]
+fn a_panic_half_way_leaves_the_ring_unusable() {
+    let mut rig = Rig::accepting(4);
+    let (_client, conn) = rig.connect();
+    rig.ops.push(Op::Receive { conn, buffer: READ_BUFFERS });
+    let Rig { ring, ops, frames, .. } = &mut rig;
+    let entering = std::panic::AssertUnwindSafe(|| ring.enter(ops, frames, Wait::None));
+    assert!(std::panic::catch_unwind(entering).is_err());
+    assert!(rig.ring.enter(&mut Vec::new(), &rig.frames, Wait::None).is_err());
+}
+
+#[test]
+fn dropping_the_ring_closes_its_connections_and_frees_the_port() {
+    let mut rig = Rig::accepting(64);
+    let mut clients: Vec<_> = (0..32).map(|_| rig.connect()).collect();
+    rig.now(&clients.iter().flat_map(|&(_, c)| [Op::Watch(c), Op::AwaitWritable(c)]).collect::<Vec<_>>());
+    let addr = rig.addr;
+    drop(rig);
+    for (client, _) in &mut clients {
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+    }
+    assert!(TcpStream::connect(addr).is_err(), "nobody listens any more");
 }
