@@ -1,0 +1,216 @@
+//! Topics: their names, each stored once, and what a shard knows of each.
+
+use super::frame::Class;
+use super::log::Log;
+use super::subscribers::Roster;
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use smallvec::SmallVec;
+use std::hash::BuildHasher;
+
+/// A topic of some shard, for other shards to name it by: the index alone may mean another topic tomorrow.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TopicHandle {
+    /// Index in its hub.
+    pub index: u32,
+    /// Which of the index's topics.
+    pub generation: u32,
+}
+
+/// What a shard knows of one topic.
+pub(super) struct Topic {
+    pub name: Box<str>,
+    /// Offset of the newest message, counted at the home shard.
+    pub offset: u64,
+    /// The topic at its home shard, once confirmed.
+    pub home: Option<TopicHandle>,
+    /// Who waits for the confirmation; opaque.
+    pub waiting: Vec<u64>,
+    /// Other shards that have subscribers, with the topic there.
+    pub interest: Vec<(u16, TopicHandle)>,
+    /// The classes that have subscribers here.
+    pub channels: SmallVec<[Channel; 1]>,
+}
+
+impl Topic {
+    pub fn subscribers(&self) -> usize {
+        self.channels.iter().map(|channel| channel.roster.len()).sum()
+    }
+
+    pub fn channel(&mut self, class: Class) -> Option<&mut Channel> {
+        self.channels.iter_mut().find(|channel| channel.class == class)
+    }
+
+    pub fn channel_or_new(&mut self, class: Class) -> &mut Channel {
+        let at = self.channels.iter().position(|channel| channel.class == class).unwrap_or_else(|| {
+            self.channels.push(Channel::new(class));
+            self.channels.len() - 1
+        });
+        &mut self.channels[at]
+    }
+
+    fn is_unused(&self) -> bool {
+        self.channels.is_empty() && self.interest.is_empty()
+    }
+}
+
+/// The subscribers of one topic and class, and what they are to get. It is gone with the last of them.
+pub(super) struct Channel {
+    pub class: Class,
+    /// Whether the hub looks after the log until it settles.
+    pub cooling: bool,
+    /// The batch that is published to.
+    pub pending: Option<u32>,
+    /// The batch that is fanned out.
+    pub active: Option<u32>,
+    pub log: Log,
+    pub roster: Roster,
+}
+
+impl Channel {
+    fn new(class: Class) -> Channel {
+        Channel { class, cooling: false, pending: None, active: None, log: Log::default(), roster: Roster::default() }
+    }
+
+    /// Both batches.
+    pub fn batches(&self) -> impl Iterator<Item = u32> {
+        self.active.into_iter().chain(self.pending)
+    }
+}
+
+struct Slot {
+    generation: u32,
+    topic: Option<Topic>,
+}
+
+/// The topics of a shard, by index and by name.
+#[derive(Default)]
+pub(super) struct Topics {
+    slots: Vec<Slot>,
+    vacant: Vec<u32>,
+    names: HashTable<u32>,
+    hasher: RandomState,
+}
+
+impl Topics {
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The topic at an index that is known to be in use.
+    pub fn get(&self, index: u32) -> &Topic {
+        self.slots[index as usize].topic.as_ref().expect("a topic in use")
+    }
+
+    pub fn get_mut(&mut self, index: u32) -> &mut Topic {
+        self.slots[index as usize].topic.as_mut().expect("a topic in use")
+    }
+
+    /// The index that a handle names, if its topic is still there.
+    pub fn resolve(&self, handle: TopicHandle) -> Option<u32> {
+        let slot = self.slots.get(handle.index as usize)?;
+        (slot.generation == handle.generation && slot.topic.is_some()).then_some(handle.index)
+    }
+
+    pub fn handle(&self, index: u32) -> TopicHandle {
+        TopicHandle { index, generation: self.slots[index as usize].generation }
+    }
+
+    pub fn find(&self, name: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(name);
+        self.names.find(hash, |&index| &*self.get(index).name == name).copied()
+    }
+
+    /// The index of a name, which is new if nobody used it.
+    pub fn intern(&mut self, name: &str) -> u32 {
+        if let Some(index) = self.find(name) {
+            return index;
+        }
+        let index = self.vacant.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, topic: None });
+            u32::try_from(self.slots.len() - 1).expect("fewer than 2³² topics")
+        });
+        self.slots[index as usize].topic = Some(Topic {
+            name: name.into(),
+            offset: 0,
+            home: None,
+            waiting: Vec::new(),
+            interest: Vec::new(),
+            channels: SmallVec::new(),
+        });
+        let Topics { slots, names, hasher, .. } = self;
+        let hash_of =
+            |index: &u32| hasher.hash_one(slots[*index as usize].topic.as_ref().map_or("", |topic| &topic.name));
+        names.insert_unique(hash_of(&index), index, hash_of);
+        index
+    }
+
+    /// Forgets a topic that neither a subscriber nor another shard is interested in any more.
+    pub fn forget_unused(&mut self, index: u32) {
+        let topic = self.get(index);
+        if !topic.is_unused() {
+            return;
+        }
+        let hash = self.hasher.hash_one(&*topic.name);
+        if let Ok(entry) = self.names.find_entry(hash, |&other| other == index) {
+            entry.remove();
+        }
+        let slot = &mut self.slots[index as usize];
+        slot.topic = None;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.vacant.push(index);
+    }
+
+    /// Every topic with its index.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Topic)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index as u32, slot.topic.as_ref()?)))
+    }
+
+    pub fn invariants(&self) {
+        assert_eq!(self.iter().count(), self.names.len());
+        assert_eq!(self.names.len() + self.vacant.len(), self.slots.len());
+        for (index, topic) in self.iter() {
+            assert_eq!(self.find(&topic.name), Some(index));
+            assert_eq!(self.resolve(self.handle(index)), Some(index));
+            assert!(!topic.is_unused(), "{} is of no use", topic.name);
+            for (i, channel) in topic.channels.iter().enumerate() {
+                assert!(topic.channels[..i].iter().all(|other| other.class != channel.class));
+            }
+            for (i, (shard, _)) in topic.interest.iter().enumerate() {
+                assert!(topic.interest[..i].iter().all(|(other, _)| other != shard));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_interned_once_and_its_slot_reused_under_another_generation() {
+        let mut topics = Topics::default();
+        let a = topics.intern("a");
+        let b = topics.intern("b");
+        assert_eq!((topics.intern("a"), topics.find("b"), topics.find("c"), topics.len()), (a, Some(b), None, 2));
+        let handle = topics.handle(a);
+        topics.forget_unused(a);
+        assert_eq!((topics.resolve(handle), topics.find("a")), (None, None));
+        assert_eq!(topics.intern("c"), a);
+        assert_eq!(topics.resolve(handle), None);
+        assert_ne!(topics.handle(a), handle);
+        assert_eq!(topics.resolve(TopicHandle { index: 99, generation: 0 }), None);
+    }
+
+    #[test]
+    fn many_names_survive_growth() {
+        let mut topics = Topics::default();
+        let indexes: Vec<_> = (0..1000).map(|i| topics.intern(&format!("room/{i}"))).collect();
+        for (i, &index) in indexes.iter().enumerate() {
+            assert_eq!(topics.find(&format!("room/{i}")), Some(index));
+        }
+        indexes.iter().for_each(|&index| topics.forget_unused(index));
+        assert_eq!(topics.len(), 0);
+        topics.invariants();
+    }
+}
