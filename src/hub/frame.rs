@@ -152,6 +152,18 @@ impl Frames {
         Span { chunk, start: start as u32, end: bytes.len() as u32 }
     }
 
+    /// Appends a copy of a span to another chunk, in which there must be [`Frames::room`]. Counts no reference.
+    ///
+    /// # Panics
+    /// If the span is of that very chunk.
+    pub fn copy(&mut self, span: Span, to: u32) -> Span {
+        let [from, to_chunk] = self.chunks.get_disjoint_mut([span.chunk as usize, to as usize]).expect("two chunks");
+        let start = to_chunk.bytes.len();
+        assert!(span.len() as usize <= to_chunk.bytes.capacity() - start, "a chunk never moves");
+        to_chunk.bytes.extend_from_slice(&from.bytes[span.start as usize..span.end as usize]);
+        Span { chunk: to, start: start as u32, end: to_chunk.bytes.len() as u32 }
+    }
+
     /// Empties a chunk that the caller alone refers to, to be filled again; `false` if others refer to it too.
     pub fn rewind(&mut self, chunk: u32) -> bool {
         let chunk = &mut self.chunks[chunk as usize];
