@@ -26,10 +26,9 @@
 //! - Dropping the ring cancels what is armed and closes every connection and the listener.
 //!
 //! # Kernel versions
-//! Linux 6.1 (Debian 12) is the oldest that works: `DEFER_TASKRUN`, which runs completion work inside our own enter
-//! and nowhere else, appeared there, and so did the exact counts of failed partial sends. Multishot accept into a
-//! slot that the kernel allocates needs 5.19, skipped completions 5.17. Newer features are used where they are, see
-//! [`Features`]; nothing depends on them.
+//! Linux 6.1 (Debian 12) is the oldest that can work: `DEFER_TASKRUN`, which runs completion work inside our own
+//! enter and nowhere else, appeared there. Multishot accept into a slot that the kernel allocates needs 5.19, skipped
+//! completions 5.17. Newer features are used where they are, see [`Features`]; nothing depends on them.
 
 #![allow(unsafe_code)]
 
@@ -65,7 +64,7 @@ use crate::hub::frame::Frames;
 
 /// Completions after which a turn of the ring is good enough, even if the kernel has more.
 const TURN_COMPLETIONS: usize = 512;
-/// Enters that collect deferred completions of one turn. The kernel delivers 20 an enter (6.13 and newer), or all.
+/// Enters that collect deferred completions of one turn. Newer kernels deliver 20 an enter, older ones all.
 const TURN_ENTERS: usize = TURN_COMPLETIONS.div_ceil(20);
 /// Tries of an enter that fails for want of kernel memory or queue space before the ring gives up.
 const RETRIES: u32 = 1000;
@@ -231,7 +230,7 @@ impl Ring {
     }
 
     /// Enters the kernel until it took every submission and waited once.
-    fn submit(&mut self, wait: Wait) -> io::Result<()> {
+    fn submit(&mut self, mut wait: Wait) -> io::Result<()> {
         let mut retries = RETRIES;
         loop {
             let pending = self.uring.submission().len();
@@ -244,6 +243,8 @@ impl Ring {
                 Err((Some(libc::EAGAIN | libc::EBUSY), _)) if retries > 0 => {
                     retries -= 1;
                     self.stow();
+                    // Not for more, when there may be some already.
+                    wait = Wait::None;
                     std::thread::yield_now();
                 }
                 Err((_, error)) => return Err(error),

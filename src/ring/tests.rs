@@ -290,6 +290,20 @@ fn another_thread_wakes_a_ring_that_waits_forever() {
 }
 
 #[test]
+fn a_wake_that_overflow_ended_is_armed_again() {
+    let mut rig = Rig::new(1, Sizes { submissions: 16, completions: 16 });
+    rig.now(&[]);
+    rig.wake.wake();
+    // Sixteen failures fill the queue before the poll's completion gets there.
+    let completions = rig.now(&[Op::CancelWritable(conn(0)); 16]);
+    assert_eq!(completions.iter().filter(|c| c.result == -libc::ENOENT).count(), 16);
+    assert!(completions.iter().any(|c| c.token.kind == Kind::Wake && !c.more), "{completions:?}");
+    rig.now(&[]);
+    rig.wake.wake();
+    assert!(rig.await_kind(Kind::Wake).more);
+}
+
+#[test]
 fn a_wait_ends_when_its_time_is_over() {
     let mut rig = Rig::new(1, SIZES);
     rig.now(&[]);
