@@ -7,6 +7,7 @@ use std::any::Any;
 
 use crate::error::CloseReason;
 use crate::hub::frame::Class;
+use crate::time::Tick;
 use crate::ws::message::Partial;
 use outbox::Outbox;
 
@@ -37,8 +38,11 @@ pub enum Session {
         /// `?self=false` is `false`.
         own: bool,
     },
-    /// The `json` dialect.
-    Json,
+    /// The `json` dialect, with the count of messages that it has not been told were dropped.
+    Json {
+        /// Messages.
+        dropped: u32,
+    },
     /// An embedder's handler.
     Handler(Box<HandlerSession>),
 }
@@ -91,6 +95,7 @@ flags! {
     11 unread set_unread "The last receive filled its buffer: there may be more.",
     13 shutting set_shutting "A shutdown is under way on a kernel worker: the slot must not be closed.",
     14 doomed set_doomed "To be terminated when the shutdown is done.",
+    15 mortal set_mortal "Its lifetime is bounded.",
     12 throttled set_throttled "It is not read from until it reads what it was sent.",
 }
 
@@ -102,8 +107,8 @@ pub struct Conn {
     pub partial: Partial,
     /// What its client speaks.
     pub session: Session,
-    /// When its lifetime is over, in ticks; 0: never.
-    pub expires: u32,
+    /// When its lifetime is over, if it is bounded.
+    pub expires: Tick,
     /// Where it is in its life.
     pub phase: Phase,
     /// How it wants messages encoded.
@@ -129,7 +134,7 @@ impl Conn {
             outbox: Outbox::default(),
             partial: Partial::default(),
             session: Session::Head(None),
-            expires: 0,
+            expires: Tick::default(),
             phase: Phase::Head,
             class: Class::PLAIN,
             flags: Flags::default(),

@@ -59,7 +59,7 @@ impl Span {
     }
 }
 
-/// The log (a topic's, mostly) whose frames a chunk holds. Frames of [`Log::NONE`] are replies and control frames.
+/// The log (a topic's, mostly) whose frames a chunk holds. Frames of [`LogId::NONE`] are replies and control frames.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LogId(pub u32);
 

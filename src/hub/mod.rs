@@ -417,6 +417,11 @@ impl Hub {
         self.subscriptions
     }
 
+    /// Whether `sub` is subscribed to a topic.
+    pub fn is_subscribed(&self, sub: u32, topic: u32) -> bool {
+        self.subscribers.find(sub, topic).is_some()
+    }
+
     /// The topics of a subscriber.
     pub fn topics_of(&self, sub: u32) -> impl ExactSizeIterator<Item = u32> {
         self.subscribers.get(sub).as_slice().iter().map(|membership| membership.topic)

@@ -55,7 +55,7 @@ use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue};
 
 use buffers::Buffers;
-use op::{Completion, Op, Wait};
+use op::{Completion, Op, ReadBuffers, Wait};
 pub use probe::{Features, MIN_KERNEL, SetupError};
 use token::Kind;
 pub use wake::WakeFd;
@@ -180,15 +180,6 @@ impl Ring {
         }
     }
 
-    /// The first `len` bytes of a read buffer: what a receive read. Its content is stale once the buffer is the
-    /// subject of another receive.
-    ///
-    /// # Panics
-    /// If there is no such buffer, or it is shorter than `len`.
-    pub fn buffer(&mut self, index: u16, len: usize) -> &mut [u8] {
-        &mut self.buffers.get(index)[..len]
-    }
-
     fn turn(&mut self, mut ops: Drain<'_, Op>, frames: &Frames, wait: Wait) -> io::Result<()> {
         let wait = if wait == Wait::AtMost(0) { Wait::None } else { wait };
         self.arm_wake();
@@ -300,6 +291,17 @@ impl Ring {
             self.make_room()?;
         }
         Ok(())
+    }
+}
+
+impl ReadBuffers for Ring {
+    /// The first `len` bytes of a read buffer: what a receive read. Its content is stale once the buffer is the
+    /// subject of another receive.
+    ///
+    /// # Panics
+    /// If there is no such buffer, or it is shorter than `len`.
+    fn buffer(&mut self, index: u16, len: usize) -> &mut [u8] {
+        &mut self.buffers.get(index)[..len]
     }
 }
 

@@ -54,6 +54,12 @@ pub struct Completion {
     pub buffer: u16,
 }
 
+/// Where receives put what they read: a ring's own buffers, or a test's.
+pub trait ReadBuffers {
+    /// The first `len` bytes of a buffer whose receive has completed with that count.
+    fn buffer(&mut self, index: u16, len: usize) -> &mut [u8];
+}
+
 /// How long an enter may wait for a completion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wait {

@@ -9,6 +9,11 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub use libc::{EAGAIN, ECANCELED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+
+/// Bits of a poll mask that say that the peer has sent its last byte, or that the connection is broken.
+pub const POLL_HANG_UP: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
+
 /// Raises the soft limit of descriptors to the hard limit, and returns it.
 ///
 /// Registered-file tables are bounded by it too, each by itself.

@@ -6,13 +6,14 @@ use smallvec::SmallVec;
 
 use crate::conn::Session;
 use crate::dialect::{Command, Event, Refusal, json};
-use crate::hub::frame::MessageKind;
-use crate::hub::{Delivery, TopicHandle};
+use crate::hub::{Hub, TopicHandle};
+use crate::hub::frame::{Frames, MessageKind, Span};
 use crate::limits::MAX_TOPIC_BYTES;
 use crate::ring::token::ConnId;
 
-use super::Core;
+use super::{Core, Notice};
 use super::mailbox::{Mail, TopicRef};
+use super::shared::Shared;
 
 impl Core {
     /// Carries out what a client's message asks for. Says whether something was published.
@@ -60,8 +61,8 @@ impl Core {
     }
 
     /// Tells a `json` client what came of its command, or what happened to its messages.
-    pub(super) fn tell(&mut self, id: ConnId, event: Event<'_>) {
-        if matches!(self.conns.get(id).map(|conn| &conn.session), Some(Session::Json)) {
+    pub(crate) fn tell(&mut self, id: ConnId, event: Event<'_>) {
+        if matches!(self.conns.get(id).map(|conn| &conn.session), Some(Session::Json { .. })) {
             self.send(id, MessageKind::Text, json::event(event).as_bytes());
         }
     }
@@ -75,7 +76,7 @@ impl Core {
         if let Some(local) = self.hub.find(topic).filter(|&local| self.hub.is_subscribed(id.index, local)) {
             return Ok(local);
         }
-        if self.hub.topics_of(id.index).count() >= self.settings.max_topics as usize {
+        if self.hub.topics_of(id.index).len() >= self.settings.max_topics as usize {
             return Err(Refusal::TooMany);
         }
         conn.flags.set_subscriber(true);
@@ -109,8 +110,8 @@ impl Core {
     /// A shard has lost its last subscriber of a topic that is ordered here.
     pub(super) fn disinterest(&mut self, topic: TopicRef, shard: u16, local: TopicHandle) {
         let topic = match topic {
-            TopicRef::Handle(handle) => self.hub.resolve(handle),
-            TopicRef::Name(name) => self.hub.find(&name),
+            TopicRef::Handle(handle) => Some(handle),
+            TopicRef::Name(name) => self.hub.find(&name).map(|topic| self.hub.handle(topic)),
         };
         if let Some(topic) = topic {
             self.hub.remove_interest(topic, shard, local);
@@ -119,7 +120,7 @@ impl Core {
 
     /// The home shard sends us what is published from now on: those who waited for that may be told.
     pub(super) fn confirmed(&mut self, topic: TopicHandle, home: TopicHandle) {
-        for waiter in self.hub.confirm(topic, home) {
+        for waiter in self.hub.confirm(topic, home).unwrap_or_default() {
             let id = unpack(waiter);
             if let Some(conn) = self.conns.get_mut(id) {
                 conn.held = conn.held.saturating_sub(1);
@@ -134,11 +135,14 @@ impl Core {
             return false;
         };
         let mut deliveries = std::mem::take(&mut self.deliveries);
-        let farewell = self.farewell(local);
-        let outcome = self.hub.unsubscribe(id.index, local, &mut self.frames, &mut deliveries);
+        // Asked for before: the topic vanishes with its last subscriber.
+        let alone = self.hub.subscribers(local) == 1;
+        let farewell = alone.then(|| farewell(&self.hub, &self.shared, self.id, local)).flatten();
+        let mut out = |_: &mut Frames, subscriber, span| deliveries.push((subscriber, span));
+        let outcome = self.hub.unsubscribe(id.index, local, &mut self.frames, &mut out);
         self.place(&mut deliveries);
         self.deliveries = deliveries;
-        if outcome.last
+        if outcome.is_some_and(|outcome| outcome.last)
             && let Some((home, mail)) = farewell
         {
             self.post(home, mail);
@@ -148,35 +152,31 @@ impl Core {
 
     /// Takes an ended connection out of all its topics.
     pub(super) fn leave_all(&mut self, index: u32) {
-        let topics: SmallVec<[u32; 8]> = self.hub.topics_of(index).collect();
-        for topic in topics {
-            let farewell = self.farewell(topic);
-            let outcome = self.hub.remove(index, topic, &mut self.frames);
-            if outcome.last
-                && let Some((home, mail)) = farewell
-            {
-                self.post(home, mail);
-            }
+        let Core { hub, frames, shared, id, .. } = self;
+        let mut mails: SmallVec<[(u16, Mail); 1]> = SmallVec::new();
+        hub.close(index, frames, |hub, topic, last| {
+            mails.extend(farewell(hub, shared, *id, topic).filter(|_| last));
+        });
+        for (home, mail) in mails {
+            self.post(home, mail);
         }
     }
 
-    /// What to tell the home shard, should the topic lose its last local subscriber: asked for before, since the topic
-    /// vanishes with it.
-    fn farewell(&self, topic: u32) -> Option<(u16, Mail)> {
-        let name = self.hub.name(topic);
-        let home = self.shared.home(name);
-        if home == self.id || self.hub.subscribers(topic) > 1 {
-            return None;
-        }
-        let known = self.hub.home(topic);
-        let reference = known.map_or_else(|| TopicRef::Name(name.into()), TopicRef::Handle);
-        Some((home, Mail::Disinterest { topic: reference, shard: self.id, local: self.hub.handle(topic) }))
+    /// Tells a handler of its connection's subscription, once the call that made it is over.
+    pub(crate) fn notify_subscription(&mut self, id: ConnId, topic: &str) {
+        let subscribers = self.subscribers(topic);
+        self.notices.push(Notice::Subscription { id, topic: topic.into(), subscribers });
+    }
+
+    /// Subscribers of a topic on this shard.
+    pub(crate) fn subscribers(&self, topic: &str) -> usize {
+        self.hub.find(topic).map_or(0, |topic| self.hub.subscribers(topic))
     }
 
     /// Puts deliveries into outboxes.
-    pub(super) fn place(&mut self, deliveries: &mut Vec<Delivery>) {
+    pub(super) fn place(&mut self, deliveries: &mut Vec<(u32, Span)>) {
         self.counters.deliveries.add(deliveries.len() as u64);
-        for Delivery { subscriber, span } in deliveries.drain(..) {
+        for (subscriber, span) in deliveries.drain(..) {
             let Some((id, conn)) = self.conns.by_index(subscriber) else {
                 self.frames.release(span.chunk, 1);
                 continue;
@@ -194,6 +194,17 @@ impl Core {
             }
         }
     }
+}
+
+/// What to tell the home shard of a topic that has lost its last local subscriber, if the home shard is another.
+fn farewell(hub: &Hub, shared: &Shared, shard: u16, topic: u32) -> Option<(u16, Mail)> {
+    let name = hub.name(topic);
+    let home = shared.home(name);
+    if home == shard {
+        return None;
+    }
+    let topic_ref = hub.home(topic).map_or_else(|| TopicRef::Name(name.into()), TopicRef::Handle);
+    Some((home, Mail::Disinterest { topic: topic_ref, shard, local: hub.handle(topic) }))
 }
 
 fn pack(id: ConnId) -> u64 {

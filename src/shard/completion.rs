@@ -2,17 +2,17 @@
 
 use crate::error::CloseReason;
 use crate::limits::READ_BUFFER_BYTES;
-use crate::ring::op::{Completion, Op};
+use crate::ring::op::{Completion, Op, ReadBuffers};
 use crate::ring::sys;
 use crate::ring::token::{ConnId, Kind};
 
 use super::{Core, Shard};
 
 impl Shard {
-    /// Takes in a turn's completions. `buffer` lends the bytes that a receive has read.
+    /// Takes in a turn's completions. `buffers` lends the bytes that a receive has read.
     ///
     /// Sends come first: until they are accounted for, an outbox does not know what is still to be sent.
-    pub fn complete<'a>(&mut self, completions: &[Completion], mut buffer: impl FnMut(u16, usize) -> &'a mut [u8]) {
+    pub fn complete(&mut self, completions: &[Completion], buffers: &mut impl ReadBuffers) {
         for completion in completions.iter().filter(|completion| completion.token.kind == Kind::Send) {
             self.core.send_fell_short(*completion);
         }
@@ -27,7 +27,7 @@ impl Shard {
                     self.core.buffers.push(completion.buffer);
                     match self.core.received(*completion) {
                         0 => {}
-                        bytes => self.inbound(id, buffer(completion.buffer, bytes)),
+                        bytes => self.inbound(id, buffers.buffer(completion.buffer, bytes)),
                     }
                 }
                 Kind::Shutdown => self.core.shutdown_completed(id),

@@ -1,6 +1,6 @@
 //! Outboxes → sends: one contiguous send per connection and turn, and what becomes of those that fall short.
 
-use crate::conn::Phase;
+use crate::conn::{Phase, Session};
 use crate::conn::outbox::Verdict;
 use crate::error::CloseReason;
 use crate::hub::frame::{LogId, Span};
@@ -99,6 +99,7 @@ impl Core {
         let id = completion.token.conn;
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.flags.set_sending(false);
+        let subscribed = conn.flags.subscriber();
         match completion.result {
             // Not one byte, or not all: the rest goes when the socket is writable again.
             result if result >= 0 || result == -crate::ring::sys::EAGAIN => {
@@ -108,7 +109,9 @@ impl Core {
                 conn.flags.set_blocked(true);
                 self.ops.push(Op::AwaitWritable(id));
                 self.counters.backlogged.add(1);
-                self.enforce_backlog(id);
+                if subscribed {
+                    self.enforce_backlog(id);
+                }
             }
             _ => self.terminate(id, CloseReason::Lost),
         }
@@ -176,7 +179,9 @@ impl Core {
                     Close => &self.counters.dropped_close,
                 };
                 dropped.add(u64::from(count));
-                self.notices.push(Notice::Dropped(id, count));
+                if let Session::Json { dropped } = &mut conn.session {
+                    *dropped = dropped.saturating_add(count);
+                }
             }
             Verdict::Close => self.close_overrun(id),
         }

@@ -6,7 +6,7 @@ use crate::conn::{HandlerSession, Phase, Session};
 use crate::dialect::{self, json, raw};
 use crate::error::CloseReason;
 use crate::handler::{self, Routes};
-use crate::http::request::{self, Request};
+use crate::http::request::{self, Method, Request};
 use crate::http::response::{Framing, Response};
 use crate::http::route::{Route, route};
 use crate::hub::frame::{Class, MessageKind};
@@ -214,7 +214,7 @@ impl Core {
         let head_timeout = self.settings.head_timeout;
         let Some(conn) = self.conns.get_mut(id) else { return };
         if fresh && conn.flags.keep_alive() {
-            self.wheel.set(id.index, self.now + head_timeout);
+            self.wheel.set(id.index, self.now.after(head_timeout));
         }
         conn.session = Session::Head(Some(head));
     }
@@ -222,7 +222,7 @@ impl Core {
     /// Answers a request and goes on, or not, as the request wants.
     fn answer(&mut self, id: ConnId, request: &Request<'_>, response: &Response<'_>) -> Next {
         let keep_alive = request.keep_alive() && response.status != 400;
-        let framing = Framing { head_only: request.is_head(), keep_alive };
+        let framing = Framing { head_only: request.method == Method::Head, keep_alive };
         if response.status >= 400 {
             self.refuse(id, response, framing);
         } else {
@@ -230,7 +230,7 @@ impl Core {
             self.respond(id, response, framing, CloseReason::Http);
         }
         if keep_alive {
-            self.wheel.set(id.index, self.now + self.settings.keep_alive_timeout);
+            self.wheel.set(id.index, self.now.after(self.settings.keep_alive_timeout));
             Next::Request
         } else {
             Next::End

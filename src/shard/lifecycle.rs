@@ -12,9 +12,11 @@
 //! next tenant. No send or receive outlives its enter, and a poll owns no memory; but it holds the socket open, so it is
 //! ended first. A completion that comes after is of another generation.
 
+use std::time::Duration;
+
 use crate::conn::{Conn, Flags, Phase, Session};
 use crate::error::CloseReason;
-use crate::http::response::Response;
+use crate::http::response::{Framing, Response};
 use crate::ring::op::{Completion, Op};
 use crate::ring::sys;
 use crate::ring::token::ConnId;
@@ -26,9 +28,9 @@ use super::{Core, Notice};
 /// Connections beyond the limit that may be there at once to be told 503.
 const REFUSALS_AT_ONCE: u32 = 64;
 /// How long accepting pauses when there is no descriptor or memory for another connection.
-const ACCEPT_PAUSE: Tick = Tick::from_ms(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection whose last words are sent may go on sending.
-const LINGER: Tick = Tick::from_ms(2_000);
+const LINGER: Duration = Duration::from_secs(2);
 /// Connections that one turn of a shutdown says goodbye to.
 const GOODBYES_PER_TURN: usize = 256;
 
@@ -61,7 +63,7 @@ impl Core {
         match -completion.result {
             sys::ENFILE | sys::EMFILE | sys::ENOBUFS | sys::ENOMEM => {
                 self.counters.accept_paused.add(1);
-                self.accept_again = Some(self.now + ACCEPT_PAUSE);
+                self.accept_again = Some(self.now.after(ACCEPT_PAUSE));
             }
             sys::ECANCELED => {}
             _ => {
@@ -76,7 +78,7 @@ impl Core {
         let id = self.conns.insert(slot, Conn::new());
         self.counters.connections.add(1);
         self.ops.push(Op::Watch(id));
-        self.wheel.set(slot, self.now + self.settings.head_timeout);
+        self.wheel.set(slot, self.now.after(self.settings.head_timeout));
         if self.life != Life::Serving {
             return self.terminate(id, CloseReason::Shutdown);
         }
@@ -92,28 +94,28 @@ impl Core {
             return self.terminate(id, CloseReason::Refused);
         }
         self.refusals += 1;
-        let response = Response::error(503).retry_after(1);
-        self.respond(id, &response, false, CloseReason::Refused);
+        let response = Response::unavailable(1, "The server has as many connections as it may have.");
+        self.respond(id, &response, Framing::CLOSE, CloseReason::Refused);
     }
 
     /// Sends a response. Without keep-alive it is the connection's last.
-    pub(super) fn respond(&mut self, id: ConnId, response: &Response, keep_alive: bool, reason: CloseReason) {
+    pub(super) fn respond(&mut self, id: ConnId, response: &Response<'_>, framing: Framing, reason: CloseReason) {
         let mut bytes = Vec::new();
-        response.encode(keep_alive, &mut bytes);
+        response.encode(framing, &mut bytes);
         self.push_reply(id, &[&bytes]);
         let close_timeout = self.settings.close_timeout;
         let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.flags.set_keep_alive(keep_alive);
-        if !keep_alive {
+        conn.flags.set_keep_alive(framing.keep_alive);
+        if !framing.keep_alive {
             conn.phase = Phase::Flushing;
             conn.reason = reason;
             conn.flags.set_linger(true);
-            self.wheel.set(id.index, self.now + close_timeout);
+            self.wheel.set(id.index, self.now.after(close_timeout));
         }
     }
 
     /// Starts a close handshake: close frame, then wait for the peer's.
-    pub(super) fn close(&mut self, id: ConnId, code: u16, text: &str, reason: CloseReason) {
+    pub(crate) fn close(&mut self, id: ConnId, code: u16, text: &str, reason: CloseReason) {
         let close_timeout = self.settings.close_timeout;
         let Some(conn) = self.conns.get_mut(id) else { return };
         if conn.phase != Phase::Open {
@@ -123,12 +125,12 @@ impl Core {
         conn.held = 0;
         conn.code = code;
         conn.reason = reason;
-        self.wheel.set(id.index, self.now + close_timeout);
-        self.push_reply(id, &[frame::encode_close(code, text).as_slice()]);
+        self.wheel.set(id.index, self.now.after(close_timeout));
+        self.push_reply(id, &[frame::encode_close(Some(code), text).as_slice()]);
     }
 
     /// Fails the connection (RFC 6455 section 7.1.7): close frame, FIN, and nothing more is listened to.
-    pub(super) fn fail(&mut self, id: ConnId, code: u16, text: &str, reason: CloseReason) {
+    pub(crate) fn fail(&mut self, id: ConnId, code: u16, text: &str, reason: CloseReason) {
         let was_open = self.conns.get(id).is_some_and(Conn::is_open);
         self.close(id, code, text, reason);
         let Some(conn) = self.conns.get_mut(id) else { return };
@@ -149,11 +151,8 @@ impl Core {
                 conn.held = 0;
                 conn.code = code.unwrap_or(1005);
                 conn.reason = CloseReason::Peer;
-                self.wheel.set(id.index, self.now + close_timeout);
-                match code {
-                    Some(code) => self.push_reply(id, &[frame::encode_close(code, "").as_slice()]),
-                    None => self.push_reply(id, &[frame::EMPTY_CLOSE.as_slice()]),
-                }
+                self.wheel.set(id.index, self.now.after(close_timeout));
+                self.push_reply(id, &[frame::encode_close(code, "").as_slice()]);
             }
             Phase::Closing => {
                 conn.phase = Phase::Flushing;
@@ -192,7 +191,7 @@ impl Core {
             conn.phase = Phase::Lingering;
             conn.flags.set_shutting(true);
             self.ops.push(Op::Shutdown(id));
-            self.wheel.set(id.index, self.now + LINGER);
+            self.wheel.set(id.index, self.now.after(LINGER));
         } else {
             let reason = conn.reason;
             self.terminate(id, reason);
@@ -264,30 +263,33 @@ impl Core {
             return self.terminate(id, CloseReason::HeadTimeout);
         }
         self.counters.http_errors.add(1);
-        self.respond(id, &Response::error(408), false, CloseReason::HeadTimeout);
+        let response = Response::error(408, "The request did not arrive in time.");
+        self.respond(id, &response, Framing::CLOSE, CloseReason::HeadTimeout);
     }
 
     /// Sets the first deadline of an open WebSocket.
     pub(super) fn start_heartbeat(&mut self, id: ConnId) {
-        let lifetime = self.settings.lifetime.map(|lifetime| self.jittered(lifetime));
-        let expires = lifetime.map_or(0, |lifetime| (self.now + lifetime).raw().max(1));
+        let lifetime = self.settings.max_lifetime.map(|lifetime| self.jittered(lifetime));
+        let expires = lifetime.map(|lifetime| self.now.after(lifetime));
         let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.expires = expires;
+        conn.flags.set_mortal(expires.is_some());
+        conn.expires = expires.unwrap_or_default();
         let flags = conn.flags;
         self.next_heartbeat(id, flags, expires);
     }
 
     /// A lifetime less a random part of it, so that connections that came together do not go together.
-    fn jittered(&mut self, lifetime: Tick) -> Tick {
-        let span = u64::from(lifetime.raw()) * u64::from(self.settings.lifetime_jitter) / 100;
-        let cut = if span == 0 { 0 } else { self.random() % (span + 1) };
-        Tick::from_raw((u64::from(lifetime.raw()) - cut).max(1) as u32)
+    fn jittered(&mut self, lifetime: Duration) -> Duration {
+        let range = lifetime * u32::from(self.settings.lifetime_jitter) / 100;
+        let cut = self.random() % (range.as_millis() as u64 + 1);
+        lifetime.saturating_sub(Duration::from_millis(cut))
     }
 
     fn heartbeat(&mut self, id: ConnId) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.expires != 0 && now.raw() >= conn.expires {
+        let expires = conn.flags.mortal().then_some(conn.expires);
+        if expires.is_some_and(|expires| !expires.is_after(now)) {
             return self.close(id, 1001, "lifetime", CloseReason::Lifetime);
         }
         let (pinged, heard) = (conn.flags.pinged(), conn.flags.heard());
@@ -300,29 +302,33 @@ impl Core {
         if send {
             conn.flags.set_heard(false);
         }
-        let (flags, expires) = (conn.flags, conn.expires);
+        let flags = conn.flags;
         if send {
             self.counters.pings.add(1);
-            self.push_reply(id, &[frame::EMPTY_PING.as_slice()]);
+            self.push_reply(id, &[frame::encode_ping(&[]).as_slice()]);
         }
         self.next_heartbeat(id, flags, expires);
     }
 
-    fn next_heartbeat(&mut self, id: ConnId, flags: Flags, expires: u32) {
-        let settings = &self.settings;
-        let beat = settings.ping_interval.map(|interval| {
-            self.now + if flags.pinged() { settings.ping_timeout } else { interval.saturating_sub(settings.ping_timeout) }
+    fn next_heartbeat(&mut self, id: ConnId, flags: Flags, expires: Option<Tick>) {
+        let timeout = self.settings.ping_timeout;
+        let beat = self.settings.ping_interval.map(|interval| {
+            let pause = if flags.pinged() { timeout } else { interval.saturating_sub(timeout) };
+            self.now.after(pause.max(Tick::LENGTH))
         });
-        let end = (expires != 0).then(|| Tick::from_raw(expires));
-        match beat.into_iter().chain(end).min() {
-            Some(deadline) => self.wheel.set(id.index, deadline.max(self.now + Tick::from_raw(1))),
+        let next = match (beat, expires) {
+            (Some(beat), Some(end)) => Some(if end.is_after(beat) { beat } else { end }),
+            (beat, end) => beat.or(end),
+        };
+        match next {
+            Some(deadline) => self.wheel.set(id.index, deadline),
             None => self.wheel.cancel(id.index),
         }
     }
 
     /// Begins to stop: no more connections, 1001 to all, and an end within `within`.
-    pub(super) fn stop(&mut self, within: Tick) {
-        let until = self.now + within;
+    pub(super) fn stop(&mut self, within: Duration) {
+        let until = self.now.after(within);
         if self.life == Life::Serving {
             self.ops.push(Op::CancelAccept);
             self.accept_again = None;
@@ -333,7 +339,7 @@ impl Core {
     /// Goes on stopping; at the end, whatever is left is cut off.
     pub(super) fn keep_stopping(&mut self) {
         let Life::Stopping { mut next, until } = self.life else { return };
-        let in_time = self.now < until;
+        let in_time = until.is_after(self.now);
         for _ in 0..GOODBYES_PER_TURN {
             let Some(index) = self.conns.next_occupied(next) else {
                 next = u32::MAX;

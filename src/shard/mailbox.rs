@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::hub::TopicHandle;
 use crate::hub::frame::MessageKind;
-use crate::ring::sys::WakeFd;
+use crate::ring::WakeFd;
 use crate::ring::token::ConnId;
 
 /// A publication on its way between shards: the one copy that all of them read.

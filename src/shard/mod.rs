@@ -20,14 +20,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::conn::table::Table;
-use crate::conn::{Conn, HandlerSession};
+use crate::conn::{Conn, HandlerSession, Session};
 use crate::counters::Counters;
 use crate::error::CloseReason;
 use crate::handler::Routes;
-use crate::hub::frame::Frames;
-use crate::hub::log::Log;
-use crate::hub::{Delivery, Hub};
-use crate::limits::READ_BUFFERS;
+use crate::hub::frame::{Frames, Span};
+use crate::hub::{Hub, Log};
+use crate::limits::{MAX_CONNECTIONS_PER_SHARD, READ_BUFFERS};
 use crate::ring::op::Op;
 use crate::ring::token::ConnId;
 use crate::time::{Tick, Wheel};
@@ -40,11 +39,11 @@ use settings::Settings;
 use shared::Shared;
 
 /// What a handler is told once the shard's own state is in order again.
-enum Notice {
+pub(crate) enum Notice {
     /// A connection that was blocked takes bytes again.
     Drained(ConnId),
-    /// Messages for a connection were dropped.
-    Dropped(ConnId, u32),
+    /// A handler's connection has joined or left a topic.
+    Subscription { id: ConnId, topic: Box<str>, subscribers: usize },
     /// A handler's connection has ended.
     Closed { id: ConnId, session: Box<HandlerSession>, code: u16, reason: CloseReason },
 }
@@ -69,13 +68,15 @@ pub struct Core {
     sent: Vec<flush::Sent>,
     /// The next enter must not wait: something follows from a send of this turn.
     attention: bool,
+    /// A fan-out goes on in the next turn.
+    fanning_out: bool,
     /// The chunk that small spans are gathered in, this turn.
     stage: Option<u32>,
     /// Frames that are addressed to one connection.
     replies: Log,
     /// Connections that are not read from while the shard is congested.
     paused: Vec<ConnId>,
-    deliveries: Vec<Delivery>,
+    deliveries: Vec<(u32, Span)>,
     expired: Vec<u32>,
     notices: Vec<Notice>,
     encoder: Encoder,
@@ -130,17 +131,18 @@ impl Shard {
         let mut core = Core {
             ops: Vec::new(),
             frames: Frames::new(),
-            conns: Table::new(parts.slots),
+            conns: Table::with_capacity(parts.slots),
             hub: Hub::new(parts.slots),
             wheel: Wheel::new(parts.slots),
-            now: Tick::from_raw(0),
+            now: Tick(0),
             readable: VecDeque::new(),
             buffers: (0..READ_BUFFERS).collect(),
             dirty: Vec::new(),
             sent: Vec::new(),
             attention: false,
+            fanning_out: false,
             stage: None,
-            replies: Log::new(),
+            replies: Log::default(),
             paused: Vec::new(),
             deliveries: Vec::new(),
             expired: Vec::new(),
@@ -174,8 +176,41 @@ impl Core {
         z ^ z >> 31
     }
 
+    /// The counters of this shard.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.conns.get_mut(id)
+    }
+
+    /// What has happened since the last call; `None` if nothing has.
+    pub(crate) fn take_notices(&mut self) -> Option<Vec<Notice>> {
+        (!self.notices.is_empty()).then(|| std::mem::take(&mut self.notices))
+    }
+
+    /// The messages dropped that a `json` client has not been told of.
+    pub(crate) fn take_dropped(&mut self, id: ConnId) -> Option<u32> {
+        match &mut self.conns.get_mut(id)?.session {
+            Session::Json { dropped } if *dropped > 0 => Some(std::mem::take(dropped)),
+            _ => None,
+        }
+    }
+
+    /// Bytes that a connection has still to be sent.
+    pub(crate) fn backlog(&self, id: ConnId) -> u32 {
+        self.conns.get(id).map_or(0, |conn| conn.outbox.len_bytes())
+    }
+
+    /// A number for a connection that tells it from those of other shards.
+    pub(crate) fn public_id(&self, id: ConnId) -> u64 {
+        const SLOT_BITS: u32 = MAX_CONNECTIONS_PER_SHARD.ilog2();
+        (u64::from(id.generation) << 16 | u64::from(self.id)) << SLOT_BITS | u64::from(id.index)
+    }
+
     /// Connections, for tests.
-    pub fn connections(&self) -> u32 {
+    pub fn connections(&self) -> usize {
         self.conns.len()
     }
 
@@ -183,6 +218,6 @@ impl Core {
     pub fn invariants(&self) {
         self.frames.invariants();
         self.hub.invariants(&self.frames);
-        assert_eq!(self.counters.connections.get(), u64::from(self.conns.len()));
+        assert_eq!(self.counters.connections.get(), self.conns.len() as u64);
     }
 }

@@ -6,7 +6,7 @@ use crate::hub::TopicHandle;
 use crate::hub::frame::{Class, LogId, MessageKind};
 use crate::limits::MAX_REPLY_CHUNK;
 use crate::ring::token::ConnId;
-use crate::ws::deflate::Deflater;
+use crate::ws::deflate::{Arena, Deflater};
 use crate::ws::frame::{self, HeaderBytes, Opcode};
 
 use super::Core;
@@ -14,12 +14,14 @@ use super::mailbox::{Mail, Message, Origin, TopicRef};
 
 /// Queued payload above which publishers are not read from, per shard and per mailbox.
 const CONGESTED_BYTES: usize = 8 << 20;
+/// Compression level: a publish is compressed once for all its subscribers, so a better ratio is cheap.
+const DEFLATE_LEVEL: u8 = 6;
 
 /// Encodes messages for classes; keeps what compression needs between messages.
 pub(super) struct Encoder {
     /// By window bits, 9 to 15; made when first needed.
     deflaters: [Option<Box<Deflater>>; 7],
-    deflated: Vec<u8>,
+    arena: Arena,
     /// Payloads under this many bytes are not compressed.
     min: usize,
     /// Compressions so far.
@@ -28,7 +30,7 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub(super) fn new(min: usize) -> Encoder {
-        Encoder { deflaters: Default::default(), deflated: Vec::new(), min, runs: 0 }
+        Encoder { deflaters: Default::default(), arena: Arena::default(), min, runs: 0 }
     }
 
     /// The header and body of a message's frame for a class.
@@ -38,22 +40,19 @@ impl Encoder {
         kind: MessageKind,
         payload: &'a [u8],
     ) -> (HeaderBytes, &'a [u8]) {
-        let opcode = Opcode::from(kind);
+        let opcode = Opcode::Data(kind);
         let Some(bits) = class.window_bits().filter(|_| payload.len() >= self.min) else {
             return (frame::encode_header(opcode, false, payload.len() as u64), payload);
         };
-        let deflater = self.deflaters[usize::from(bits) - 9].get_or_insert_with(|| Box::new(Deflater::new(bits)));
-        self.deflated.clear();
-        deflater.compress(payload, &mut self.deflated);
+        let deflater = self.deflaters[usize::from(bits) - 9].get_or_insert_with(|| Box::new(Deflater::new(bits, DEFLATE_LEVEL)));
+        let deflated = deflater.compress(payload, &mut self.arena);
         self.runs += 1;
-        (frame::encode_header(opcode, true, self.deflated.len() as u64), &self.deflated)
+        (frame::encode_header(opcode, true, deflated.len() as u64), deflated)
     }
 
     /// Gives back scratch space that one large message made grow.
     pub(super) fn trim(&mut self) {
-        if self.deflated.capacity() > 1 << 20 {
-            self.deflated = Vec::new();
-        }
+        self.arena.trim();
     }
 }
 
@@ -149,11 +148,11 @@ impl Core {
     /// Encodes for each class of local subscribers, once; the fan-out follows at the end of the turn.
     fn distribute(&mut self, topic: u32, kind: MessageKind, payload: &[u8], exclude: Option<ConnId>) {
         let exclude = exclude.filter(|&id| self.conns.get(id).is_some()).map(|id| id.index);
-        for i in 0..self.hub.classes(topic) {
-            let class = self.hub.class(topic, i);
-            let (header, body) = self.encoder.encode(class, kind, payload);
-            self.hub.append(topic, i, &mut self.frames, exclude, &[header.as_slice(), body]);
-        }
+        let encoder = &mut self.encoder;
+        self.hub.publish(topic, &mut self.frames, exclude, |class, append| {
+            let (header, body) = encoder.encode(class, kind, payload);
+            append(&[header.as_slice(), body]);
+        });
         self.encoder.trim();
     }
 
@@ -195,7 +194,7 @@ impl Core {
 
     /// Whether more is published than goes out: then those who publish are not read from.
     pub(super) fn congested(&self) -> bool {
-        self.hub.queued_bytes() > CONGESTED_BYTES
+        self.hub.queued_bytes() > CONGESTED_BYTES as u64
             || self.postboxes.iter().any(|postbox| postbox.weight() > CONGESTED_BYTES)
     }
 }

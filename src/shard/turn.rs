@@ -1,6 +1,9 @@
 //! One turn, after the completions: mail, timers, fan-outs, sends, receives; and how long the next enter may wait.
 
+use std::time::Duration;
+
 use crate::handler;
+use crate::hub::frame::Frames;
 use crate::limits::DELIVERIES_PER_TURN;
 use crate::ring::op::Wait;
 use crate::time::Tick;
@@ -14,7 +17,7 @@ const MAIL_PER_TURN: usize = 512;
 /// Deadlines of one turn.
 const DEADLINES_PER_TURN: usize = 256;
 /// How soon to look again whether other shards' mailboxes have room.
-const CONGESTION_POLL: Tick = Tick::from_ms(10);
+const CONGESTION_POLL: Duration = Duration::from_millis(10);
 
 impl Shard {
     /// Does everything that is not the handling of completions, and leaves the operations for the next enter.
@@ -66,13 +69,13 @@ pub enum WaitFor {
 }
 
 impl WaitFor {
-    /// As the ring wants it, `elapsed` being the time since the shard's start in nanoseconds.
-    pub fn at(self, elapsed: u64) -> Wait {
+    /// As the ring wants it, in the tick that is going on. It may wait a tick too long, never too short to get on.
+    pub fn at(self, now: Tick) -> Wait {
         match self {
             WaitFor::Nothing => Wait::None,
-            WaitFor::Until(tick) => match tick.as_nanos().saturating_sub(elapsed) {
-                0 => Wait::None,
-                nanos => Wait::AtMost(nanos),
+            WaitFor::Until(tick) => match tick.since(now) {
+                Duration::ZERO => Wait::None,
+                pause => Wait::AtMost(pause.as_nanos() as u64),
             },
             WaitFor::Ever => Wait::Forever,
         }
@@ -90,7 +93,7 @@ impl Core {
                 Mail::Interest { name, shard, topic } => self.interest(&name, shard, topic),
                 Mail::Confirm { topic, home } => self.confirmed(topic, home),
                 Mail::Disinterest { topic, shard, local } => self.disinterest(topic, shard, local),
-                Mail::Shutdown { within_ms } => self.stop(Tick::from_ms(within_ms)),
+                Mail::Shutdown { within_ms } => self.stop(Duration::from_millis(within_ms.into())),
             }
         }
         if !self.congested() {
@@ -105,7 +108,7 @@ impl Core {
             self.expired(index);
         }
         self.expired = expired;
-        if self.accept_again.is_some_and(|at| self.now >= at) {
+        if self.accept_again.is_some_and(|at| !at.is_after(self.now)) {
             self.start_accepting();
         }
     }
@@ -113,7 +116,8 @@ impl Core {
     fn fan_out(&mut self) {
         let mut deliveries = std::mem::take(&mut self.deliveries);
         self.hub.start_fanouts(&mut self.frames);
-        self.hub.deliver(&mut self.frames, DELIVERIES_PER_TURN, &mut deliveries);
+        let mut out = |_: &mut Frames, subscriber, span| deliveries.push((subscriber, span));
+        self.fanning_out = self.hub.deliver(&mut self.frames, DELIVERIES_PER_TURN, &mut out);
         self.place(&mut deliveries);
         self.deliveries = deliveries;
     }
@@ -136,19 +140,20 @@ impl Core {
 
     fn wait(&self) -> WaitFor {
         let busy = self.attention
-            || self.hub.has_work()
+            || self.fanning_out
             || !self.readable.is_empty()
             || !self.dirty.is_empty()
             || self.has_goodbyes();
         if busy {
             return WaitFor::Nothing;
         }
-        let congestion = (!self.paused.is_empty() || self.congested()).then(|| self.now + CONGESTION_POLL);
+        let congestion = (!self.paused.is_empty() || self.congested()).then(|| self.now.after(CONGESTION_POLL));
         let until = match self.life {
             Life::Stopping { until, .. } => Some(until),
             Life::Serving | Life::Stopped => None,
         };
         let deadlines = [self.wheel.next(self.now), self.accept_again, congestion, until];
-        deadlines.into_iter().flatten().min().map_or(WaitFor::Ever, WaitFor::Until)
+        let earlier = |a: Tick, b: Tick| if a.is_after(b) { b } else { a };
+        deadlines.into_iter().flatten().reduce(earlier).map_or(WaitFor::Ever, WaitFor::Until)
     }
 }

@@ -1,0 +1,45 @@
+//! The thread of a shard: ring, shard and clock.
+
+use std::io;
+use std::time::Instant;
+
+use crate::ring::Ring;
+use crate::ring::op::Wait;
+use crate::time::Tick;
+
+use super::Shard;
+use super::turn::WaitFor;
+
+/// Runs a shard on its ring until it has stopped.
+///
+/// # Errors
+/// What the kernel says when it takes no more submissions at all, which ends the shard.
+pub fn run(mut shard: Shard, mut ring: Ring) -> io::Result<()> {
+    let start = Instant::now();
+    let mut now = Tick::at(start.elapsed());
+    let mut completions = Vec::new();
+    while !shard.is_stopped() {
+        let wait = wait(&shard, now);
+        let entered = ring.enter(&mut shard.core.ops, &shard.core.frames, wait);
+        shard.mailbox().awake();
+        entered?;
+        now = Tick::at(start.elapsed());
+        shard.set_now(now);
+        ring.drain(&mut completions);
+        shard.complete(&completions, &mut ring);
+        completions.clear();
+        shard.turn();
+        shard.core.counters().overflows.set(ring.overflows());
+    }
+    // The closes of the last connections.
+    ring.enter(&mut shard.core.ops, &shard.core.frames, Wait::None)
+}
+
+/// How long to wait; not at all if mail has come since the turn.
+fn wait(shard: &Shard, now: Tick) -> Wait {
+    match shard.wait() {
+        WaitFor::Nothing => Wait::None,
+        wait if shard.mailbox().sleep() => wait.at(now),
+        _ => Wait::None,
+    }
+}
