@@ -1,0 +1,81 @@
+//! The control thread: everything that is not a client connection, on a `tokio-uring` runtime.
+
+mod admin;
+mod memory;
+mod metrics;
+mod signals;
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+pub use admin::Admin;
+
+use crate::error::StartError;
+use crate::shard::mailbox::{Mail, Postbox};
+use crate::shard::shared::Shared;
+
+/// What the control thread needs.
+pub struct Setup {
+    /// The admin listener.
+    pub admin: Admin,
+    /// Counters and the switch for memory.
+    pub shared: Arc<Shared>,
+    /// Of all shards.
+    pub postboxes: Vec<Postbox>,
+    /// Whether to stop on `SIGTERM` and `SIGINT`.
+    pub signals: bool,
+    /// Resident bytes of the process that new connections must not make it pass.
+    pub max_memory: Option<u64>,
+    /// How long a stop by signal may take.
+    pub shutdown_timeout: Duration,
+}
+
+/// The control thread, running.
+pub struct Handle {
+    stop: flume::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Handle {
+    /// Ends the thread.
+    pub fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}
+
+/// Starts the control thread.
+///
+/// # Errors
+/// The thread cannot be made.
+pub fn start(setup: Setup) -> Result<Handle, StartError> {
+    let (stop, stopped) = flume::bounded(1);
+    let body = move || tokio_uring::start(run(setup, stopped));
+    let thread = thread::Builder::new()
+        .name("control".into())
+        .spawn(body)
+        .map_err(|source| StartError::Io { doing: "cannot start the control thread", source })?;
+    Ok(Handle { stop, thread })
+}
+
+async fn run(setup: Setup, stopped: flume::Receiver<()>) {
+    let Setup { admin, shared, postboxes, signals, max_memory, shutdown_timeout } = setup;
+    if signals {
+        tokio_uring::spawn(signals::stop_on_signal(postboxes, shutdown_timeout));
+    }
+    if let Some(max) = max_memory {
+        tokio_uring::spawn(memory::watch(shared.clone(), max));
+    }
+    tokio_uring::spawn(admin.serve(shared));
+    let _ = stopped.recv_async().await;
+}
+
+/// Tells all shards to stop.
+pub fn shutdown(postboxes: &[Postbox], within: Duration) {
+    let within_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+    for postbox in postboxes {
+        postbox.post(Mail::Shutdown { within_ms });
+        postbox.wake();
+    }
+}
