@@ -15,7 +15,7 @@ fn crowd(subscribers: u32) -> (Hub, Frames, u32) {
 
 /// Publishes a message of 64 bytes, and fans it out in turns as a shard does; receivers are done with it at once.
 fn fan_out(hub: &mut Hub, frames: &mut Frames, topic: u32, exclude: Option<u32>) {
-    hub.publish(topic, frames, exclude, |_, append| append(&[&[0x81, 64], &[b'x'; 64]]));
+    hub.publish(topic, frames, exclude, |_, append| append(&[b"\x81\x40", &[b'x'; 64]]));
     hub.start_fanouts(frames);
     while hub.deliver(frames, DELIVERIES_PER_TURN, &mut |frames, sub, span| {
         black_box(sub);

@@ -158,12 +158,13 @@ fn who_comes_back_gets_nothing_from_its_first_stay() {
     f.publish(topic, Some(2), "c");
     f.unsubscribe(2, topic);
     assert_eq!(f.delivered(), ["2:b"]);
+    f.publish(topic, Some(1), "d");
     f.subscribe(2, "t");
-    f.publish(topic, None, "d");
+    f.publish(topic, None, "e");
     f.unsubscribe(2, topic);
     f.start();
     f.deliver(10);
-    assert_eq!(f.delivered(), ["2:d", "1:a", "1:cd"]);
+    assert_eq!(f.delivered(), ["2:e", "1:a", "1:c", "1:e"]);
 }
 
 #[test]
