@@ -209,8 +209,9 @@ impl Hub {
         }
     }
 
-    /// Makes fan-outs of what was published, at the end of a turn. A topic whose last fan-out is not through follows
-    /// when it is.
+    /// Makes fan-outs of what was published, at the end of every turn, also one in which nothing was: logs settle here.
+    ///
+    /// What is published to a topic whose last fan-out is not through follows when it is.
     pub fn start_fanouts(&mut self, frames: &mut Frames) {
         self.settle(frames);
         for i in 0..self.dirty.len() {

@@ -255,7 +255,6 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
     fn everybody_gets_exactly_what_was_published_meanwhile(steps in steps()) {
         let mut model = Model::new();

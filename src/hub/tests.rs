@@ -149,6 +149,25 @@ fn who_leaves_gets_at_once_what_it_is_owed() {
 }
 
 #[test]
+fn who_comes_back_gets_nothing_from_its_first_stay() {
+    let mut f = Fixture::new();
+    let topic = f.subscribe(1, "t");
+    f.publish(topic, None, "a");
+    f.subscribe(2, "t");
+    f.publish(topic, Some(1), "b");
+    f.publish(topic, Some(2), "c");
+    f.unsubscribe(2, topic);
+    assert_eq!(f.delivered(), ["2:b"]);
+    f.publish(topic, Some(1), "d");
+    f.subscribe(2, "t");
+    f.publish(topic, None, "e");
+    f.unsubscribe(2, topic);
+    f.start();
+    f.deliver(10);
+    assert_eq!(f.delivered(), ["2:e", "1:a", "1:c", "1:e"]);
+}
+
+#[test]
 fn fan_outs_take_turns() {
     let mut f = Fixture::new();
     let large = f.subscribe(0, "large");
