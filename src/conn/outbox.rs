@@ -2,8 +2,8 @@
 //!
 //! One topic at full speed appends to one chunk, so its spans merge and stay in the one that lies inline. Only an
 //! outbox with more than one span, or with a frame that was sent in part, holds a heap block; it goes when no more
-//! than one span is left. That costs a connection with two topics a `malloc` and `free` in a turn, which is a
-//! hundredth of its send, and buys that an idle connection never holds a block.
+//! than one span is left. That costs a connection with messages of two topics in a turn some 60 ns, a fiftieth of
+//! its send, and buys that an idle connection never holds a block.
 //!
 //! **A frame sent in part** is always a span of its own, the first, flagged [`BEGUN`]: when a send ends inside a
 //! frame, [`Outbox::consume`] walks the frames from the last boundary and splits the span at the end of that frame.
@@ -249,10 +249,10 @@ impl Outbox {
         if policy == BacklogPolicy::Close {
             return 0;
         }
-        let excess = self.exact_len() - u64::from(bound);
+        let len = self.exact_len();
         let mut spans = self.rest.take().unwrap_or_default();
         spans.push_front(self.first);
-        let dropped = policy::trim(frames, &mut spans, usize::from(self.is_begun()), excess, policy);
+        let dropped = policy::trim(frames, &mut spans, usize::from(self.is_begun()), len, bound, policy);
         self.first = spans.pop_front().unwrap_or(NOTHING);
         self.rest = Some(spans).filter(|spans| !spans.is_empty());
         self.recount(dropped.bytes);

@@ -21,9 +21,13 @@ pub enum BacklogPolicy {
     /// cut falls; what comes after the cut does not touch it, so the next walk is over what came since.
     DropNewest,
     /// Keep a topic's newest message only, in its own place in the queue; if that does not suffice, drop the oldest.
-    /// Costs a walk of the backlog: cheap as long as one message of each topic is well within the bound.
+    /// Costs a walk of the backlog. Where more than 256 spans are left, the oldest go until a quarter of the bound is
+    /// free, so that a stalled reader of thousands of topics is not walked again for the very next message.
     Latest,
 }
+
+/// Spans that may be walked for every message.
+const SHORT_WALK: usize = 256;
 
 /// What [`super::Outbox::enforce`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,23 +57,26 @@ impl Dropped {
     }
 }
 
-/// Drops messages until `excess` bytes are gone, or all that may go, and gives back their references.
+/// Drops messages until `len` bytes have come within `bound`, or all that may go, and gives back their references.
 /// The first `begun` spans (none or one) are not touched.
 pub(super) fn trim(
     frames: &mut Frames,
     spans: &mut VecDeque<Span>,
     begun: usize,
-    excess: u64,
+    len: u64,
+    bound: u32,
     policy: BacklogPolicy,
 ) -> Dropped {
     let mut dropped = Dropped::default();
+    let excess = len.saturating_sub(u64::from(bound));
     match policy {
         BacklogPolicy::Close => {}
         BacklogPolicy::DropOldest => drop_oldest(frames, spans, begun, excess, &mut dropped),
         BacklogPolicy::DropNewest => drop_newest(frames, spans, begun, excess, &mut dropped),
         BacklogPolicy::Latest => {
             conflate(frames, spans, begun, &mut dropped);
-            drop_oldest(frames, spans, begun, excess, &mut dropped);
+            let slack = if spans.len() > SHORT_WALK { bound / 4 } else { 0 };
+            drop_oldest(frames, spans, begun, excess + u64::from(slack), &mut dropped);
         }
     }
     dropped
@@ -133,7 +140,7 @@ fn drop_newest(frames: &mut Frames, spans: &mut VecDeque<Span>, begun: usize, ex
 
 /// Keeps the newest message of each log.
 fn conflate(frames: &mut Frames, spans: &mut VecDeque<Span>, begun: usize, dropped: &mut Dropped) {
-    let mut seen = HashSet::with_hasher(RandomState::default());
+    let mut seen = HashSet::with_capacity_and_hasher(spans.len(), RandomState::default());
     for span in spans.range_mut(begun..).rev().filter(|span| is_log(frames, **span)) {
         let total = count(frames, *span);
         if seen.insert(frames.log(span.chunk)) {
