@@ -1,5 +1,11 @@
 //! What can go wrong at start-up, and why connections end.
 
+use std::io;
+
+use thiserror::Error;
+
+use crate::config::ConfigError;
+
 /// Why a connection ended, as the metric label has it and with the close code that the peer is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -82,6 +88,78 @@ impl CloseReason {
     }
 }
 
+/// Why the server did not start, or ended.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration is not valid.
+    #[error("the configuration is not valid:\n{0}")]
+    Config(#[from] ConfigError),
+    /// A listener could not be bound.
+    #[error("cannot listen on {address}, the value of {knob}: {source}{}", bind_hint(.source.kind()))]
+    Bind {
+        /// The configuration's name of the listener.
+        knob: &'static str,
+        /// Its address, as the configuration has it.
+        address: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel lacks something that every shard needs.
+    #[error("Linux {needed} or newer is needed, and this is {running}")]
+    KernelTooOld {
+        /// The running kernel's release, as uname(2) tells it.
+        running: String,
+        /// The first release that will do.
+        needed: &'static str,
+    },
+    /// A ring could not be set up.
+    #[error("cannot set up io_uring: {0}{hint}", hint = ring_hint(.0.kind()))]
+    Ring(#[source] io::Error),
+    /// Anything else.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done: `cannot start a thread`.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// The exit code of the process: 3 configuration, 4 a listener, 5 the kernel, 1 anything else. (2 is bad usage.)
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::Config(_) => 3,
+            StartError::Bind { .. } => 4,
+            StartError::KernelTooOld { .. } | StartError::Ring(_) => 5,
+            StartError::Io { .. } => 1,
+        }
+    }
+}
+
+fn bind_hint(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => "; another process listens there",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE, a socket's path a writable directory"
+        }
+        _ => "",
+    }
+}
+
+fn ring_hint(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::Unsupported => "; this kernel is built without it",
+        io::ErrorKind::PermissionDenied => {
+            "; it is forbidden, by the sysctl kernel.io_uring_disabled or by the container's seccomp profile"
+        }
+        io::ErrorKind::OutOfMemory => "; the limit on locked memory (ulimit -l) or the cgroup's memory is too low",
+        _ => "",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +169,27 @@ mod tests {
         for (i, reason) in CloseReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, i);
             assert!(CloseReason::ALL[..i].iter().all(|other| other.label() != reason.label()));
+        }
+    }
+
+    #[test]
+    fn start_errors_name_the_knob_and_what_to_do() {
+        let bind = |kind: io::ErrorKind| StartError::Bind {
+            knob: "listen",
+            address: "127.0.0.1:80".into(),
+            source: kind.into(),
+        };
+        for (error, code, words) in [
+            (bind(io::ErrorKind::AddrInUse), 4, ["listen on 127.0.0.1:80, the value of listen", "another process"]),
+            (bind(io::ErrorKind::PermissionDenied), 4, ["the value of listen", "CAP_NET_BIND_SERVICE"]),
+            (StartError::Ring(io::Error::from_raw_os_error(1)), 5, ["Operation not permitted", "io_uring_disabled"]),
+            (StartError::Ring(io::Error::from_raw_os_error(38)), 5, ["not implemented", "built without"]),
+            (StartError::KernelTooOld { running: "5.4.0".into(), needed: "6.1" }, 5, ["6.1", "this is 5.4.0"]),
+            (ConfigError::new("backlog: no".into()).into(), 3, ["not valid", "\nbacklog: no"]),
+        ] {
+            let message = error.to_string();
+            assert!(words.iter().all(|word| message.contains(word)), "{message}");
+            assert_eq!(error.exit_code(), code, "{message}");
         }
     }
 }

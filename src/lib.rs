@@ -1,5 +1,7 @@
 //! Uproar: a broadcast server for games and market data on Linux io_uring.
 
+pub mod cli;
+pub mod config;
 pub mod conn;
 pub mod counters;
 pub mod error;
