@@ -1,5 +1,11 @@
 //! What can go wrong at start-up, and why connections end.
 
+use std::io;
+
+use thiserror::Error;
+
+use crate::config::ConfigError;
+
 /// Why a connection ended, as the metric label has it and with the close code that the peer is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -78,6 +84,62 @@ impl CloseReason {
     }
 }
 
+/// Why the server did not start, or ended.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration is not valid.
+    #[error("the configuration is not valid:\n{0}")]
+    Config(#[from] ConfigError),
+    /// A listener could not be bound.
+    #[error("cannot listen on {address}, the value of {knob}: {source}{}", bind_hint(.source.kind()))]
+    Bind {
+        /// The configuration's name of the listener.
+        knob: &'static str,
+        /// Its address, as the configuration has it.
+        address: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel is too old, or forbids io_uring; in words that name what to change.
+    #[error("{0}")]
+    Kernel(String),
+    /// A shard has failed while it served, which is a bug or a kernel out of memory.
+    #[error("shard {0} has failed")]
+    ShardFailed(u16),
+    /// Anything else.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done: `cannot start a thread`.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// The exit code of the process: 3 configuration, 4 a listener, 5 the kernel, 1 anything else. (2 is bad usage.)
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::Config(_) => 3,
+            StartError::Bind { .. } => 4,
+            StartError::Kernel(_) => 5,
+            StartError::Io { .. } | StartError::ShardFailed(_) => 1,
+        }
+    }
+}
+
+fn bind_hint(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => "; another process listens there",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE, a socket's path a writable directory"
+        }
+        _ => "",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +149,25 @@ mod tests {
         for (i, reason) in CloseReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, i);
             assert!(CloseReason::ALL[..i].iter().all(|other| other.label() != reason.label()));
+        }
+    }
+
+    #[test]
+    fn start_errors_name_the_knob_and_what_to_do() {
+        let bind = |kind: io::ErrorKind| StartError::Bind {
+            knob: "listen",
+            address: "127.0.0.1:80".into(),
+            source: kind.into(),
+        };
+        for (error, code, words) in [
+            (bind(io::ErrorKind::AddrInUse), 4, ["listen on 127.0.0.1:80, the value of listen", "another process"]),
+            (bind(io::ErrorKind::PermissionDenied), 4, ["the value of listen", "CAP_NET_BIND_SERVICE"]),
+            (StartError::Kernel("Linux 6.1 or newer is needed".into()), 5, ["6.1", "needed"]),
+            (ConfigError::new("backlog: no".into()).into(), 3, ["not valid", "\nbacklog: no"]),
+        ] {
+            let message = error.to_string();
+            assert!(words.iter().all(|word| message.contains(word)), "{message}");
+            assert_eq!(error.exit_code(), code, "{message}");
         }
     }
 }

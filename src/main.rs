@@ -1,2 +1,12 @@
 //! The `uproar` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+use uproar::cli;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::run(cli::parse(), uproar::server::serve)
+}

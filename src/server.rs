@@ -84,10 +84,10 @@ impl Server {
 
     pub(crate) fn launch(self, signals: bool) -> Result<Running, StartError> {
         self.config.validate()?;
-        let nofile = sys::raise_nofile().map_err(StartError::Io)?;
+        let nofile = sys::raise_nofile().map_err(io("cannot read RLIMIT_NOFILE"))?;
         let shards = self.config.shards as usize;
         let listeners = listeners(self.config.listen, shards, self.config.accept_backlog)?;
-        let address = listeners[0].local_addr().map_err(StartError::Io)?;
+        let address = listeners[0].local_addr().map_err(io("cannot read the listener's address"))?;
         let admin = Admin::bind(&self.config.admin_listen)?;
         let admin_address = admin.address();
         let shared = Arc::new(Shared::new(shards as u16));
@@ -103,7 +103,16 @@ impl Server {
             shutdown_timeout: launch.server.config.shutdown_timeout,
         })?;
         let publisher = Publisher { shared, postboxes };
-        Ok(Running { address, admin_address, publisher, threads, control, features, nofile, config: launch.server.config })
+        Ok(Running {
+            address,
+            admin_address,
+            publisher,
+            threads,
+            control,
+            features,
+            nofile,
+            config: launch.server.config,
+        })
     }
 }
 
@@ -120,7 +129,7 @@ type Woken = (Arc<WakeFd>, Mailbox);
 impl Launch {
     /// Starts the shards' threads. None accepts before all are able to.
     fn shards(&self, listeners: Vec<TcpListener>, mailboxes: Vec<Woken>) -> Result<(Threads, Features), StartError> {
-        let cpus = sys::allowed_cpus().map_err(StartError::Io)?;
+        let cpus = sys::allowed_cpus().map_err(io("cannot read the cores that may be used"))?;
         let (ready, readiness) = flume::unbounded();
         let (ended, ends) = flume::unbounded();
         let mut handles = Vec::new();
@@ -137,7 +146,12 @@ impl Launch {
                 seed.run(setup, mailbox, &ready, &start);
                 drop(end);
             };
-            handles.push(thread::Builder::new().name(format!("shard-{i}")).spawn(body).map_err(StartError::Io)?);
+            handles.push(
+                thread::Builder::new()
+                    .name(format!("shard-{i}"))
+                    .spawn(body)
+                    .map_err(io("cannot start a shard's thread"))?,
+            );
         }
         drop((ready, ended));
         let mut features = None;
@@ -146,7 +160,9 @@ impl Launch {
         }
         let features = features.ok_or(StartError::ShardFailed(0))?;
         self.shared.set_max_connections(self.max_connections(features.slots));
-        starts.iter().for_each(|go| drop(go.send(())));
+        for go in starts {
+            let _ = go.send(());
+        }
         Ok((Threads { handles, ends }, features))
     }
 
@@ -206,7 +222,7 @@ impl ShardSeed {
         }
         let ring = match Ring::new(setup) {
             Ok(ring) => ring,
-            Err(error) => return drop(ready.send(Err(error.into()))),
+            Err(error) => return drop(ready.send(Err(StartError::Kernel(error.to_string())))),
         };
         let slots = ring.slots();
         let _ = ready.send(Ok(ring.features().clone()));
@@ -232,6 +248,11 @@ impl ShardSeed {
     }
 }
 
+/// Says what was being done when the system failed.
+fn io(doing: &'static str) -> impl Fn(std::io::Error) -> StartError {
+    move |source| StartError::Io { doing, source }
+}
+
 /// A number that differs from start to start.
 fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
@@ -251,7 +272,7 @@ impl Drop for EndNotice {
 }
 
 fn listeners(address: SocketAddr, shards: usize, backlog: u32) -> Result<Vec<TcpListener>, StartError> {
-    let cannot = |source| StartError::Bind { address: address.to_string(), source };
+    let cannot = |source| StartError::Bind { knob: "listen", address: address.to_string(), source };
     // With SO_REUSEPORT a second server would silently get half of the first one's connections.
     if sys::port_taken(address).map_err(cannot)? {
         return Err(cannot(std::io::ErrorKind::AddrInUse.into()));
@@ -266,7 +287,7 @@ fn mailboxes(shards: usize) -> Result<(Vec<Postbox>, Vec<Woken>), StartError> {
     let mut postboxes = Vec::new();
     let mut mailboxes = Vec::new();
     for _ in 0..shards {
-        let wake = Arc::new(WakeFd::new().map_err(StartError::Io)?);
+        let wake = Arc::new(WakeFd::new().map_err(io("cannot make an eventfd"))?);
         let (postbox, mailbox) = mailbox::mailbox(wake.clone());
         postboxes.push(postbox);
         mailboxes.push((wake, mailbox));
@@ -414,4 +435,36 @@ impl Publisher {
     pub fn connections(&self) -> u64 {
         self.shared.connections()
     }
+}
+
+/// What the `uproar` command does: serves the dialects, and says on standard output where and with what.
+///
+/// # Errors
+/// As [`Server::run`].
+pub fn serve(config: Config) -> Result<(), StartError> {
+    let running = Server::new(config).dialects().launch(true)?;
+    print!("{}", banner(&running));
+    running.join()?;
+    println!("uproar has stopped");
+    Ok(())
+}
+
+/// Where the server is, what it uses, and which limits it found.
+fn banner(running: &Running) -> String {
+    let config = running.config();
+    let page = if config.playground { "" } else { " (the page is off)" };
+    let pinned = if config.pin { ", pinned" } else { "" };
+    let memory = config.max_memory.map_or("off".into(), |bytes| format!("{} MiB", bytes >> 20));
+    format!(
+        "uproar {} is listening\n  page     http://{}/{page}\n  raw      ws://{}/raw/{{topic}}\n  admin    {}\n  \
+         shards   {}{pinned}\n  kernel   {}\n  limits   {} connections, {} descriptors (RLIMIT_NOFILE), memory {memory}\n",
+        env!("CARGO_PKG_VERSION"),
+        running.address(),
+        running.address(),
+        running.admin_address().map_or("off".into(), |address| format!("{address} (/metrics)")),
+        config.shards,
+        running.features(),
+        running.max_connections(),
+        running.nofile(),
+    )
 }

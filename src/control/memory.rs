@@ -16,7 +16,11 @@ pub async fn watch(shared: Arc<Shared>, max: u64) {
     loop {
         match sys::resident_bytes() {
             Ok(bytes) if bytes >= refuse && !shared.memory_pressure() => {
-                tracing::warn!("{} MiB resident of {} MiB allowed: new connections are refused", bytes >> 20, max >> 20);
+                tracing::warn!(
+                    "{} MiB resident of {} MiB allowed: new connections are refused",
+                    bytes >> 20,
+                    max >> 20
+                );
                 shared.set_memory_pressure(true);
             }
             Ok(bytes) if bytes < accept && shared.memory_pressure() => {

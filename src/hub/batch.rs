@@ -208,12 +208,12 @@ impl Batches {
     }
 
     pub fn invariants(&self) {
-        assert_eq!(self.bytes, self.slab.iter().map(|batch| batch.bytes).sum());
+        assert_eq!(self.bytes, self.slab.iter().map(|batch| batch.bytes).sum::<u64>());
         let spare = self.slab.iter().filter(|batch| batch.stage == Stage::Spare).count();
         assert_eq!(spare, self.spare.len());
         assert!(self.spare.iter().all(|&id| self.get(id).stage == Stage::Spare));
         for batch in &self.slab {
-            assert_eq!(batch.bytes, batch.spans.iter().map(|span| u64::from(span.len())).sum());
+            assert_eq!(batch.bytes, batch.spans.iter().map(|span| u64::from(span.len())).sum::<u64>());
             assert!(batch.skips.iter().all(|skip| skip.start < skip.end && skip.end <= batch.bytes));
             assert!(batch.owner.is_some() || batch.spans.is_empty());
             if batch.stage == Stage::Active {

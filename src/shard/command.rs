@@ -6,14 +6,14 @@ use smallvec::SmallVec;
 
 use crate::conn::Session;
 use crate::dialect::{Command, Event, Refusal, json};
-use crate::hub::{Hub, TopicHandle};
 use crate::hub::frame::{Frames, MessageKind, Span};
+use crate::hub::{Hub, TopicHandle};
 use crate::limits::MAX_TOPIC_BYTES;
 use crate::ring::token::ConnId;
 
-use super::{Core, Notice};
 use super::mailbox::{Mail, TopicRef};
 use super::shared::Shared;
+use super::{Core, Notice};
 
 impl Core {
     /// Carries out what a client's message asks for. Says whether something was published.

@@ -1,7 +1,7 @@
 //! Outboxes → sends: one contiguous send per connection and turn, and what becomes of those that fall short.
 
-use crate::conn::{Phase, Session};
 use crate::conn::outbox::Verdict;
+use crate::conn::{Phase, Session};
 use crate::error::CloseReason;
 use crate::hub::frame::{LogId, Span};
 use crate::limits::MAX_SHARED_CHUNK;

@@ -96,7 +96,11 @@ impl Shard {
     fn request(&mut self, id: ConnId, request: &Request<'_>) -> Next {
         let upgrade = request.wants_websocket();
         if let Some(index) = self.routes.find(request.path) {
-            return if upgrade { self.upgrade_to_handler(id, request, index) } else { self.core.upgrade_required(id, request) };
+            return if upgrade {
+                self.upgrade_to_handler(id, request, index)
+            } else {
+                self.core.upgrade_required(id, request)
+            };
         }
         if !self.routes.dialects && upgrade {
             return self.core.answer(id, request, &Response::error(404, "There is nothing at this path."));
@@ -269,8 +273,7 @@ impl Core {
 
     /// Answers a WebSocket handshake (RFC 6455 section 4.2.2), or says what is wrong with it.
     fn upgrade(&mut self, id: ConnId, request: &Request<'_>, protocols: &[&str], session: Session) -> Next {
-        let checked =
-            handshake::check(request.method.as_str(), request.minor_version, request.headers(), protocols);
+        let checked = handshake::check(request.method.as_str(), request.minor_version, request.headers(), protocols);
         let handshake = match checked {
             Ok(handshake) => handshake,
             Err(refusal) => {

@@ -23,10 +23,9 @@ use crate::ring::token::ConnId;
 use crate::time::Tick;
 use crate::ws::frame;
 
+use super::settings::SPARE_SLOTS;
 use super::{Core, Notice};
 
-/// Connections beyond the limit that may be there at once to be told 503.
-const REFUSALS_AT_ONCE: u32 = 64;
 /// How long accepting pauses when there is no descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection whose last words are sent may go on sending.
@@ -82,7 +81,8 @@ impl Core {
         if self.life != Life::Serving {
             return self.terminate(id, CloseReason::Shutdown);
         }
-        let refused = if self.shared.connections() > self.settings.max_connections {
+        let full = self.conns.len() > self.capacity || self.shared.connections() > self.shared.max_connections();
+        let refused = if full {
             &self.counters.refused_full
         } else if self.shared.memory_pressure() {
             &self.counters.refused_memory
@@ -90,7 +90,7 @@ impl Core {
             return;
         };
         refused.add(1);
-        if self.refusals >= REFUSALS_AT_ONCE {
+        if self.refusals >= SPARE_SLOTS {
             return self.terminate(id, CloseReason::Refused);
         }
         self.refusals += 1;

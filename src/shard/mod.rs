@@ -35,7 +35,7 @@ use inbound::Codec;
 use lifecycle::Life;
 use mailbox::{Mailbox, Postbox};
 use publish::Encoder;
-use settings::Settings;
+use settings::{SPARE_SLOTS, Settings};
 use shared::Shared;
 
 /// What a handler is told once the shard's own state is in order again.
@@ -93,6 +93,8 @@ pub struct Core {
     accept_again: Option<Tick>,
     /// Connections being told 503.
     refusals: u32,
+    /// Connections that the table takes before they are told 503.
+    capacity: usize,
     seed: u64,
 }
 
@@ -158,6 +160,7 @@ impl Shard {
             life: Life::Serving,
             accept_again: None,
             refusals: 0,
+            capacity: parts.slots.saturating_sub(SPARE_SLOTS).max(1) as usize,
             seed: parts.seed,
         };
         core.start_accepting();

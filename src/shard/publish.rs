@@ -44,7 +44,8 @@ impl Encoder {
         let Some(bits) = class.window_bits().filter(|_| payload.len() >= self.min) else {
             return (frame::encode_header(opcode, false, payload.len() as u64), payload);
         };
-        let deflater = self.deflaters[usize::from(bits) - 9].get_or_insert_with(|| Box::new(Deflater::new(bits, DEFLATE_LEVEL)));
+        let deflater =
+            self.deflaters[usize::from(bits) - 9].get_or_insert_with(|| Box::new(Deflater::new(bits, DEFLATE_LEVEL)));
         let deflated = deflater.compress(payload, &mut self.arena);
         self.runs += 1;
         (frame::encode_header(opcode, true, deflated.len() as u64), deflated)

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use crate::conn::outbox::BacklogPolicy;
+use crate::config::{BacklogPolicy, Config};
 
 /// What a shard needs to know of the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Connections of the whole process; one more is answered with 503.
-    pub max_connections: u64,
     /// Bytes of an HTTP head.
     pub max_head: usize,
     /// Time from accept, or from the first byte of a later request, to the end of the head.
@@ -28,7 +26,7 @@ pub struct Settings {
     /// Maximum lifetime of a WebSocket.
     pub max_lifetime: Option<Duration>,
     /// Percent of the lifetime, a random part of which is cut from it.
-    pub lifetime_jitter: u8,
+    pub lifetime_jitter: u32,
     /// Time for the close handshake, and to flush what is to be sent last.
     pub close_timeout: Duration,
     /// Whether `permessage-deflate` is negotiated.
@@ -41,25 +39,27 @@ pub struct Settings {
     pub playground: bool,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
+/// Slots of a shard's table that are kept free, to tell those who come when it is full that it is.
+pub const SPARE_SLOTS: u32 = 64;
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Settings {
         Settings {
-            max_connections: u64::MAX,
-            max_head: 8 * 1024,
-            head_timeout: Duration::from_secs(10),
-            keep_alive_timeout: Duration::from_secs(30),
-            max_message: 1 << 20,
-            backlog: 64 * 1024,
-            backlog_policy: BacklogPolicy::Close,
-            ping_interval: Some(Duration::from_secs(30)),
-            ping_timeout: Duration::from_secs(10),
-            max_lifetime: None,
-            lifetime_jitter: 10,
-            close_timeout: Duration::from_secs(5),
-            deflate: true,
-            deflate_min: 64,
-            max_topics: 1024,
-            playground: true,
+            max_head: config.max_head as usize,
+            head_timeout: config.head_timeout,
+            keep_alive_timeout: config.keep_alive_timeout,
+            max_message: config.max_message,
+            backlog: config.backlog,
+            backlog_policy: config.backlog_policy,
+            ping_interval: config.ping_interval,
+            ping_timeout: config.ping_timeout,
+            max_lifetime: config.max_lifetime,
+            lifetime_jitter: config.lifetime_jitter,
+            close_timeout: config.close_timeout,
+            deflate: config.deflate,
+            deflate_min: config.deflate_min as usize,
+            max_topics: config.max_topics,
+            playground: config.playground,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::counters::Counters;
 
@@ -10,6 +10,7 @@ use crate::counters::Counters;
 pub struct Shared {
     counters: Vec<Arc<Counters>>,
     memory_pressure: AtomicBool,
+    max_connections: AtomicU64,
     /// Places topics on shards. Random for each process, so that nobody outside can aim topics at one shard.
     hasher: foldhash::fast::RandomState,
 }
@@ -20,6 +21,7 @@ impl Shared {
         Shared {
             counters: (0..shards).map(|_| Arc::default()).collect(),
             memory_pressure: AtomicBool::new(false),
+            max_connections: AtomicU64::new(u64::MAX),
             hasher: foldhash::fast::RandomState::default(),
         }
     }
@@ -37,6 +39,16 @@ impl Shared {
     /// Open connections of all shards.
     pub fn connections(&self) -> u64 {
         self.counters.iter().map(|counters| counters.connections.get()).sum()
+    }
+
+    /// Connections of the process; those beyond are answered with 503.
+    pub fn max_connections(&self) -> u64 {
+        self.max_connections.load(Ordering::Relaxed)
+    }
+
+    /// Set once, before anything is accepted, when it is known how many slots the kernel gives.
+    pub fn set_max_connections(&self, max: u64) {
+        self.max_connections.store(max, Ordering::Relaxed);
     }
 
     /// The shard that orders a topic.

@@ -6,25 +6,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 
 use super::{count, is_log, messages};
+pub use crate::config::BacklogPolicy;
 use crate::hub::frame::{Frames, Span};
-
-/// What to do with a connection that reads more slowly than is published to it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum BacklogPolicy {
-    /// Close it, with code 1013.
-    #[default]
-    Close,
-    /// Drop the messages that wait longest. Costs a step for each message dropped, and one for each opaque span
-    /// that waits before them.
-    DropOldest,
-    /// Drop the messages queued last. Costs a walk of the span (64 KiB at most where frames are shared) in which the
-    /// cut falls; what comes after the cut does not touch it, so the next walk is over what came since.
-    DropNewest,
-    /// Keep a topic's newest message only, in its own place in the queue; if that does not suffice, drop the oldest.
-    /// Costs a walk of the backlog. Where more than 256 spans are left, the oldest go until a quarter of the bound is
-    /// free, so that a stalled reader of thousands of topics is not walked again for the very next message.
-    Latest,
-}
 
 /// Spans that may be walked for every message.
 const SHORT_WALK: usize = 256;

@@ -1,0 +1,212 @@
+//! The command line: arguments → configuration → server → exit code.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::config::{Config, ConfigError, Inputs, KNOBS, Knob, LogLevel, Resolved, load};
+use crate::error::StartError;
+
+const ABOUT: &str = "Broadcast server for games and market data: WebSockets on Linux io_uring.
+
+Every option can also be set in a TOML file (backlog = \"64KiB\") and in the environment (UPROAR_BACKLOG=64KiB).
+An option wins over the environment, which wins over the file. PORT sets the port of --listen, unless --listen
+or UPROAR_LISTEN is given. In brackets: the default; the values allowed.";
+
+const AFTER_HELP: &str = "\
+Values:
+  SIZE  65536, 64KiB, 1MiB, 1GiB
+  TIME  500ms, 30s, 10m, 1h, 30d
+  BOOL  true, false; an option without a value is true
+
+Examples:
+  uproar                                      listen on 127.0.0.1:8080, one shard a core
+  uproar --listen 0.0.0.0:80 --backlog 1MiB   listen to everybody, be patient with slow readers
+  uproar --backlog-policy latest              market data: slow readers get each topic's newest price
+  PORT=9000 UPROAR_ADMIN_LISTEN=off uproar    configured by a platform's environment
+  uproar --config uproar.toml --check         is the file good?
+  uproar --print-config > uproar.toml         begin a file: every knob, its bounds, its default
+
+Exit codes:
+  0  ended in order     3  the configuration is not valid
+  1  any other failure  4  a listener cannot be bound: in use, not permitted
+  2  bad usage          5  the kernel is too old, or forbids io_uring";
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub struct Invocation {
+    mode: Mode,
+    file: Option<PathBuf>,
+    flags: Vec<(&'static str, String)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    Serve,
+    Check,
+    PrintConfig,
+}
+
+/// Reads the process's arguments. Prints and exits on `--help` and `--version` (0) and on bad usage (2).
+pub fn parse() -> Invocation {
+    Invocation::from_matches(&command().get_matches())
+}
+
+/// Does what was asked for; `start` serves until the server ends.
+pub fn run(invocation: Invocation, start: impl FnOnce(Config) -> Result<(), StartError>) -> ExitCode {
+    let result = resolve(&invocation).map_err(StartError::from).and_then(|resolved| match invocation.mode {
+        Mode::Serve => {
+            log_to_stderr(resolved.config.log);
+            start(resolved.config)
+        }
+        Mode::Check => print("configuration ok\n"),
+        Mode::PrintConfig => print(&resolved.to_toml()),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Indented, so that the problems of a configuration stand out below the first line.
+            eprintln!("uproar: {}", error.to_string().replace('\n', "\n  "));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+impl Invocation {
+    fn from_matches(matches: &ArgMatches) -> Invocation {
+        let mode = match (matches.get_flag("check"), matches.get_flag("print_config")) {
+            (true, _) => Mode::Check,
+            (false, true) => Mode::PrintConfig,
+            (false, false) => Mode::Serve,
+        };
+        let value = |knob: &'static Knob| Some((knob.name, matches.get_one::<String>(knob.name)?.clone()));
+        Invocation { mode, file: matches.get_one("config").cloned(), flags: KNOBS.iter().filter_map(value).collect() }
+    }
+}
+
+/// Gathers the sources and puts the configuration together.
+fn resolve(invocation: &Invocation) -> Result<Resolved, ConfigError> {
+    let file = match &invocation.file {
+        Some(path) => Some((path.clone(), "--config")),
+        None => env::var_os("UPROAR_CONFIG").map(|path| (path.into(), "UPROAR_CONFIG")),
+    };
+    let file = file.map(|(path, origin)| read_file(path, origin)).transpose()?;
+    load(&Inputs { file, env: environment()?, flags: invocation.flags.clone() })
+}
+
+fn read_file(path: PathBuf, origin: &str) -> Result<(String, String), ConfigError> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => Err(ConfigError::new(format!("{origin}: cannot read {name:?}: {error}"))),
+    }
+}
+
+/// The variables that concern the configuration.
+fn environment() -> Result<Vec<(String, String)>, ConfigError> {
+    let text = |(name, value): (OsString, OsString)| {
+        let name = name.into_string().ok().filter(|name| name == "PORT" || name.starts_with("UPROAR_"))?;
+        let problem = format!("{name}: the value is not UTF-8");
+        Some(value.into_string().map(|value| (name, value)).map_err(|_| ConfigError::new(problem)))
+    };
+    env::vars_os().filter_map(text).collect()
+}
+
+fn log_to_stderr(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+    };
+    let logger = tracing_subscriber::fmt().with_max_level(level).with_ansi(io::stderr().is_terminal());
+    // It fails only if there is a logger already, which then is the one that is wanted.
+    let _ = logger.with_writer(io::stderr).try_init();
+}
+
+fn print(text: &str) -> Result<(), StartError> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|source| StartError::Io { doing: "cannot write to standard output", source })
+}
+
+fn command() -> Command {
+    let switch = |name: &'static str, flag: &'static str| Arg::new(name).long(flag).action(ArgAction::SetTrue);
+    Command::new("uproar")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .after_help(AFTER_HELP)
+        .max_term_width(120)
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Read this TOML file; UPROAR_CONFIG names one too. Without either, none is read"),
+        )
+        .arg(switch("check", "check").conflicts_with("print_config").help("Check the configuration and exit"))
+        .arg(switch("print_config", "print-config").help("Print the configuration as a TOML file and exit"))
+        .args(KNOBS.iter().map(knob_arg))
+}
+
+fn knob_arg(knob: &'static Knob) -> Arg {
+    let (value_name, _) = (knob.form)();
+    let default = (knob.show)(&Config::default());
+    let arg = Arg::new(knob.name)
+        .long(knob.flag())
+        .value_name(value_name)
+        .help_heading(knob.group)
+        .help(format!("{} [{default}; {}]", knob.help.trim_end_matches('.'), (knob.range)()))
+        .allow_negative_numbers(true);
+    match value_name {
+        "BOOL" => arg.num_args(0..=1).default_missing_value("true"),
+        _ => arg,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invocation(args: &[&str]) -> Result<Invocation, clap::Error> {
+        command().try_get_matches_from([&["uproar"], args].concat()).map(|matches| Invocation::from_matches(&matches))
+    }
+
+    #[test]
+    fn the_command_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_handed_on_as_they_are() {
+        let invocation = invocation(&["--shards", "-1", "--pin", "--deflate=false", "--ping-interval=off"]).unwrap();
+        assert_eq!(invocation.mode, Mode::Serve);
+        let mut flags: Vec<_> = invocation.flags.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        flags.sort_unstable();
+        assert_eq!(flags, [("deflate", "false"), ("pin", "true"), ("ping_interval", "off"), ("shards", "-1")]);
+    }
+
+    #[test]
+    fn bad_usage_is_refused() {
+        for args in [&["--no-such"][..], &["stray"], &["--check", "--print-config"], &["--backlog"]] {
+            assert_eq!(invocation(args).unwrap_err().exit_code(), 2, "{args:?}");
+        }
+        assert!(invocation(&["--backlgo", "1"]).unwrap_err().to_string().contains("--backlog"));
+    }
+
+    #[test]
+    fn the_server_is_started_with_what_was_resolved() {
+        let mut started = None;
+        let start = |config: Config| {
+            started = Some(config);
+            Err(StartError::Kernel("no io_uring".into()))
+        };
+        let code = run(invocation(&["--backlog=1MiB"]).unwrap(), start);
+        assert_eq!(code, ExitCode::from(5));
+        assert_eq!(started.unwrap().backlog, 1 << 20);
+    }
+}

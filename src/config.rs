@@ -1,0 +1,329 @@
+//! Every knob: what it is for, its unit, default and bounds, and where its value came from.
+//!
+//! A knob has one name. `backlog` is `backlog = "64KiB"` in the TOML file that `--config` or `UPROAR_CONFIG` names,
+//! `UPROAR_BACKLOG` in the environment and `--backlog` as a flag; the later of these wins. `PORT` sets the port of
+//! `listen` and nothing else: it wins over the file, and an explicit `UPROAR_LISTEN` or `--listen` wins over it.
+//!
+//! Values are parsed once, into a [`Config`]; what is unknown or out of bounds is refused and named.
+
+mod load;
+mod value;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+pub use load::{ConfigError, Inputs, Resolved, load};
+pub use value::{AdminListen, BacklogPolicy, LogLevel};
+
+use crate::limits::{MAX_CONNECTIONS_PER_SHARD, MAX_MESSAGE_BYTES, MAX_SHARDS, READ_BUFFER_BYTES};
+use value::{Address, AdminAddress, Choice, Count, Grammar, Or, Size, Switch, Time};
+
+const KIB: u32 = 1 << 10;
+const MIB: u32 = 1 << 20;
+const MAX_BYTES: u32 = MAX_MESSAGE_BYTES as u32;
+const MAX_HEAD_BYTES: u32 = READ_BUFFER_BYTES as u32;
+const ALL_CONNECTIONS: u32 = MAX_CONNECTIONS_PER_SHARD * MAX_SHARDS as u32;
+const MIB_64: u64 = 64 << 20;
+const TIB_64: u64 = 64 << 40;
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+const _: () = {
+    assert!(MAX_MESSAGE_BYTES <= u32::MAX as u64 && READ_BUFFER_BYTES <= u32::MAX as usize);
+    assert!(MAX_CONNECTIONS_PER_SHARD as u64 * MAX_SHARDS as u64 <= u32::MAX as u64);
+};
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// The cores this process may use, by its affinity mask and its cgroup's quota.
+fn cores() -> u32 {
+    available_parallelism().map_or(1, |cores| cores.get().min(MAX_SHARDS) as u32)
+}
+
+/// One knob, independent of its type.
+pub(crate) struct Knob {
+    /// Its name in the file, and the field's in [`Config`].
+    pub name: &'static str,
+    /// What kind of knob it is; a heading.
+    pub group: &'static str,
+    /// What it is for.
+    pub help: &'static str,
+    /// Parses and stores a value; the error says what it is not.
+    pub set: fn(&mut Config, &str) -> Result<(), &'static str>,
+    /// The value, as `set` reads it.
+    pub show: fn(&Config) -> String,
+    /// The values allowed.
+    pub range: fn() -> String,
+    /// What to write for a value: a word for the usage, and an explanation, which may be empty.
+    pub form: fn() -> (&'static str, &'static str),
+}
+
+impl Knob {
+    /// The knob of that name.
+    pub fn named(name: &str) -> Option<&'static Knob> {
+        KNOBS.iter().find(|knob| knob.name == name)
+    }
+
+    /// Its environment variable.
+    pub fn variable(&self) -> String {
+        format!("UPROAR_{}", self.name.to_ascii_uppercase())
+    }
+
+    /// Its flag, without the dashes before it.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+}
+
+macro_rules! knobs {
+    ($($group:literal { $($(#[doc = $help:literal])+ $name:ident: $type:ty = $default:expr, $grammar:expr;)+ })+) => {
+        /// A configuration: every field is a knob of its name.
+        ///
+        /// Embedders start from [`Config::default`] and set fields; [`Config::validate`] checks the bounds.
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        #[non_exhaustive]
+        pub struct Config {
+            $($($(#[doc = $help])+ pub $name: $type,)+)+
+        }
+
+        impl Default for Config {
+            fn default() -> Config {
+                Config { $($($name: $default,)+)+ }
+            }
+        }
+
+        /// Every knob, in the order of the help.
+        pub(crate) static KNOBS: &[Knob] = &[
+            $($(Knob {
+                name: stringify!($name),
+                group: $group,
+                help: concat!($($help),+).trim_ascii(),
+                set: |config, text| $grammar.parse(text).map(|value| config.$name = value),
+                show: |config| $grammar.show(&config.$name),
+                range: || $grammar.range(),
+                form: || $grammar.form(),
+            },)+)+
+        ];
+    };
+}
+
+knobs! {
+    "Listeners" {
+        /// Address and port of the public listener: WebSockets, the playground, /health. Port 0 lets the kernel choose.
+        listen: SocketAddr = loopback(8080), Address;
+        /// Address and port of the admin listener, or unix:/path for a socket in the file system. Keep it private.
+        admin_listen: AdminListen = AdminListen::Tcp(loopback(8081)), AdminAddress;
+        /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
+        accept_backlog: u32 = 4096, Count { min: 1, max: 65_535 };
+        /// Serve the playground page at /.
+        playground: bool = true, Switch;
+    }
+    "Threads" {
+        /// Threads that serve connections, each with its own ring. By default the cores this process may use.
+        shards: u32 = cores(), Count { min: 1, max: MAX_SHARDS as u32 };
+        /// Pin every shard to a core of its own.
+        pin: bool = true, Switch;
+    }
+    "Limits" {
+        /// Connections of the whole process; auto: as many as its descriptors and memory allow.
+        max_connections: Option<u32> = None, Or("auto", Count { min: 1, max: ALL_CONNECTIONS });
+        /// Bytes of memory of the whole process beyond which no connection is accepted.
+        max_memory: Option<u64> = None, Or("off", Size { min: MIB_64, max: TIB_64 });
+        /// Topics one connection may be subscribed to.
+        max_topics: u32 = 1024, Count { min: 1, max: 1_000_000 };
+        /// Bytes of a message that a client sends, decompressed.
+        max_message: u32 = MIB, Size { min: 125, max: MAX_BYTES };
+        /// Bytes of a request's head.
+        max_head: u32 = 8 * KIB, Size { min: KIB, max: MAX_HEAD_BYTES };
+    }
+    "Slow readers" {
+        /// Bytes that may wait to be sent to one connection.
+        backlog: u32 = 64 * KIB, Size { min: KIB, max: MAX_BYTES };
+        /// What to do with a connection whose backlog is full: close it (code 1013), drop its oldest or its newest
+        /// messages, or keep the latest message of each topic.
+        backlog_policy: BacklogPolicy = BacklogPolicy::Close, Choice(&BacklogPolicy::NAMES);
+    }
+    "Timeouts" {
+        /// Time for a request's head to be complete.
+        head_timeout: Duration = secs(10), Time { min: millis(100), max: secs(10 * MINUTE) };
+        /// Time between two plain requests on one connection.
+        keep_alive_timeout: Duration = secs(30), Time { min: millis(100), max: secs(10 * MINUTE) };
+        /// Time without a sign of life after which a WebSocket is pinged.
+        ping_interval: Option<Duration> = Some(secs(30)), Or("off", Time { min: secs(1), max: secs(HOUR) });
+        /// Time for a ping to be answered.
+        ping_timeout: Duration = secs(10), Time { min: millis(100), max: secs(10 * MINUTE) };
+        /// Age at which a WebSocket is closed, so that clients spread anew over the servers behind a balancer.
+        max_lifetime: Option<Duration> = None, Or("off", Time { min: secs(1), max: secs(30 * DAY) });
+        /// Percent of max_lifetime by which it varies at random, so that not all clients return at once.
+        lifetime_jitter: u32 = 10, Count { min: 0, max: 100 };
+        /// Time for a client to answer a close frame and to read what is still to be sent.
+        close_timeout: Duration = secs(5), Time { min: millis(100), max: secs(10 * MINUTE) };
+        /// Time for all connections to close when the server ends; 0 waits for none.
+        shutdown_timeout: Duration = secs(5), Time { min: Duration::ZERO, max: secs(10 * MINUTE) };
+    }
+    "Compression" {
+        /// Agree to permessage-deflate (RFC 7692) when a client offers it.
+        deflate: bool = true, Switch;
+        /// Bytes from which a message is sent compressed; smaller ones hardly shrink.
+        deflate_min: u32 = 128, Size { min: 0, max: MAX_BYTES };
+    }
+    "Log" {
+        /// What is logged to standard error: messages of this level and of those before it.
+        log: LogLevel = LogLevel::Info, Choice(&LogLevel::NAMES);
+    }
+}
+
+impl Config {
+    /// Checks the bounds of every field, and the fields against each other.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut scratch = self.clone();
+        let mut problems = Vec::new();
+        for knob in KNOBS {
+            let text = (knob.show)(self);
+            if let Err(why) = (knob.set)(&mut scratch, &text) {
+                problems.push(load::complaint(knob.name, &text, why, knob));
+            }
+        }
+        problems.extend(self.clash());
+        ConfigError::unless_empty(problems)
+    }
+
+    /// Two listeners cannot have one port, unless each has an address of its own.
+    fn clash(&self) -> Option<String> {
+        let AdminListen::Tcp(admin) = &self.admin_listen else { return None };
+        let public = &self.listen;
+        let same_ip = public.ip() == admin.ip() || public.ip().is_unspecified() || admin.ip().is_unspecified();
+        (public.port() == admin.port() && public.port() != 0 && same_ip)
+            .then(|| format!("listen ({public}) and admin_listen ({admin}) are in each other's way: change one's port"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_survive_being_shown() {
+        let config = Config::default();
+        config.validate().unwrap();
+        for knob in KNOBS {
+            let mut copy = config.clone();
+            (knob.set)(&mut copy, &(knob.show)(&config)).unwrap();
+            assert_eq!(copy, config, "{}", knob.name);
+        }
+    }
+
+    /// Name, the least value, one below it, the greatest, one above it.
+    const BOUNDS: [[&str; 5]; 17] = [
+        ["accept_backlog", "1", "0", "65535", "65536"],
+        ["shards", "1", "0", "256", "257"],
+        ["max_connections", "1", "0", "268435456", "268435457"],
+        ["max_memory", "64MiB", "67108863", "64TiB", "65TiB"],
+        ["max_topics", "1", "0", "1000000", "1000001"],
+        ["max_message", "125", "124", "1GiB", "1073741825"],
+        ["max_head", "1KiB", "1023", "64KiB", "65537"],
+        ["backlog", "1KiB", "1023", "1GiB", "1073741825"],
+        ["head_timeout", "100ms", "99ms", "10m", "600001ms"],
+        ["keep_alive_timeout", "100ms", "99ms", "10m", "601s"],
+        ["ping_interval", "1s", "999ms", "1h", "3601s"],
+        ["ping_timeout", "100ms", "99ms", "10m", "601s"],
+        ["max_lifetime", "1s", "999ms", "30d", "31d"],
+        ["lifetime_jitter", "0", "-1", "100", "101"],
+        ["close_timeout", "100ms", "99ms", "10m", "601s"],
+        ["shutdown_timeout", "0", "-1s", "10m", "601s"],
+        ["deflate_min", "0", "-1", "1GiB", "1073741825"],
+    ];
+
+    /// Values of knobs that have no bounds: good ones, bad ones.
+    const WORDS: [(&str, &[&str], &[&str]); 11] = [
+        (
+            "listen",
+            &["0.0.0.0:80", "[::]:8080", "127.0.0.1:0"],
+            &["8080", "localhost:80", "127.0.0.1", "1.2.3.4:65536"],
+        ),
+        ("admin_listen", &["127.0.0.1:9", "unix:/run/uproar", "off"], &["unix:", "unix:a\0b", "on", "/run/uproar"]),
+        ("playground", &["true", "false"], &["yes", "1", "True", ""]),
+        ("pin", &["true", "false"], &["off"]),
+        ("deflate", &["true", "false"], &["no"]),
+        ("max_connections", &["auto"], &["off", "-1", "1k"]),
+        ("max_memory", &["off", "0"], &["auto", "1GB", "1.5GiB", "99999999999999999999"]),
+        ("ping_interval", &["off", "0"], &["30", "1 s", "1.5s", "s", "", "99999999999999999999s"]),
+        ("max_lifetime", &["off", "0"], &["auto", "1w"]),
+        ("backlog_policy", &["close", "drop-oldest", "drop-newest", "latest"], &["Close", "drop_oldest", ""]),
+        ("log", &["error", "warn", "info", "debug"], &["trace", "INFO"]),
+    ];
+
+    #[test]
+    fn every_bound_holds() {
+        for [name, least, below, greatest, above] in BOUNDS {
+            let knob = Knob::named(name).unwrap();
+            for text in [least, greatest] {
+                let mut config = Config::default();
+                (knob.set)(&mut config, text).unwrap();
+                assert_eq!((knob.show)(&config), text, "{name}");
+                config.validate().unwrap();
+            }
+            for text in [below, above] {
+                assert!((knob.set)(&mut Config::default(), text).is_err(), "{name} = {text}");
+            }
+            assert!((knob.range)().ends_with(&format!("{least}..{greatest}")), "{name}: {}", (knob.range)());
+        }
+    }
+
+    #[test]
+    fn words_are_taken_as_they_are() {
+        for (name, good, bad) in WORDS {
+            let knob = Knob::named(name).unwrap();
+            for text in good {
+                let mut config = Config::default();
+                (knob.set)(&mut config, text).unwrap();
+                let shown = (knob.show)(&config);
+                assert_eq!(shown, if *text == "0" { "off" } else { text }, "{name}");
+            }
+            for text in bad {
+                assert!((knob.set)(&mut Config::default(), text).is_err(), "{name} = {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_knob_is_in_a_table_of_these_tests() {
+        let tested = |name| BOUNDS.iter().any(|row| row[0] == name) || WORDS.iter().any(|row| row.0 == name);
+        assert!(KNOBS.iter().all(|knob| tested(knob.name)));
+    }
+
+    #[test]
+    fn an_embedders_values_are_checked_too() {
+        let config = Config { backlog: 1, ping_timeout: Duration::MAX, ..Config::default() };
+        let message = config.validate().unwrap_err().to_string();
+        assert!(message.contains("backlog: \"1\" is out of bounds; allowed: 1KiB..1GiB"), "{message}");
+        assert!(message.lines().count() == 2 && message.contains("ping_timeout"), "{message}");
+    }
+
+    #[test]
+    fn two_listeners_need_two_ports() {
+        for (listen, admin, clash) in [
+            ("127.0.0.1:8081", "127.0.0.1:8081", true),
+            ("0.0.0.0:8081", "127.0.0.1:8081", true),
+            ("127.0.0.1:8081", "[::]:8081", true),
+            ("127.0.0.2:8081", "127.0.0.1:8081", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let admin_listen = AdminListen::Tcp(admin.parse().unwrap());
+            let config = Config { listen: listen.parse().unwrap(), admin_listen, ..Config::default() };
+            assert_eq!(config.validate().is_err(), clash, "{listen} {admin}");
+        }
+    }
+}

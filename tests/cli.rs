@@ -1,0 +1,135 @@
+//! The binary: its help, its verdicts on configurations, its exit codes.
+
+use std::io::Write;
+use std::process::{Command, Output};
+
+fn uproar(args: &[&str], env: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_uproar"))
+        .args(args)
+        .env_clear()
+        .envs(env.iter().copied())
+        .output()
+        .expect("the binary runs")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("the binary was not killed")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(text.as_bytes()).expect("room for it");
+    file
+}
+
+fn path(file: &tempfile::NamedTempFile) -> &str {
+    file.path().to_str().expect("a path in UTF-8")
+}
+
+#[test]
+fn help_shows_every_knob_with_its_default_and_bounds() {
+    for flag in ["--help", "-h"] {
+        let help = uproar(&[flag], &[]);
+        assert_eq!(code(&help), 0);
+        let text = out(&help).split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in [
+            "--listen <ADDRESS>",
+            "[127.0.0.1:8080; ip:port]",
+            "[64KiB; 1KiB..1GiB]",
+            "[close; close|drop-oldest|drop-newest|latest]",
+            "[30s; off or 1s..1h]",
+            "Slow readers:",
+            "PORT sets the port",
+            "Examples:",
+            "Exit codes: 0 ended in order 3 the configuration is not valid",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+}
+
+#[test]
+fn the_printed_configuration_is_a_file_that_names_every_flag_of_the_help() {
+    let printed = uproar(&["--print-config", "--backlog", "1MiB"], &[("UPROAR_PIN", "false")]);
+    assert_eq!(code(&printed), 0);
+    let text = out(&printed);
+    assert!(text.contains("; from --backlog\nbacklog = \"1MiB\"") && text.contains("; from UPROAR_PIN\npin = false"));
+    let again = uproar(&["--print-config", "--config", path(&file(&text))], &[]);
+    let settings = |text: &str| text.lines().filter(|line| line.contains(" = ")).map(String::from).collect::<Vec<_>>();
+    assert_eq!(settings(&out(&again)), settings(&text));
+    let help = out(&uproar(&["--help"], &[]));
+    for setting in settings(&text) {
+        let name = setting.split(' ').next().expect("a name");
+        assert!(help.contains(&format!("--{}", name.replace('_', "-"))), "{name}");
+    }
+}
+
+#[test]
+fn a_good_configuration_is_ok() {
+    let good = file("backlog = '128KiB'\nping_interval = 'off'\n");
+    for (args, env) in [
+        (&["--check"][..], &[][..]),
+        (&["--check", "--config", path(&good)], &[("PORT", "9000")]),
+        (&["--check", "--pin=false"], &[("UPROAR_CONFIG", path(&good)), ("UPROAR_SERVICE_HOST", "10.0.0.1")]),
+    ] {
+        let output = uproar(args, env);
+        assert_eq!((code(&output), out(&output)), (0, "configuration ok\n".into()), "{}", err(&output));
+    }
+}
+
+#[test]
+fn a_bad_configuration_ends_with_3_and_every_problem() {
+    let bad = file("shards = 0\nbacklgo = '1MiB'\n");
+    let env = [("UPROAR_ADMIN_LISTEN", "nowhere"), ("UPROAR_NO_SUCH", "1"), ("UPROAR_CONFIG", path(&bad))];
+    // Not only --check refuses it: nothing is served either.
+    for args in [&["--check", "--max-head=1"][..], &["--max-head=1"]] {
+        let output = uproar(args, &env);
+        assert_eq!((code(&output), out(&output)), (3, String::new()));
+        let text = err(&output);
+        for part in [
+            &format!("{}:1: shards: \"0\" is out of bounds; allowed: 1..256\n", path(&bad)),
+            &format!("{}:2: backlgo: unknown; did you mean backlog?\n", path(&bad)),
+            "UPROAR_ADMIN_LISTEN: \"nowhere\" is not an IP address and port; allowed: ip:port, unix:/path or off\n",
+            "UPROAR_NO_SUCH: unknown",
+            "--max-head: \"1\" is out of bounds; allowed: 1KiB..64KiB, in bytes",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(text.lines().count(), 6, "{text}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    for (args, env, origin) in [
+        (&["--check", "--config", "/no/such.toml"][..], &[][..], "--config"),
+        (&["--check"], &[("UPROAR_CONFIG", "/no/such.toml")], "UPROAR_CONFIG"),
+    ] {
+        let output = uproar(args, env);
+        assert_eq!(code(&output), 3);
+        let text = err(&output);
+        assert!(text.contains(&format!("{origin}: cannot read \"/no/such.toml\": No such file")), "{text}");
+    }
+}
+
+#[test]
+fn bad_usage_ends_with_2() {
+    for args in [&["--no-such"][..], &["stray"], &["--check", "--print-config"], &["--backlog"]] {
+        let output = uproar(args, &[]);
+        assert_eq!((code(&output), out(&output)), (2, String::new()), "{args:?}");
+        assert!(err(&output).contains("--help"), "{}", err(&output));
+    }
+}
+
+#[test]
+fn version_is_the_packages() {
+    assert_eq!(out(&uproar(&["--version"], &[])), format!("uproar {}\n", env!("CARGO_PKG_VERSION")));
+}
