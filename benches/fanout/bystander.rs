@@ -38,7 +38,7 @@ fn figures(name: &str, phase: &mut Phase) -> Vec<Figure> {
     let points = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
     let latency = |(point, q)| Figure::new(format!("{name}, {point}"), "ms", quantile(&mut phase.latencies, q));
     let mut figures: Vec<Figure> = points.map(latency).into();
-    figures.push(Figure::new(format!("{name}, load's own lag, p99.9"), "ms", quantile(&mut phase.lags, 0.999)));
+    figures.push(Figure::new(format!("{name}, load's lag, p99.9"), "ms", quantile(&mut phase.lags, 0.999)));
     figures
 }
 

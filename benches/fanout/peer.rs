@@ -166,9 +166,16 @@ impl Drop for Server {
     }
 }
 
-/// Bytes of the kernel's slab caches, of the whole machine.
-pub fn kernel_slab() -> Result<u64> {
-    kilobytes("/proc/meminfo", "Slab:")
+/// Bytes of the kernel's objects in use, of the whole machine; `None` if they may not be seen, as by anyone but root.
+pub fn kernel_objects() -> Option<u64> {
+    let caches = std::fs::read_to_string("/proc/slabinfo").ok()?;
+    // Two lines of heading, then: name, objects in use, objects, bytes of an object, …
+    let bytes = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1).map(str::parse::<u64>);
+        let (used, _, size) = (fields.next()?.ok()?, fields.next()?, fields.next()?.ok()?);
+        Some(used * size)
+    };
+    caches.lines().skip(2).map(bytes).sum()
 }
 
 fn kilobytes(file: &str, field: &str) -> Result<u64> {

@@ -18,7 +18,7 @@ impl Figure {
     }
 }
 
-/// A contender's figures of one metric, one for each repetition; `NaN` where it failed.
+/// A contender's figures of one metric, one for each repetition; `None` where it failed.
 #[derive(Serialize)]
 struct Series {
     scenario: String,
@@ -85,9 +85,8 @@ impl Report {
     /// Writes everything as JSON.
     pub fn write(&self, file: &Path) -> Result<()> {
         let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
-        let cores = std::thread::available_parallelism()?;
-        let report = serde_json::json!({ "unix_time": time, "kernel": kernel, "cores": cores, "report": self });
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        let report = serde_json::json!({ "unix_time": time, "kernel": kernel.trim(), "report": self });
         std::fs::write(file, serde_json::to_string_pretty(&report)?)?;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What is measured of one freshly started server.
 
 use crate::client::{Crowd, Publisher, client_frame, server_frame};
-use crate::peer::{Contender, Result, Server, kernel_slab};
+use crate::peer::{Contender, Result, Server, kernel_objects};
 use crate::report::Figure;
 use crate::{Pace, bystander};
 use std::fmt;
@@ -129,14 +129,14 @@ fn fan_out(server: &mut Server, count: usize, bytes: usize, burst: usize, pace: 
 fn idle(server: &Server, connections: usize) -> Result<Vec<Figure>> {
     drop(Crowd::connect(server.port, TOPIC, WARM_UP_CONNECTIONS)?);
     std::thread::sleep(SETTLE_MEMORY);
-    let (user, kernel) = (server.resident()?, kernel_slab()?);
+    let (user, kernel) = (server.resident()?, kernel_objects());
     let mut crowd = Crowd::connect(server.port, TOPIC, connections)?;
     std::thread::sleep(SETTLE_MEMORY);
     let each = |now: u64, before: u64| (now as f64 - before as f64) / connections as f64;
-    let figures = vec![
-        Figure::new("resident a connection", "B", each(server.resident()?, user)),
-        Figure::new("slab a connection, both ends", "B", each(kernel_slab()?, kernel)),
-    ];
+    let mut figures = vec![Figure::new("resident a connection", "B", each(server.resident()?, user))];
+    if let (Some(now), Some(before)) = (kernel_objects(), kernel) {
+        figures.push(Figure::new("kernel's, both ends", "B", each(now, before)));
+    }
     // They were all subscribed, or the memory is of something else.
     Publisher::connect(server.port, TOPIC)?.publish(&client_frame(&payload(64)))?;
     crowd.await_exactly(&server_frame(&payload(64)))?;
