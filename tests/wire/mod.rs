@@ -90,7 +90,7 @@ pub fn decode<'a>(settings: Settings, pieces: impl IntoIterator<Item = &'a [u8]>
 }
 
 /// Cuts `bytes` into pieces of the given lengths; the last piece is what is left.
-pub fn cut<'a>(bytes: &'a [u8], lens: impl IntoIterator<Item = usize>) -> Vec<&'a [u8]> {
+pub fn cut(bytes: &[u8], lens: impl IntoIterator<Item = usize>) -> Vec<&[u8]> {
     let mut rest = bytes;
     let mut pieces = Vec::new();
     for len in lens {
