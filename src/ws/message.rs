@@ -234,6 +234,11 @@ impl<'s> Decoder<'s> {
             *input = &mut [];
         }
         while let Some(mut frame) = self.frame(input)? {
+            if input.is_empty() && frame.len > 0 {
+                // Nothing of its payload has come. If all of it comes with the next read, it is lent after all.
+                self.partial.get_or_insert_default().frame = Some(frame);
+                break;
+            }
             let payload = take(input, frame.remaining());
             mask::apply(payload, frame.key, frame.received as usize);
             let whole = payload.len() == frame.len as usize;
