@@ -13,7 +13,7 @@ pub const MAX_SHARED_CHUNK: usize = 64 * 1024;
 /// The largest chunk that replies to different connections share: what one stalled reader of a reply can pin.
 pub const MAX_REPLY_CHUNK: usize = 4 * 1024;
 /// Deliveries of one turn: a fan-out to more subscribers goes on in the next turn.
-pub const DELIVERIES_PER_TURN: usize = 256;
+pub const DELIVERIES_PER_TURN: usize = 128;
 /// Bytes of a topic's name.
 pub const MAX_TOPIC_BYTES: usize = 256;
 /// Bytes of a WebSocket message that any configuration may allow; lengths are `u32` inside.

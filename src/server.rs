@@ -442,6 +442,8 @@ impl Publisher {
 /// # Errors
 /// As [`Server::run`].
 pub fn serve(config: Config) -> Result<(), StartError> {
+    // Where that fails there are no huge pages.
+    let _ = sys::disable_huge_pages();
     let running = Server::new(config).dialects().launch(true)?;
     print!("{}", banner(&running));
     running.join()?;

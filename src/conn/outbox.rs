@@ -24,6 +24,7 @@ pub use policy::{BacklogPolicy, Verdict};
 
 use crate::hub::frame::{Frames, LogId, Span};
 use crate::limits::MAX_MESSAGE_BYTES;
+use crate::ws::frame::first_len;
 
 /// The first span is the remainder of a frame whose beginning was sent.
 const BEGUN: u32 = 1 << 31;
@@ -334,15 +335,4 @@ fn messages(frames: &Frames, span: Span) -> impl Iterator<Item = Span> + '_ {
 
 fn count(frames: &Frames, span: Span) -> u32 {
     messages(frames, span).count() as u32
-}
-
-/// Bytes of the first frame, header and payload (RFC 6455 section 5.2), unmasked as a server sends it; `None` if
-/// `bytes` ends before the header does.
-fn first_len(bytes: &[u8]) -> Option<usize> {
-    let (header, payload) = match bytes.get(1)? & 0x7f {
-        126 => (4, u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
-        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)),
-        short => (2, u64::from(short)),
-    };
-    usize::try_from(payload).ok()?.checked_add(header)
 }

@@ -11,6 +11,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 pub use libc::{EAGAIN, ECANCELED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM};
 
+/// Asks for pages of 4 KiB only, from here on: a huge page makes two megabytes resident for the first connection in it.
+///
+/// # Errors
+/// The kernel is built without huge pages (`EINVAL`), which comes to the same.
+pub fn disable_huge_pages() -> io::Result<()> {
+    // SAFETY: PR_SET_THP_DISABLE takes four integers and touches no memory of ours.
+    check(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) })
+}
+
 /// Bits of a poll mask that say that the peer has sent its last byte, or that the connection is broken.
 pub const POLL_HANG_UP: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
 

@@ -37,6 +37,16 @@ impl Shard {
     }
 }
 
+impl Shard {
+    /// Asks for the bytes of connections that have some; `false` if there is nothing to read. What the receives bring is
+    /// handled in the same turn, so that a message does not wait for the sends of a turn twice.
+    pub fn receive(&mut self) -> bool {
+        let before = self.core.ops.len();
+        self.core.receive();
+        self.core.ops.len() > before
+    }
+}
+
 impl Core {
     /// The poll says that there is something to read, or that the peer is gone.
     fn readable(&mut self, completion: Completion) {
@@ -94,7 +104,7 @@ impl Core {
 
     /// Turns the queue of readable connections into receives, as many as there are buffers. A busy connection goes to
     /// the back of the queue, so one turn reads at most one buffer of it.
-    pub(super) fn receive(&mut self) {
+    fn receive(&mut self) {
         while let Some(&buffer) = self.buffers.last() {
             let Some(id) = self.readable.pop_front() else { break };
             let Some(conn) = self.conns.get_mut(id) else { continue };

@@ -31,7 +31,6 @@ impl Shard {
         self.core.resume_paused();
         // Whatever ends a connection is behind us: what follows is only for connections that are there.
         self.core.flush();
-        self.core.receive();
         self.core.send_wakes();
         self.core.end_turn();
     }

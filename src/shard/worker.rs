@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use crate::ring::Ring;
-use crate::ring::op::Wait;
+use crate::ring::op::{Completion, Wait};
 use crate::time::Tick;
 
 use super::Shard;
@@ -25,14 +25,22 @@ pub fn run(mut shard: Shard, mut ring: Ring) -> io::Result<()> {
         entered?;
         now = Tick::at(start.elapsed());
         shard.set_now(now);
-        ring.drain(&mut completions);
-        shard.complete(&completions, &mut ring);
-        completions.clear();
+        collect(&mut shard, &mut ring, &mut completions);
+        if shard.receive() {
+            ring.enter(&mut shard.core.ops, &shard.core.frames, Wait::None)?;
+            collect(&mut shard, &mut ring, &mut completions);
+        }
         shard.turn();
         shard.core.counters().overflows.set(ring.overflows());
     }
     // The closes of the last connections.
     ring.enter(&mut shard.core.ops, &shard.core.frames, Wait::None)
+}
+
+fn collect(shard: &mut Shard, ring: &mut Ring, completions: &mut Vec<Completion>) {
+    ring.drain(completions);
+    shard.complete(completions, ring);
+    completions.clear();
 }
 
 /// How long to wait; not at all if mail has come since the turn.

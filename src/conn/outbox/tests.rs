@@ -246,17 +246,6 @@ fn a_backlog_beyond_what_is_counted_is_still_right() {
     assert_eq!(frames.live_bytes(), 0);
 }
 
-#[test]
-fn first_len_reads_each_length_form_and_asks_for_the_whole_header() {
-    for len in [0, 1, 125, 126, 65_535, 65_536] {
-        let frame = encode(2, len, 0);
-        let header = frame.len() - len;
-        assert_eq!(first_len(&frame), Some(frame.len()));
-        (0..header).for_each(|n| assert_eq!(first_len(&frame[..n]), None));
-    }
-    assert_eq!(first_len(&[0x82, 127, 255, 255, 255, 255, 255, 255, 255, 255]), None);
-}
-
 /// A message as the model has it.
 #[derive(Clone, Debug)]
 struct Message {
