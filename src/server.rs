@@ -225,7 +225,7 @@ impl ShardSeed {
             Err(error) => return drop(ready.send(Err(StartError::Kernel(error.to_string())))),
         };
         let slots = ring.slots();
-        let _ = ready.send(Ok(ring.features().clone()));
+        let _ = ready.send(Ok(*ring.features()));
         if start.recv().is_err() {
             return;
         }

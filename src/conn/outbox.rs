@@ -333,6 +333,7 @@ fn messages(frames: &Frames, span: Span) -> impl Iterator<Item = Span> + '_ {
     })
 }
 
-fn count(frames: &Frames, span: Span) -> u32 {
+/// The messages of a span that starts at a frame's first byte; an opaque span counts as one.
+pub fn count(frames: &Frames, span: Span) -> u32 {
     messages(frames, span).count() as u32
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use crate::conn::Session;
+use crate::conn::{Session, outbox};
 use crate::dialect::{Command, Event, Refusal, json};
 use crate::hub::frame::{Frames, MessageKind, Span};
 use crate::hub::{Hub, TopicHandle};
@@ -175,7 +175,9 @@ impl Core {
 
     /// Puts deliveries into outboxes.
     pub(super) fn place(&mut self, deliveries: &mut Vec<(u32, Span)>) {
-        self.counters.deliveries.add(deliveries.len() as u64);
+        let mut messages = 0;
+        // Those of a fan-out are the same span over and over: its messages are counted once.
+        let mut counted = (Span { chunk: 0, start: 0, end: 0 }, 0);
         for (subscriber, span) in deliveries.drain(..) {
             let Some((id, conn)) = self.conns.by_index(subscriber) else {
                 self.frames.release(span.chunk, 1);
@@ -185,6 +187,10 @@ impl Core {
                 self.frames.release(span.chunk, 1);
                 continue;
             }
+            if counted.0 != span {
+                counted = (span, u64::from(outbox::count(&self.frames, span)));
+            }
+            messages += counted.1;
             conn.outbox.push(&mut self.frames, span);
             if conn.flags.blocked() {
                 self.enforce_backlog(id);
@@ -193,6 +199,7 @@ impl Core {
                 self.dirty.push(subscriber);
             }
         }
+        self.counters.deliveries.add(messages);
     }
 }
 

@@ -42,7 +42,9 @@ impl Shard {
     /// handled in the same turn, so that a message does not wait for the sends of a turn twice.
     pub fn receive(&mut self) -> bool {
         let before = self.core.ops.len();
-        self.core.receive();
+        if !self.core.behind {
+            self.core.receive();
+        }
         self.core.ops.len() > before
     }
 }

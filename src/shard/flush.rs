@@ -18,6 +18,9 @@ pub(super) struct Sent {
     staged: Option<u32>,
 }
 
+/// What may be left in the outbox of a connection whose socket takes bytes before the shard reads nothing more, so that
+/// its publishers cannot outrun one send a turn.
+const BEHIND_BYTES: u32 = 4 * MAX_SHARED_CHUNK as u32;
 /// Chunks that gathered bytes of this turn are in.
 const STAGE_BYTES: usize = MAX_SHARED_CHUNK;
 
@@ -35,6 +38,7 @@ impl Core {
 
     /// Turns the dirty list into send operations.
     pub(super) fn flush(&mut self) {
+        (self.attention, self.behind) = (false, false);
         let mut dirty = std::mem::take(&mut self.dirty);
         for index in dirty.drain(..) {
             self.flush_one(index);
@@ -121,7 +125,6 @@ impl Core {
     pub(super) fn settle(&mut self) {
         let mut sent = std::mem::take(&mut self.sent);
         let mut bytes = 0;
-        self.attention = false;
         self.counters.sends.add(sent.len() as u64);
         for send in sent.drain(..) {
             if let Some(stage) = send.staged {
@@ -135,6 +138,7 @@ impl Core {
             conn.outbox.consume(&mut self.frames, send.bytes);
             bytes += u64::from(send.bytes);
             if !conn.outbox.is_empty() {
+                self.behind |= conn.outbox.len_bytes() > BEHIND_BYTES;
                 self.mark_dirty(send.conn.index);
             } else if conn.phase != Phase::Open {
                 self.flushed(send.conn);

@@ -214,6 +214,7 @@ fn on_message(
 
 impl Core {
     /// Keeps an incomplete head. The first bytes of one start its time-out.
+    #[expect(clippy::box_collection, reason = "a slot has room for a pointer")]
     fn keep_head(&mut self, id: ConnId, head: Box<Vec<u8>>, fresh: bool) {
         let head_timeout = self.settings.head_timeout;
         let Some(conn) = self.conns.get_mut(id) else { return };
@@ -225,7 +226,9 @@ impl Core {
 
     /// Answers a request and goes on, or not, as the request wants.
     fn answer(&mut self, id: ConnId, request: &Request<'_>, response: &Response<'_>) -> Next {
-        let keep_alive = request.keep_alive() && response.status != 400;
+        // Whoever pipelines requests faster than he reads the answers gets those so far, and the door.
+        let reads = self.backlog(id) <= self.settings.backlog;
+        let keep_alive = request.keep_alive() && response.status != 400 && reads;
         let framing = Framing { head_only: request.method == Method::Head, keep_alive };
         if response.status >= 400 {
             self.refuse(id, response, framing);

@@ -280,7 +280,7 @@ impl Core {
 
     /// A lifetime less a random part of it, so that connections that came together do not go together.
     fn jittered(&mut self, lifetime: Duration) -> Duration {
-        let range = lifetime * u32::from(self.settings.lifetime_jitter) / 100;
+        let range = lifetime * self.settings.lifetime_jitter / 100;
         let cut = self.random() % (range.as_millis() as u64 + 1);
         lifetime.saturating_sub(Duration::from_millis(cut))
     }
@@ -357,7 +357,7 @@ impl Core {
         if !in_time && next == u32::MAX {
             next = 0;
         }
-        self.life = if self.conns.len() == 0 { Life::Stopped } else { Life::Stopping { next, until } };
+        self.life = if self.conns.is_empty() { Life::Stopped } else { Life::Stopping { next, until } };
     }
 
     /// Whether a stopping shard has goodbyes left to say.

@@ -68,6 +68,8 @@ pub struct Core {
     sent: Vec<flush::Sent>,
     /// The next enter must not wait: something follows from a send of this turn.
     attention: bool,
+    /// Some connection has much to be sent and takes it: nothing is read until it has caught up.
+    behind: bool,
     /// A fan-out goes on in the next turn.
     fanning_out: bool,
     /// The chunk that small spans are gathered in, this turn.
@@ -142,6 +144,7 @@ impl Shard {
             dirty: Vec::new(),
             sent: Vec::new(),
             attention: false,
+            behind: false,
             fanning_out: false,
             stage: None,
             replies: Log::default(),

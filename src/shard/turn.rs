@@ -83,7 +83,7 @@ impl WaitFor {
 
 impl Core {
     fn read_mail(&mut self) {
-        for _ in 0..MAIL_PER_TURN {
+        for _ in 0..if self.behind { 0 } else { MAIL_PER_TURN } {
             let Some(mail) = self.mailbox.take() else { break };
             self.counters.mail.add(1);
             match mail {
