@@ -1,4 +1,46 @@
 //! Uproar: a broadcast server for games and market data on Linux io_uring.
+//!
+//! The `uproar` command serves ready-made dialects. This crate is the same engine for those who want their own: a
+//! [`Server`] with a [`Handler`] for each path, and a [`Publisher`] that any thread may use.
+//!
+//! ```no_run
+//! use uproar::{Config, Connection, Handler, Message, Server};
+//!
+//! /// A room that everybody on the path is in.
+//! struct Room;
+//!
+//! impl Handler for Room {
+//!     fn open(&mut self, conn: &mut Connection<'_>) {
+//!         let _ = conn.subscribe("room");
+//!     }
+//!
+//!     fn message(&mut self, conn: &mut Connection<'_>, message: Message<'_>) {
+//!         conn.publish("room", message);
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), uproar::StartError> {
+//!     let running = Server::new(Config::default()).route("/room", || Room).start()?;
+//!     let publisher = running.publisher();
+//!     std::thread::spawn(move || publisher.publish("room", "the market is open"));
+//!     running.join()
+//! }
+//! ```
+//!
+//! # The route of a message
+//!
+//! ```text
+//! client ─TCP─▶ ring ─▶ shard::completion ─▶ shard::inbound ─▶ ws::message ─▶ dialect or Handler
+//!                                                                                  │
+//!   other shards ◀─ shard::mailbox ◀── the topic's home shard orders ◀── publish ──┤
+//!         │                                                                        │
+//!         └──────▶ hub: topics of this shard ─▶ one frame for each class ─▶ conn::outbox
+//!                                                                                  │
+//! client ◀─TCP─ ring ◀── shard::flush: one send for each connection and turn ◀─────┘
+//! ```
+//!
+//! A shard is one thread with its own ring, connections, topics and timers. It shares nothing with the others but
+//! mailboxes and counters. `ARCHITECTURE.md` in the repository tells the rest.
 
 pub mod cli;
 pub mod config;

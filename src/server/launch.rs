@@ -1,0 +1,200 @@
+//! Listeners, mailboxes, and the shards' threads.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use super::Factory;
+use crate::config::Config;
+use crate::error::StartError;
+use crate::handler::Routes;
+use crate::ring::{Features, Ring, Setup, WakeFd, sys};
+use crate::shard::mailbox::{self, Mailbox, Postbox};
+use crate::shard::settings::{SPARE_SLOTS, Settings};
+use crate::shard::shared::Shared;
+use crate::shard::{Parts, Shard, worker};
+
+/// What the shards are made from.
+pub(super) struct Launch<'a> {
+    pub config: &'a Config,
+    pub routes: &'a [(String, Factory)],
+    pub dialects: bool,
+    /// Descriptors that the process may have: the bound of a ring's table.
+    pub nofile: u64,
+    pub shared: Arc<Shared>,
+    pub postboxes: Vec<Postbox>,
+}
+
+/// The shards' threads.
+pub(super) struct Threads {
+    pub handles: Vec<JoinHandle<()>>,
+    /// Which shard has ended, and whether by a panic.
+    pub ends: flume::Receiver<(u16, bool)>,
+}
+
+/// What a thread reports before it serves.
+type Ready = Result<Features, StartError>;
+
+impl Launch<'_> {
+    /// Starts the threads. None accepts before all are able to.
+    pub fn shards(
+        &self,
+        listeners: Vec<TcpListener>,
+        mailboxes: Vec<(Arc<WakeFd>, Mailbox)>,
+    ) -> Result<(Threads, Features), StartError> {
+        let cpus = sys::allowed_cpus().map_err(failed("cannot read which cores may be used"))?;
+        let (ready, readiness) = flume::unbounded::<Ready>();
+        let (ended, ends) = flume::unbounded();
+        let (mut handles, mut starts) = (Vec::new(), Vec::new());
+        for (id, (listener, (wake, mailbox))) in (0..).zip(listeners.into_iter().zip(mailboxes)) {
+            let (go, start) = flume::bounded(1);
+            let cpu = (self.config.pin && !cpus.is_empty()).then(|| cpus[usize::from(id) % cpus.len()]);
+            let setup = Setup { slots: self.slots(), listener, wake };
+            let seed = self.seed(id, mailbox);
+            let (ready, ended) = (ready.clone(), ended.clone());
+            let body = move || {
+                let _end = EndNotice { ended, id };
+                pin(id, cpu);
+                seed.grow(setup, &ready, &start);
+            };
+            let thread = thread::Builder::new().name(format!("shard-{id}")).spawn(body);
+            handles.push(thread.map_err(failed("cannot start a shard's thread"))?);
+            starts.push(go);
+        }
+        let mut features = None;
+        for outcome in readiness.iter().take(handles.len()) {
+            features = Some(outcome?);
+        }
+        let features = features.ok_or(StartError::ShardFailed(0))?;
+        self.shared.set_max_connections(self.max_connections(features.slots));
+        for go in starts {
+            let _ = go.send(());
+        }
+        Ok((Threads { handles, ends }, features))
+    }
+
+    /// Slots of a shard's table. Which shard a connection comes to is the kernel's choice, so each could have them all.
+    fn slots(&self) -> u32 {
+        let wanted = self.config.max_connections.map_or(u32::MAX, |most| most.saturating_add(SPARE_SLOTS));
+        wanted.min(u32::try_from(self.nofile).unwrap_or(u32::MAX))
+    }
+
+    fn max_connections(&self, slots: u32) -> u64 {
+        let possible = u64::from(slots.saturating_sub(SPARE_SLOTS)) * u64::from(self.config.shards);
+        self.config.max_connections.map_or(possible, |most| u64::from(most).min(possible))
+    }
+
+    fn seed(&self, id: u16, mailbox: Mailbox) -> Seed {
+        Seed {
+            id,
+            settings: Settings::from(self.config),
+            shared: self.shared.clone(),
+            mailbox,
+            postboxes: self.postboxes.clone(),
+            routes: self.routes.to_vec(),
+            dialects: self.dialects,
+        }
+    }
+}
+
+/// What becomes a shard on its own thread, where its handlers and its ring have to be made.
+struct Seed {
+    id: u16,
+    settings: Settings,
+    shared: Arc<Shared>,
+    mailbox: Mailbox,
+    postboxes: Vec<Postbox>,
+    routes: Vec<(String, Factory)>,
+    dialects: bool,
+}
+
+impl Seed {
+    /// The life of a shard's thread.
+    ///
+    /// # Panics
+    /// If the kernel takes no more operations.
+    fn grow(self, setup: Setup, ready: &flume::Sender<Ready>, start: &flume::Receiver<()>) {
+        let ring = Ring::new(setup).map_err(|error| StartError::Kernel(error.to_string()));
+        let (features, ring) = match ring {
+            Ok(ring) => (Ok(*ring.features()), Some(ring)),
+            Err(error) => (Err(error), None),
+        };
+        let _ = ready.send(features);
+        let (Some(ring), Ok(())) = (ring, start.recv()) else { return };
+        let id = self.id;
+        if let Err(error) = worker::run(self.shard(ring.slots()), ring) {
+            panic!("the ring of shard {id} takes no more operations: {error}");
+        }
+    }
+
+    fn shard(self, slots: u32) -> Shard {
+        let routes = self.routes.into_iter().map(|(path, factory)| (path, factory())).collect();
+        Shard::new(Parts {
+            id: self.id,
+            slots,
+            settings: self.settings,
+            shared: self.shared,
+            mailbox: self.mailbox,
+            postboxes: self.postboxes,
+            routes: Routes::new(routes, self.dialects),
+            seed: random(),
+        })
+    }
+}
+
+fn pin(id: u16, cpu: Option<usize>) {
+    if let Some(Err(error)) = cpu.map(sys::pin_to) {
+        tracing::warn!("shard {id} is not pinned to a core: {error}");
+    }
+}
+
+/// A number that differs from start to start.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// Says what was being done when the system failed.
+pub(super) fn failed(doing: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::Io { doing, source }
+}
+
+/// Tells that a shard's thread is over, and whether by a panic.
+struct EndNotice {
+    ended: flume::Sender<(u16, bool)>,
+    id: u16,
+}
+
+impl Drop for EndNotice {
+    fn drop(&mut self) {
+        let _ = self.ended.send((self.id, thread::panicking()));
+    }
+}
+
+/// One listener for each shard, on one port, among which the kernel spreads the connections.
+pub(super) fn listeners(config: &Config) -> Result<Vec<TcpListener>, StartError> {
+    let address = config.listen;
+    let cannot = |source| StartError::Bind { knob: "listen", address: address.to_string(), source };
+    let listen = |address: SocketAddr| sys::listen(address, config.accept_backlog as i32, true).map_err(cannot);
+    // With SO_REUSEPORT a second server would silently get half of the first one's connections.
+    if sys::port_taken(address).map_err(cannot)? {
+        return Err(cannot(io::ErrorKind::AddrInUse.into()));
+    }
+    let first = listen(address)?;
+    // Port 0 was the kernel's to choose.
+    let address = first.local_addr().map_err(cannot)?;
+    let others = (1..config.shards).map(|_| listen(address));
+    std::iter::once(Ok(first)).chain(others).collect()
+}
+
+/// A postbox and a mailbox for each shard.
+#[expect(clippy::type_complexity, reason = "the two ends of the same queues")]
+pub(super) fn mailboxes(shards: u32) -> Result<(Vec<Postbox>, Vec<(Arc<WakeFd>, Mailbox)>), StartError> {
+    let pairs = (0..shards).map(|_| {
+        let wake = Arc::new(WakeFd::new().map_err(failed("cannot make an eventfd"))?);
+        let (postbox, mailbox) = mailbox::mailbox(wake.clone());
+        Ok((postbox, (wake, mailbox)))
+    });
+    pairs.collect::<Result<Vec<_>, _>>().map(|pairs| pairs.into_iter().unzip())
+}
