@@ -11,7 +11,7 @@ pub const WINDOW_BITS: std::ops::RangeInclusive<u8> = 9..=15;
 
 /// What every message ends with, and what is not sent (RFC 7692 section 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
-/// An empty last block. A message of which this, after the tail, is not the end was cut within a block.
+/// An empty last block. If a deflate stream does not end with this after the tail, its message was cut within a block.
 const LAST_BLOCK: [u8; 2] = [0x03, 0x00];
 /// Bytes that an [`Arena`] keeps for the next message.
 const ARENA_KEEP: usize = 1 << 20;
@@ -138,16 +138,16 @@ impl Inflater {
         let mut run = Run { stream: &mut self.stream, arena, limit, written: 0 };
         // Some senders flush an empty message to nothing at all.
         if !compressed.is_empty() && !run.feed(compressed)? {
-            run.feed(&TAIL)?;
-            if !run.feed(&LAST_BLOCK)? {
+            run.feed_tail(&TAIL)?;
+            if !run.feed_tail(&LAST_BLOCK)? {
                 return Err(InflateError::Corrupt);
             }
         }
         Ok(run.finish())
     }
 
-    /// Inflates a message that may refer to the messages before it, which this inflater must have seen. Its bytes may
-    /// end within a block unnoticed: to know would end the context.
+    /// Inflates a message that may refer to the messages before it, which this inflater must have seen. That it was cut
+    /// within a block is noticed less surely: to be sure would end the context.
     ///
     /// # Errors
     /// As [`Inflater::inflate`]; the inflater is of no further use then.
@@ -159,7 +159,7 @@ impl Inflater {
     ) -> Result<&'a mut [u8], InflateError> {
         let mut run = Run { stream: &mut self.stream, arena, limit, written: 0 };
         if !compressed.is_empty() && !run.feed(compressed)? {
-            run.feed(&TAIL)?;
+            run.feed_tail(&TAIL)?;
         }
         Ok(run.finish())
     }
@@ -204,6 +204,13 @@ impl<'a> Run<'_, 'a> {
                 return if input.is_empty() { Ok(false) } else { Err(InflateError::Corrupt) };
             }
         }
+    }
+
+    /// Inflates what the sender has left out. That says nothing, unless a message cut within a block took it for data.
+    fn feed_tail(&mut self, tail: &[u8]) -> Result<bool, InflateError> {
+        let written = self.written;
+        let last = self.feed(tail)?;
+        if self.written == written { Ok(last) } else { Err(InflateError::Corrupt) }
     }
 
     fn finish(self) -> &'a mut [u8] {

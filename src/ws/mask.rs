@@ -1,25 +1,16 @@
 //! Masking of client frames (RFC 6455 section 5.3).
 
-/// Bytes XORed at a time: two registers of the narrowest vector unit that x86-64 and AArch64 promise.
-const BLOCK: usize = 32;
-
 /// XORs `bytes` in place with `key`, where `bytes` begins `offset` bytes into the frame's payload.
 ///
-/// Masking and unmasking are the same operation.
+/// Masking and unmasking are the same operation. It runs at the speed of memory: the loop over words is one that the
+/// compiler turns into vector instructions.
 #[inline]
 pub fn apply(bytes: &mut [u8], mut key: [u8; 4], offset: usize) {
     key.rotate_left(offset % 4);
-    let wide: [u8; BLOCK] = std::array::from_fn(|i| key[i % 4]);
-    let (blocks, rest) = bytes.as_chunks_mut::<BLOCK>();
-    for block in blocks {
-        for (byte, mask) in block.iter_mut().zip(wide) {
-            *byte ^= mask;
-        }
-    }
-    let word = u32::from_ne_bytes(key);
-    let (words, rest) = rest.as_chunks_mut::<4>();
-    for bytes in words {
-        *bytes = (u32::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
+    let mask = u32::from_ne_bytes(key);
+    let (words, rest) = bytes.as_chunks_mut();
+    for word in words {
+        *word = (u32::from_ne_bytes(*word) ^ mask).to_ne_bytes();
     }
     for (byte, mask) in rest.iter_mut().zip(key) {
         *byte ^= mask;
@@ -48,8 +39,8 @@ mod tests {
     fn every_alignment_short_length_and_offset_agrees_with_the_naive_loop() {
         let source: Vec<u8> = (0..200u8).collect();
         let key = [0x01, 0x80, 0xfe, 0x5a];
-        for start in 0..BLOCK {
-            for len in 0..=3 * BLOCK + 5 {
+        for start in 0..32 {
+            for len in 0..=101 {
                 for offset in 0..5 {
                     let (mut fast, mut slow) = (source.clone(), source.clone());
                     apply(&mut fast[start..start + len], key, offset);
