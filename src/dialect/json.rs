@@ -16,6 +16,10 @@ use simd_json::tape;
 
 use super::{Command, Commands, Event};
 use crate::hub::frame::MessageKind;
+use crate::limits::MAX_TOPIC_BYTES;
+
+/// Topics that one message may name: its answer names them all again.
+const MAX_TOPICS_PER_COMMAND: usize = 1024;
 
 /// The commands of a message. Parsing writes into `scratch`, so that `data` can be lent from `payload` untouched.
 pub fn message<'a>(kind: MessageKind, payload: &'a [u8], scratch: &mut Vec<u8>) -> Commands<'a> {
@@ -38,7 +42,7 @@ fn text<'a>(payload: &'a [u8], scratch: &mut Vec<u8>) -> Command<'a> {
         "unsubscribe" => with_topics(&object, Command::Unsubscribe),
         "publish" => publish(&object, payload),
         "ping" => Command::Reply(Cow::Borrowed(r#"{"type":"pong"}"#)),
-        unknown => error("unknown_type", &format!("Unknown type: {}", shortened(unknown))),
+        unknown => error("unknown_type", &format!("Unknown type: {}", shortened(unknown, 64))),
     }
 }
 
@@ -47,6 +51,9 @@ fn with_topics<'a>(object: &tape::Object<'_, '_>, command: fn(Vec<Cow<'a, str>>)
     let all = object.get("topic").into_iter().chain(lists.flat_map(|list| list.iter().collect::<Vec<_>>()));
     let topics: Option<Vec<_>> = all.map(|topic| Some(Cow::Owned(topic.into_string()?.to_owned()))).collect();
     match topics {
+        Some(topics) if topics.len() > MAX_TOPICS_PER_COMMAND => {
+            error("too_many_topics", "At most 1024 topics in one message")
+        }
         Some(topics) if !topics.is_empty() => command(topics),
         _ => error("no_topic", "Expected \"topic\" or \"topics\", of strings"),
     }
@@ -69,6 +76,7 @@ pub fn event(event: Event<'_>) -> String {
         Event::Unsubscribed(results) => list("unsubscribed", results.iter(), |out, (topic, was_joined)| {
             topic_result(out, topic, (!was_joined).then_some("not_subscribed"));
         }),
+        Event::BadTopic => error_text("bad_topic", "A topic is 1 to 256 bytes"),
         Event::Dropped(count) => format!(r#"{{"type":"gap","dropped":{count}}}"#),
     }
 }
@@ -87,7 +95,7 @@ fn list<T>(kind: &str, items: impl Iterator<Item = T>, mut each: impl FnMut(&mut
 
 fn topic_result(out: &mut String, topic: &str, error: Option<&str>) {
     out.push_str(r#"{"topic":"#);
-    push_string(out, topic);
+    push_string(out, shortened(topic, MAX_TOPIC_BYTES));
     match error {
         None => out.push_str(r#","ok":true}"#),
         Some(code) => {
@@ -97,15 +105,19 @@ fn topic_result(out: &mut String, topic: &str, error: Option<&str>) {
 }
 
 fn error<'a>(code: &str, message: &str) -> Command<'a> {
+    Command::Reply(Cow::Owned(error_text(code, message)))
+}
+
+fn error_text(code: &str, message: &str) -> String {
     let mut out = String::from(r#"{"type":"error","message":"#);
     push_string(&mut out, message);
     let _ = write!(out, r#","code":"{code}"}}"#);
-    Command::Reply(Cow::Owned(out))
+    out
 }
 
-/// At most 64 characters: an error must not be an echo of any size.
-fn shortened(text: &str) -> &str {
-    text.char_indices().nth(64).map_or(text, |(end, _)| &text[..end])
+/// At most so many characters: an answer must not be an echo of any size.
+fn shortened(text: &str, chars: usize) -> &str {
+    text.char_indices().nth(chars).map_or(text, |(end, _)| &text[..end])
 }
 
 fn push_string(out: &mut String, text: &str) {

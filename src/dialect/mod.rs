@@ -68,6 +68,8 @@ pub enum Event<'a> {
     Subscribed(&'a [(Cow<'a, str>, Result<(), Refusal>)]),
     /// Of [`Command::Unsubscribe`]: `true` where the topic had been joined.
     Unsubscribed(&'a [(Cow<'a, str>, bool)]),
+    /// Of [`Command::Publish`]: the name is empty or longer than [`crate::limits::MAX_TOPIC_BYTES`].
+    BadTopic,
     /// Messages on the connection's topics were dropped because it reads too slowly.
     Dropped(u32),
 }

@@ -21,6 +21,7 @@ impl Core {
         match command {
             Command::Subscribe(topics) => self.subscribe_all(id, topics),
             Command::Unsubscribe(topics) => self.unsubscribe_all(id, topics),
+            Command::Publish { topic, .. } if !is_topic(&topic) => self.tell(id, Event::BadTopic),
             Command::Publish { topic, kind, payload } => {
                 self.publish(&topic, kind, payload, Some(id), true);
                 return true;
@@ -69,7 +70,7 @@ impl Core {
 
     /// Subscribes a connection; the local topic. Until the topic's home shard knows of it, the connection is held.
     pub(crate) fn subscribe(&mut self, id: ConnId, topic: &str) -> Result<u32, Refusal> {
-        if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES {
+        if !is_topic(topic) {
             return Err(Refusal::BadName);
         }
         let Some(conn) = self.conns.get_mut(id) else { return Err(Refusal::BadName) };
@@ -120,7 +121,13 @@ impl Core {
 
     /// The home shard sends us what is published from now on: those who waited for that may be told.
     pub(super) fn confirmed(&mut self, topic: TopicHandle, home: TopicHandle) {
-        for waiter in self.hub.confirm(topic, home).unwrap_or_default() {
+        let waiting = self.hub.confirm(topic, home).unwrap_or_default();
+        self.release(waiting);
+    }
+
+    /// Lets go of connections that were held for a topic: it is confirmed, or gone, as nobody here is subscribed any more.
+    fn release(&mut self, waiting: Vec<u64>) {
+        for waiter in waiting {
             let id = unpack(waiter);
             if let Some(conn) = self.conns.get_mut(id) {
                 conn.held = conn.held.saturating_sub(1);
@@ -138,14 +145,14 @@ impl Core {
         // Asked for before: the topic vanishes with its last subscriber.
         let alone = self.hub.subscribers(local) == 1;
         let farewell = alone.then(|| farewell(&self.hub, &self.shared, self.id, local)).flatten();
+        let waiting = if alone { self.hub.waiting(local).to_vec() } else { Vec::new() };
         let mut out = |_: &mut Frames, subscriber, span| deliveries.push((subscriber, span));
         let outcome = self.hub.unsubscribe(id.index, local, &mut self.frames, &mut out);
         self.place(&mut deliveries);
         self.deliveries = deliveries;
-        if outcome.is_some_and(|outcome| outcome.last)
-            && let Some((home, mail)) = farewell
-        {
-            self.post(home, mail);
+        if outcome.is_some_and(|outcome| outcome.last) {
+            self.release(waiting);
+            farewell.into_iter().for_each(|(home, mail)| self.post(home, mail));
         }
         true
     }
@@ -154,12 +161,15 @@ impl Core {
     pub(super) fn leave_all(&mut self, index: u32) {
         let Core { hub, frames, shared, id, .. } = self;
         let mut mails: SmallVec<[(u16, Mail); 1]> = SmallVec::new();
+        let mut waiting = Vec::new();
         hub.close(index, frames, |hub, topic, last| {
-            mails.extend(farewell(hub, shared, *id, topic).filter(|_| last));
+            if last {
+                waiting.extend_from_slice(hub.waiting(topic));
+                mails.extend(farewell(hub, shared, *id, topic));
+            }
         });
-        for (home, mail) in mails {
-            self.post(home, mail);
-        }
+        self.release(waiting);
+        mails.into_iter().for_each(|(home, mail)| self.post(home, mail));
     }
 
     /// Tells a handler of its connection's subscription, once the call that made it is over.
@@ -212,6 +222,10 @@ fn farewell(hub: &Hub, shared: &Shared, shard: u16, topic: u32) -> Option<(u16, 
     }
     let topic_ref = hub.home(topic).map_or_else(|| TopicRef::Name(name.into()), TopicRef::Handle);
     Some((home, Mail::Disinterest { topic: topic_ref, shard, local: hub.handle(topic) }))
+}
+
+fn is_topic(name: &str) -> bool {
+    (1..=MAX_TOPIC_BYTES).contains(&name.len())
 }
 
 fn pack(id: ConnId) -> u64 {

@@ -193,10 +193,14 @@ impl Core {
         self.postboxes[usize::from(shard)].post(mail);
     }
 
+    /// Whether more waits to be put into the outboxes of this shard than may wait.
+    pub(super) fn fan_outs_are_behind(&self) -> bool {
+        self.hub.queued_bytes() > CONGESTED_BYTES as u64
+    }
+
     /// Whether more is published than goes out: then those who publish are not read from.
     pub(super) fn congested(&self) -> bool {
-        self.hub.queued_bytes() > CONGESTED_BYTES as u64
-            || self.postboxes.iter().any(|postbox| postbox.weight() > CONGESTED_BYTES)
+        self.fan_outs_are_behind() || self.postboxes.iter().any(|postbox| postbox.weight() > CONGESTED_BYTES)
     }
 }
 

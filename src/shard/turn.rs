@@ -95,7 +95,8 @@ impl Core {
                 Mail::Shutdown { within_ms } => self.stop(Duration::from_millis(within_ms.into())),
             }
         }
-        if !self.congested() {
+        // Not while fan-outs are behind: but whatever other mailboxes hold, or two shards would wait for each other.
+        if !self.fan_outs_are_behind() {
             self.mailbox.settle();
         }
     }
