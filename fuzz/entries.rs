@@ -5,6 +5,14 @@
 #[path = "../tests/wire/mod.rs"]
 pub mod wire;
 
+#[path = "entries/head.rs"]
+mod http_head;
+#[path = "entries/json.rs"]
+mod json_dialect;
+
+pub use http_head::head;
+pub use json_dialect::json;
+
 use uproar::ws::deflate::{self, Arena, Deflater, InflateError, Inflater, Policy};
 use uproar::ws::message::{Compression, Settings};
 use wire::decode;

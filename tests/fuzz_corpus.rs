@@ -41,6 +41,16 @@ fn extensions() {
     replay("extensions", entries::extensions, 40);
 }
 
+#[test]
+fn head() {
+    replay("head", entries::head, 10);
+}
+
+#[test]
+fn json() {
+    replay("json", entries::json, 10);
+}
+
 /// Writes `seed` under a name made of the case's.
 fn write(target: &str, name: &str, seed: &[u8]) {
     if seed.len() > MAX_SEED {

@@ -134,13 +134,6 @@ fn a_good_head_is_incomplete_to_its_last_byte() {
     assert!(outcome(head.as_bytes()).starts_with("101 "));
 }
 
-#[test]
-fn the_seeds_of_the_fuzzer_hold() {
-    let seeds = std::fs::read_dir("fuzz/corpus/head").unwrap();
-    let held = seeds.map(|seed| fuzz_entry::head(&std::fs::read(seed.unwrap().path()).unwrap())).count();
-    assert!(held >= 10, "{held} seeds");
-}
-
 /// Pieces that heads are made of, so that random ones get past the first line.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     const KNOWN: [&str; 16] = [
