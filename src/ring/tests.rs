@@ -255,6 +255,19 @@ fn cancelled_accepts_and_polls_end_and_a_close_sends_fin() {
     assert_eq!(closed_twice, [Completion { result: -libc::EBADF, ..cancelled(Kind::Close, conn) }]);
 }
 
+/// The peer's FIN has reached the poll, whose work the ring has not run yet.
+#[test]
+fn a_poll_that_has_just_been_triggered_is_ended_too() {
+    let mut rig = Rig::accepting(16);
+    for _ in 0..100 {
+        let (mut client, conn) = rig.connect();
+        rig.now(&[Op::Watch(conn)]);
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        rig.now(&[Op::Unwatch(conn), Op::Close(conn)]);
+        assert_eq!(client.read(&mut [0; 1]).expect("FIN, as nothing holds the socket open"), 0);
+    }
+}
+
 #[test]
 fn a_shutdown_sends_fin_and_receiving_goes_on() {
     let mut rig = Rig::accepting(4);
