@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Drives the server with real clients, with one shard and with two: node's ws, Python's websockets, curl, Chromium with
+# the playground in two tabs, and tokio-tungstenite (tests/tungstenite.rs).
+#
+#   tests/clients/run.sh [SCREENSHOTS]
+#
+# Screenshots of the playground go to that directory (default: target/screenshots). What is missing is installed: Debian
+# packages if this is run by root, else it says which; ws and playwright-core by npm, websockets by pip into target/.
+#
+#   PROFILE   cargo's profile of the server (default: release)
+#   CHROMIUM  the browser (default: chromium of PATH)
+set -euo pipefail
+source "$(dirname "$0")/../lib.sh"
+cd "$repo"
+screenshots=${1:-$target/screenshots}
+profile=${PROFILE:-release}
+venv=$target/clients-venv
+logs=$target/clients-logs
+passed=0 failed=0
+
+# need COMMAND PACKAGE...: installs the packages if the command is not there.
+need() {
+    local command=$1
+    shift
+    ! command -v "$command" >/dev/null || return 0
+    if [[ $EUID != 0 ]] || ! command -v apt-get >/dev/null; then
+        echo "$command is missing: apt-get install $*" >&2
+        exit 1
+    fi
+    [[ -n ${updated:-} ]] || apt-get update -qq
+    updated=yes
+    DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends "$@" >/dev/null
+}
+
+install() {
+    need curl curl ca-certificates
+    need node nodejs
+    need npm npm
+    need python3 python3 python3-venv
+    python3 -c "import ensurepip" 2>/dev/null || need ensurepip python3-venv # Debian packages it apart
+    [[ -n ${CHROMIUM:-} ]] || need chromium chromium
+    export CHROMIUM=${CHROMIUM:-$(command -v chromium)}
+    npm ci --silent --no-audit --no-fund --ignore-scripts --prefix tests/clients
+    npm ci --silent --no-audit --no-fund --ignore-scripts --prefix tests/browser
+    [[ -x $venv/bin/python ]] || python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/clients/requirements.txt
+}
+
+# check NAME COMMAND...: runs a client, and counts it.
+check() {
+    local name="$1, $shards" begin=$SECONDS
+    shift
+    if "$@" </dev/null; then
+        passed=$((passed + 1))
+        echo "PASS  $name ($((SECONDS - begin)) s)"
+    else
+        failed=$((failed + 1))
+        echo "FAIL  $name"
+    fi
+}
+
+# The server, new for each client: what one leaves behind cannot help the next.
+serve() {
+    stop_children
+    port=$(free_port)
+    start "$port" "$logs/server.log" "$server" --listen "127.0.0.1:$port" --admin-listen off --shards "$1"
+}
+
+check_http() {
+    local health page
+    health=$(curl --silent --show-error --fail "http://127.0.0.1:$port/health")
+    [[ $health == '{"status":"ok","connections":'* ]] || { echo "health: $health"; return 1; }
+    page=$(curl --silent --show-error --fail --dump-header "$logs/head" "http://127.0.0.1:$port/")
+    [[ $page == '<!doctype html>'* || $page == '<!DOCTYPE html>'* ]] || { echo "page: ${page:0:100}"; return 1; }
+    grep -qi '^content-security-policy:' "$logs/head" || { echo "the page has no policy"; return 1; }
+    for path in /no-such /raw/topic; do
+        curl --silent --output /dev/null --write-out "$path %{http_code}\n" "http://127.0.0.1:$port$path"
+    done | diff - <(printf '/no-such 404\n/raw/topic 426\n')
+}
+
+run_all() {
+    shards="$1 shard(s)"
+    serve "$1"
+    check curl check_http
+    check "node ws" node tests/clients/ws.mjs "ws://127.0.0.1:$port" "${children[-1]}"
+    serve "$1"
+    check "Python websockets" "$venv/bin/python" tests/clients/websockets_test.py "ws://127.0.0.1:$port"
+    serve "$1"
+    check "Chromium, two tabs" node tests/browser/playground.mjs "http://127.0.0.1:$port/" "$screenshots"
+    stop_children
+}
+
+install
+mkdir -p "$logs"
+cargo build --quiet --profile "$profile" --bin uproar
+server=$target/${profile/#dev/debug}/uproar
+run_all 1
+run_all 2
+shards="1 and 2 shards"
+check "tokio-tungstenite" cargo test --quiet --test tungstenite
+echo "clients: $passed passed, $failed failed"
+((failed == 0))

@@ -1,0 +1,185 @@
+//! Holds the documents to the binary and the files: commands that work, options that exist, links that lead somewhere.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// A Markdown file of the package.
+struct Document {
+    /// Relative to the package: `docs/tuning.md`.
+    path: String,
+    text: String,
+}
+
+fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// README.md, ARCHITECTURE.md, and what else there is at the top and in `docs/`.
+fn documents() -> Vec<Document> {
+    let mut found = Vec::new();
+    for dir in ["", "docs"] {
+        for entry in fs::read_dir(package().join(dir)).into_iter().flatten() {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let relative = path.strip_prefix(package()).expect("below the package").display().to_string();
+                found.push(Document { path: relative, text: fs::read_to_string(path).expect("readable") });
+            }
+        }
+    }
+    let paths: BTreeSet<_> = found.iter().map(|document| &*document.path).collect();
+    assert!(paths.contains("README.md") && paths.contains("ARCHITECTURE.md"), "{paths:?}");
+    found
+}
+
+impl Document {
+    /// The commands of blocks marked as `sh`: one a line, comments taken away, lines that go on put together.
+    fn commands(&self) -> Vec<String> {
+        let blocks = self.text.split("\n```").collect::<Vec<_>>();
+        let shell = blocks.iter().filter_map(|block| block.strip_prefix("sh\n"));
+        let lines = shell.flat_map(|block| {
+            let joined = block.replace("\\\n", "");
+            joined.lines().map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned()).collect::<Vec<_>>()
+        });
+        lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+    }
+
+    /// What stands between backticks within a line.
+    fn code_spans(&self) -> impl Iterator<Item = &str> {
+        let plain = self.text.split("\n```").step_by(2);
+        plain.flat_map(str::lines).flat_map(|line| line.split('`').skip(1).step_by(2))
+    }
+
+    /// The targets of its links that are not addresses elsewhere, without what follows a `#`.
+    fn local_links(&self) -> impl Iterator<Item = &str> {
+        let targets = self.text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let local = targets.filter(|target| !target.contains("://") && !target.starts_with('#'));
+        local.map(|target| target.split('#').next().unwrap_or(target))
+    }
+}
+
+/// The environment, the arguments and nothing else of a command that runs `uproar`; `None` of another command.
+fn invocation(command: &str) -> Option<(Vec<(&str, &str)>, Vec<&str>)> {
+    // What a shell does with it then is not the server's concern.
+    let command = command.split([';', '|', '&', '>']).next()?;
+    let mut words = command.split_whitespace().peekable();
+    let mut env = Vec::new();
+    while let Some((name, value)) = words.peek().and_then(|word| word.split_once('=')) {
+        env.push((name, value));
+        words.next();
+    }
+    let program = words.next()?;
+    if program == "cargo" && words.next()? == "run" {
+        let options: Vec<_> = words.by_ref().take_while(|word| *word != "--").collect();
+        return (!options.contains(&"--example")).then(|| (env, words.collect()));
+    }
+    (program.rsplit('/').next() == Some("uproar")).then(|| (env, words.collect()))
+}
+
+/// Runs the binary in the package's directory, so that files are found as a reader of the README finds them.
+fn uproar(env: &[(&str, &str)], args: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uproar"));
+    command.args(args).env_clear().envs(env.iter().copied()).current_dir(package());
+    let output = command.output().expect("the binary runs");
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+/// The options that `--help` names, with their dashes.
+fn options() -> BTreeSet<String> {
+    let (_, help) = uproar(&[], &["--help"]);
+    let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+    let options: BTreeSet<_> =
+        words.filter(|word| word.starts_with("--") && word.len() > 2).map(str::to_owned).collect();
+    assert!(options.contains("--backlog-policy") && options.contains("--check"), "{options:?}");
+    options
+}
+
+/// They only check or print: neither listens, and with `--check` no server does.
+const LISTENS_NOT: [&str; 6] = ["--check", "--print-config", "--help", "-h", "--version", "-V"];
+
+#[test]
+fn commands_that_run_the_server_are_accepted() {
+    let mut seen = 0;
+    for document in documents() {
+        for command in document.commands() {
+            let Some((env, mut args)) = invocation(&command) else { continue };
+            seen += 1;
+            if !args.iter().any(|arg| LISTENS_NOT.contains(arg)) {
+                args.push("--check");
+            }
+            let (code, output) = uproar(&env, &args);
+            assert_eq!(code, Some(0), "{}: {command}\n{output}", document.path);
+        }
+    }
+    assert!(seen > 0, "the README does not say how to run the server");
+}
+
+#[test]
+fn options_that_are_named_exist() {
+    let options = options();
+    for document in documents() {
+        for span in document.code_spans().filter(|span| span.starts_with("--")) {
+            let option = span.split([' ', '=']).next().unwrap_or(span);
+            assert!(options.contains(option), "{}: `{span}`", document.path);
+        }
+    }
+}
+
+#[test]
+fn variables_that_are_named_exist() {
+    let variable = |option: &String| option.trim_start_matches('-').replace('-', "_").to_uppercase();
+    let known: BTreeSet<String> = options().iter().map(variable).collect();
+    for document in documents() {
+        for name in document.text.split("UPROAR_").skip(1) {
+            let end = name.find(|c: char| !(c.is_ascii_uppercase() || c == '_')).unwrap_or(name.len());
+            assert!(end == 0 || known.contains(&name[..end]), "{}: UPROAR_{}", document.path, &name[..end]);
+        }
+    }
+}
+
+#[test]
+fn scripts_and_targets_of_commands_exist() {
+    let exists = |path: &str| package().join(path).exists();
+    for document in documents() {
+        for command in document.commands() {
+            let words: Vec<_> = command.split_whitespace().collect();
+            for script in words.iter().filter(|word| word.ends_with(".sh") && !word.contains("://")) {
+                assert!(exists(script), "{}: {command}", document.path);
+            }
+            for (kind, dir) in [("--example", "examples"), ("--bench", "benches"), ("--test", "tests")] {
+                for pair in words.windows(2).filter(|pair| pair[0] == kind) {
+                    let found =
+                        exists(&format!("{dir}/{}.rs", pair[1])) || exists(&format!("{dir}/{}/main.rs", pair[1]));
+                    assert!(found, "{}: {command}", document.path);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for document in documents() {
+        let dir = package().join(&document.path).parent().expect("a directory").to_owned();
+        for link in document.local_links() {
+            assert!(dir.join(link).exists(), "{}: {link}", document.path);
+        }
+    }
+}
+
+#[test]
+fn commands_are_told_apart() {
+    let args = |command: &str| invocation(command).map(|(_, args)| args.join(" "));
+    assert_eq!(args("PORT=9000 uproar --pin false > log &").as_deref(), Some("--pin false"));
+    assert_eq!(args("cargo run --release -- --shards 2").as_deref(), Some("--shards 2"));
+    assert_eq!(args("target/release/uproar").as_deref(), Some(""));
+    assert_eq!(args("cargo run --release --example echo 127.0.0.1:9002"), None);
+    assert_eq!(args("cargo build --release"), None);
+    assert_eq!(args("bash tests/run.sh"), None);
+    let text =
+        "# A\n\n```sh\nuproar --check  # why\n# comment\nuproar \\\n  --pin\n```\nand `--pin`\n```js\nlet x;\n```\n";
+    let document = Document { path: "x.md".into(), text: text.into() };
+    assert_eq!(document.commands(), ["uproar --check", "uproar   --pin"]);
+    assert_eq!(document.code_spans().collect::<Vec<_>>(), ["--pin"]);
+}

@@ -1,0 +1,41 @@
+# What the scripts below tests/ share: a place to build, free ports, and processes that are stopped whatever happens.
+# To be sourced by bash, with `set -euo pipefail` in force.
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+target=${CARGO_TARGET_DIR:-$repo/target}
+children=()
+
+stop_children() {
+    local child
+    for child in "${children[@]}"; do kill "$child" 2>/dev/null || true; done
+    for child in "${children[@]}"; do wait "$child" 2>/dev/null || true; done
+    children=()
+}
+trap stop_children EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# A port that nothing listens on, below the range the kernel takes for outgoing connections.
+free_port() {
+    local port
+    while port=$((20000 + RANDOM % 12000)) && listening "$port"; do :; done
+    echo "$port"
+}
+
+# start PORT LOG COMMAND...: starts a server in the background and returns once it accepts connections.
+start() {
+    local port=$1 log=$2 deadline=$((SECONDS + 10))
+    shift 2
+    "$@" >"$log" 2>&1 &
+    children+=($!)
+    until listening "$port"; do
+        if ! kill -0 "${children[-1]}" 2>/dev/null || ((SECONDS > deadline)); then
+            echo "does not listen on port $port: $*" >&2
+            cat "$log" >&2
+            return 1
+        fi
+        sleep 0.05
+    done
+}
