@@ -25,7 +25,7 @@ use simulation::world::{self, Tally};
 const SEEDS: u64 = 400;
 const THREADS: usize = 2;
 /// Events printed of a run that failed.
-const SHOWN: usize = 120;
+const SHOWN: usize = 120000;
 
 fn env(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().expect("a number"))

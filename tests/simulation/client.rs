@@ -205,7 +205,7 @@ impl Client {
         }
         match rng.below(1000) {
             0..250 if scene.publishing => self.publish(scene),
-            250..280 => self.ping(scene),
+            250..280 if self.reads || !calm => self.ping(scene),
             280..340 if self.persona == Persona::Json && !calm => self.ask(scene),
             340..345 if !calm => self.close(scene),
             345..360 if self.violent => self.violate(scene),

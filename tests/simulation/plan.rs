@@ -54,7 +54,7 @@ impl Plan {
     pub fn new(rng: &mut Rng) -> Plan {
         let calm = rng.percent(25);
         let clients = rng.between(2, 24);
-        let full = rng.percent(10);
+        let full = !calm && rng.percent(10);
         Plan {
             shards: rng.between(1, 4) as u16,
             slots: SPARE_SLOTS + if full { clients as u32 / 3 + 1 } else { 64 },
@@ -62,7 +62,7 @@ impl Plan {
             faults: faults(rng, calm),
             topics: rng.between(1, 5),
             clients,
-            steps: rng.between(1_000, 5_000),
+            steps: rng.between(2_000, 20_000),
             calm,
             shutdown: rng.percent(40),
             abrupt: !calm && rng.percent(50),
@@ -99,6 +99,8 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
     let droppy = [BacklogPolicy::DropOldest, BacklogPolicy::DropNewest, BacklogPolicy::Latest];
     settings.backlog_policy = rng.pick(&droppy);
     if calm {
+        // Room for the pongs and answers of a client that does not read.
+        settings.backlog = settings.backlog.max(10_000);
         let forever = Duration::from_secs(3600);
         settings.head_timeout = forever;
         settings.keep_alive_timeout = forever;
