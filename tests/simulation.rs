@@ -25,7 +25,7 @@ use simulation::world::{self, Tally};
 const SEEDS: u64 = 400;
 const THREADS: usize = 2;
 /// Events printed of a run that failed.
-const SHOWN: usize = 120000;
+const SHOWN: usize = 120;
 
 fn env(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().expect("a number"))
@@ -39,7 +39,10 @@ fn run(seed: u64) -> Tally {
         for event in trace::stop().iter().rev().take(SHOWN).rev() {
             eprintln!("{event}");
         }
-        eprintln!("UPROAR_SIM_SEED={seed} fails{}", if again.is_ok() { ", but not again: it is not deterministic" } else { "" });
+        eprintln!(
+            "UPROAR_SIM_SEED={seed} fails{}",
+            if again.is_ok() { ", but not again: it is not deterministic" } else { "" }
+        );
         panic_any(panic)
     })
 }

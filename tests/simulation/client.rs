@@ -200,7 +200,11 @@ impl Client {
         if !calm && rng.permille(3) {
             return self.vanish(scene);
         }
-        if self.state != State::Open || self.closing.is_some() || self.violation.is_some() || self.outgoing.len() > 9_000 {
+        if self.state != State::Open
+            || self.closing.is_some()
+            || self.violation.is_some()
+            || self.outgoing.len() > 9_000
+        {
             return;
         }
         match rng.below(1000) {
@@ -229,7 +233,9 @@ impl Client {
     /// Leaves for good, one way or another.
     pub fn leave(&mut self, scene: &mut Scene<'_>) {
         match self.state {
-            State::Open if self.closing.is_none() && self.violation.is_none() && scene.rng.percent(70) => self.close(scene),
+            State::Open if self.closing.is_none() && self.violation.is_none() && scene.rng.percent(70) => {
+                self.close(scene)
+            }
             State::Gone => {}
             _ if scene.rng.percent(50) => self.vanish(scene),
             _ => {}
@@ -257,7 +263,8 @@ impl Client {
 
     fn publish(&mut self, scene: &mut Scene<'_>) {
         let rng = &mut *scene.rng;
-        let padding = if rng.permille(5) { rng.below(90_000) } else { rng.below(scene.plan.payload) };
+        let large = if scene.plan.calm { 9_000 } else { 90_000 };
+        let padding = if rng.permille(5) { rng.below(large) } else { rng.below(scene.plan.payload) };
         let (topic, form) = match self.persona {
             Persona::Raw { topic, .. } => (topic, rng.pick(&[Form::Text, Form::Binary])),
             _ => (rng.below(scene.plan.topics), Form::Data),
@@ -298,7 +305,8 @@ impl Client {
 
     fn ask_for(&mut self, asked: Asked, scene: &mut Scene<'_>) {
         note(|| format!("c{} asks {asked:?}", self.id));
-        let names = |topics: &[usize]| topics.iter().map(|&topic| scene.oracle.names[topic].clone()).collect::<Vec<_>>();
+        let names =
+            |topics: &[usize]| topics.iter().map(|&topic| scene.oracle.names[topic].clone()).collect::<Vec<_>>();
         let text = match &asked {
             Asked::Subscribe(topics) => json!({"type": "subscribe", "topics": names(topics)}),
             Asked::Unsubscribe(topics) => json!({"type": "unsubscribe", "topics": names(topics)}),
@@ -498,9 +506,8 @@ impl Client {
 
     /// Messages seen, messages missed, and the misses that it was told of.
     pub fn account(&self) -> (usize, usize, Option<usize>) {
-        let (seen, missed) = self.views.values().fold(self.past, |(seen, missed), view| {
-            (seen + view.received, missed + view.missed)
-        });
+        let (seen, missed) =
+            self.views.values().fold(self.past, |(seen, missed), view| (seen + view.received, missed + view.missed));
         (seen, missed, (self.persona == Persona::Json).then_some(self.told))
     }
 }

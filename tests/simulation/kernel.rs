@@ -251,7 +251,8 @@ impl Kernel {
         while self.accepting && !self.backlog.is_empty() && rng.percent(self.faults.pace) {
             let socket = self.backlog.remove(0);
             let free = (self.hint..self.slots.len()).chain(0..self.hint).find(|&slot| self.slots[slot].is_none());
-            let failed = rng.permille(2 * self.faults.errors).then(|| rng.pick(&[EMFILE, ENOMEM, ECONNABORTED, ENFILE]));
+            let failed =
+                rng.permille(2 * self.faults.errors).then(|| rng.pick(&[EMFILE, ENOMEM, ECONNABORTED, ENFILE]));
             let (Some(slot), None) = (free, failed) else {
                 // The connection is lost with the error.
                 net[socket].close();
@@ -259,14 +260,8 @@ impl Kernel {
                 self.accepting = false;
                 return out.push(completion(Kind::Accept, Token::RING, -failed.unwrap_or(ENFILE), false));
             };
-            self.slots[slot] = Some(Tenant {
-                socket,
-                conn: None,
-                watched: false,
-                awaited: false,
-                shutting: false,
-                fin_sent: false,
-            });
+            self.slots[slot] =
+                Some(Tenant { socket, conn: None, watched: false, awaited: false, shutting: false, fin_sent: false });
             self.hint = slot + 1;
             self.accepting = !rng.permille(self.faults.ends);
             out.push(completion(Kind::Accept, Token::RING, slot as i32, self.accepting));

@@ -140,7 +140,11 @@ impl View {
             let base = self.base.get(&publisher).copied().unwrap_or(0);
             let last = self.seen.get(&publisher).copied().unwrap_or(base);
             let who = self.subscriber;
-            assert!(lossy || last >= count, "client {who} lacks {publisher}'s of topic {}: {last} of {count}", self.topic);
+            assert!(
+                lossy || last >= count,
+                "client {who} lacks {publisher}'s of topic {}: {last} of {count}",
+                self.topic
+            );
             self.missed += count.saturating_sub(last);
         }
     }

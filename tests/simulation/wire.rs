@@ -49,9 +49,9 @@ impl Reader {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
         let head = String::from_utf8(bytes[..end].to_vec()).expect("a head is text");
         let status = head.strip_prefix("HTTP/1.1 ").expect("a status line")[..3].parse().expect("a status");
-        let length = head.split_once("\r\nContent-Length: ").map_or(0, |(_, rest)| {
-            rest.split_once('\r').expect("a line").0.parse().expect("a length")
-        });
+        let length = head
+            .split_once("\r\nContent-Length: ")
+            .map_or(0, |(_, rest)| rest.split_once('\r').expect("a line").0.parse().expect("a length"));
         let body = String::from_utf8(bytes.get(end..end + length)?.to_vec()).expect("a body of text");
         self.bytes.drain(..end + length);
         Some(Response { status, head, body })
@@ -67,7 +67,17 @@ impl Reader {
             127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap())),
             short => (2, u64::from(short)),
         };
-        assert_eq!(header, if len < 126 { 2 } else if len < 65536 { 4 } else { 10 }, "the shortest length");
+        assert_eq!(
+            header,
+            if len < 126 {
+                2
+            } else if len < 65536 {
+                4
+            } else {
+                10
+            },
+            "the shortest length"
+        );
         assert!(len < 1 << 20, "a length that nobody has published");
         let payload = bytes.get(header..header + len as usize)?.to_vec();
         self.bytes.drain(..header + payload.len());

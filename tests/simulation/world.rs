@@ -108,7 +108,12 @@ impl Node {
         }
         let mut completions = self.kernel.collect(net, rng);
         if self.asleep && self.was_woken() {
-            completions.push(Completion { token: Token::new(Kind::Wake, Token::RING), result: 1, more: true, buffer: 0 });
+            completions.push(Completion {
+                token: Token::new(Kind::Wake, Token::RING),
+                result: 1,
+                more: true,
+                buffer: 0,
+            });
         }
         let over = self.until.is_some_and(|until| !until.is_after(now));
         if completions.is_empty() && !over && !interrupted {
@@ -173,9 +178,8 @@ impl World {
         let mut rng = Rng::new(seed);
         let plan = Plan::new(&mut rng);
         note(|| format!("seed {seed}: {} shards, calm {}, {:?}", plan.shards, plan.calm, plan.settings));
-        let shared = Arc::new(Shared::new(plan.shards));
-        let homes: Vec<_> = (0..plan.topics).map(|_| rng.below(plan.shards.into()) as u16).collect();
-        let oracle = Oracle::new(names(&shared, &homes));
+        let shared = Arc::new(Shared::seeded(plan.shards, rng.bits()));
+        let oracle = Oracle::new((0..plan.topics).map(|topic| format!("topic/{topic}")).collect());
         let mut world = World {
             nodes: nodes(&plan, &shared, &mut rng),
             plan,
@@ -202,8 +206,8 @@ impl World {
     }
 
     fn step_client(&mut self, client: usize) -> bool {
-        let publishing = !self.plan.calm
-            || self.clients.len() == self.plan.clients && self.clients.iter().all(Client::has_joined);
+        let publishing =
+            !self.plan.calm || self.clients.len() == self.plan.clients && self.clients.iter().all(Client::has_joined);
         let (clients, mut scene) = self.scene(publishing);
         clients[client].step(&mut scene)
     }
@@ -316,7 +320,9 @@ impl World {
     }
 
     fn dropped(&self) -> usize {
-        self.counted(|counters| counters.dropped_oldest.get() + counters.dropped_newest.get() + counters.dropped_latest.get())
+        self.counted(|counters| {
+            counters.dropped_oldest.get() + counters.dropped_newest.get() + counters.dropped_latest.get()
+        })
     }
 
     fn leave(&mut self) {
@@ -385,12 +391,6 @@ fn check_empty(node: &Node, shared: &Shared) {
         assert_eq!(left(|c| c.websockets.get()), 0, "WebSockets");
         assert_eq!(left(|c| c.backlogged.get()), 0, "backlogged connections");
     }
-}
-
-/// Names of topics with these homes. Which names those are differs from run to run, as homes are hashed with a secret.
-fn names(shared: &Shared, homes: &[u16]) -> Vec<String> {
-    let mut candidates = (1000..10_000).map(|i| format!("t{i}"));
-    homes.iter().map(|&home| candidates.find(|name| shared.home(name) == home).expect("a name")).collect()
 }
 
 fn nodes(plan: &Plan, shared: &Arc<Shared>, rng: &mut Rng) -> Vec<Node> {
