@@ -122,12 +122,12 @@ impl Core {
     /// The home shard sends us what is published from now on: those who waited for that may be told.
     pub(super) fn confirmed(&mut self, topic: TopicHandle, home: TopicHandle) {
         let waiting = self.hub.confirm(topic, home).unwrap_or_default();
-        self.release(waiting);
+        self.release_held(&waiting);
     }
 
-    /// Lets go of connections that were held for a topic: it is confirmed, or gone, as nobody here is subscribed any more.
-    fn release(&mut self, waiting: Vec<u64>) {
-        for waiter in waiting {
+    /// Lets go of those who were held until a home shard confirmed, or until nobody wanted that any more.
+    fn release_held(&mut self, waiting: &[u64]) {
+        for &waiter in waiting {
             let id = unpack(waiter);
             if let Some(conn) = self.conns.get_mut(id) {
                 conn.held = conn.held.saturating_sub(1);
@@ -145,31 +145,33 @@ impl Core {
         // Asked for before: the topic vanishes with its last subscriber.
         let alone = self.hub.subscribers(local) == 1;
         let farewell = alone.then(|| farewell(&self.hub, &self.shared, self.id, local)).flatten();
-        let waiting = if alone { self.hub.waiting(local).to_vec() } else { Vec::new() };
         let mut out = |_: &mut Frames, subscriber, span| deliveries.push((subscriber, span));
         let outcome = self.hub.unsubscribe(id.index, local, &mut self.frames, &mut out);
         self.place(&mut deliveries);
         self.deliveries = deliveries;
-        if outcome.is_some_and(|outcome| outcome.last) {
-            self.release(waiting);
-            farewell.into_iter().for_each(|(home, mail)| self.post(home, mail));
+        if outcome.is_some_and(|outcome| outcome.last)
+            && let Some(farewell) = farewell
+        {
+            self.bid(farewell);
         }
         true
+    }
+
+    fn bid(&mut self, farewell: Farewell) {
+        self.release_held(&farewell.waiting);
+        self.post(farewell.home, farewell.mail);
     }
 
     /// Takes an ended connection out of all its topics.
     pub(super) fn leave_all(&mut self, index: u32) {
         let Core { hub, frames, shared, id, .. } = self;
-        let mut mails: SmallVec<[(u16, Mail); 1]> = SmallVec::new();
-        let mut waiting = Vec::new();
+        let mut farewells: SmallVec<[Farewell; 1]> = SmallVec::new();
         hub.close(index, frames, |hub, topic, last| {
-            if last {
-                waiting.extend_from_slice(hub.waiting(topic));
-                mails.extend(farewell(hub, shared, *id, topic));
-            }
+            farewells.extend(last.then(|| farewell(hub, shared, *id, topic)).flatten());
         });
-        self.release(waiting);
-        mails.into_iter().for_each(|(home, mail)| self.post(home, mail));
+        for farewell in farewells {
+            self.bid(farewell);
+        }
     }
 
     /// Tells a handler of its connection's subscription, once the call that made it is over.
@@ -213,15 +215,23 @@ impl Core {
     }
 }
 
-/// What to tell the home shard of a topic that has lost its last local subscriber, if the home shard is another.
-fn farewell(hub: &Hub, shared: &Shared, shard: u16, topic: u32) -> Option<(u16, Mail)> {
+/// What follows when a topic whose home shard is another loses its last local subscriber.
+struct Farewell {
+    home: u16,
+    mail: Mail,
+    /// Those who have left before the home shard confirmed, and are still held: no confirmation finds them any more.
+    waiting: SmallVec<[u64; 1]>,
+}
+
+fn farewell(hub: &Hub, shared: &Shared, shard: u16, topic: u32) -> Option<Farewell> {
     let name = hub.name(topic);
     let home = shared.home(name);
     if home == shard {
         return None;
     }
     let topic_ref = hub.home(topic).map_or_else(|| TopicRef::Name(name.into()), TopicRef::Handle);
-    Some((home, Mail::Disinterest { topic: topic_ref, shard, local: hub.handle(topic) }))
+    let mail = Mail::Disinterest { topic: topic_ref, shard, local: hub.handle(topic) };
+    Some(Farewell { home, mail, waiting: SmallVec::from_slice(hub.waiting(topic)) })
 }
 
 fn is_topic(name: &str) -> bool {

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::conn::table::Table;
-use crate::conn::{Conn, HandlerSession, Session};
+use crate::conn::{Conn, HandlerSession, Phase, Session};
 use crate::counters::Counters;
 use crate::error::CloseReason;
 use crate::handler::Routes;
@@ -220,10 +220,28 @@ impl Core {
         self.conns.len()
     }
 
-    /// Panics unless the tables agree with each other. For tests.
+    /// Panics unless the tables agree with each other. For tests, after a turn.
     pub fn invariants(&self) {
         self.frames.invariants();
         self.hub.invariants(&self.frames);
+        self.conns.invariants();
+        let ids = std::iter::successors(self.conns.next_occupied(0), |&index| self.conns.next_occupied(index + 1));
+        let (mut websockets, mut backlogged) = (0, 0);
+        for (id, conn) in ids.filter_map(|index| self.conns.id(index)).filter_map(|id| Some((id, self.conns.get(id)?)))
+        {
+            conn.outbox.invariants(&self.frames);
+            let flags = conn.flags;
+            assert_eq!(flags.dirty(), self.dirty.contains(&id.index));
+            assert_eq!(flags.readable(), self.readable.contains(&id));
+            assert_eq!(flags.paused(), self.paused.contains(&id));
+            let goes_on = flags.sending() || flags.blocked() || flags.dirty() || conn.held > 0;
+            assert!(conn.outbox.is_empty() || goes_on, "nothing makes {id:?} send the rest");
+            assert!(conn.phase != Phase::Lingering || conn.outbox.is_empty());
+            websockets += u64::from(!matches!(conn.session, Session::Head(_)));
+            backlogged += u64::from(flags.blocked());
+        }
         assert_eq!(self.counters.connections.get(), self.conns.len() as u64);
+        assert_eq!(self.counters.websockets.get(), websockets);
+        assert_eq!(self.counters.backlogged.get(), backlogged);
     }
 }

@@ -4,6 +4,9 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
+
 use crate::counters::Counters;
 
 /// The state of the process as every shard sees it.
@@ -12,17 +15,26 @@ pub struct Shared {
     memory_pressure: AtomicBool,
     max_connections: AtomicU64,
     /// Places topics on shards. Random for each process, so that nobody outside can aim topics at one shard.
-    hasher: foldhash::fast::RandomState,
+    hasher: SeedableRandomState,
 }
 
 impl Shared {
     /// For so many shards.
     pub fn new(shards: u16) -> Shared {
+        Shared::with_hasher(shards, SeedableRandomState::random())
+    }
+
+    /// As [`Shared::new`], with homes that are the same in every run. For tests.
+    pub fn seeded(shards: u16, seed: u64) -> Shared {
+        Shared::with_hasher(shards, SeedableRandomState::with_seed(seed, SharedSeed::global_fixed()))
+    }
+
+    fn with_hasher(shards: u16, hasher: SeedableRandomState) -> Shared {
         Shared {
             counters: (0..shards).map(|_| Arc::default()).collect(),
             memory_pressure: AtomicBool::new(false),
             max_connections: AtomicU64::new(u64::MAX),
-            hasher: foldhash::fast::RandomState::default(),
+            hasher,
         }
     }
 

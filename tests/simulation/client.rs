@@ -1,0 +1,521 @@
+//! A client: does as its persona does, and checks every byte that it gets.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use flate2::{Decompress, FlushDecompress};
+use serde_json::{Value, json};
+
+use super::net::Socket;
+use super::oracle::{Form, Oracle, View};
+use super::plan::Plan;
+use super::rng::Rng;
+use super::script::{Persona, violation};
+use super::trace::note;
+use super::wire::{self, ACCEPT, BINARY, CLOSE, Frame, PING, PONG, Reader, Response, TEXT};
+use super::world::Tally;
+
+/// What a client acts on.
+pub struct Scene<'a> {
+    pub net: &'a mut [Socket],
+    pub rng: &'a mut Rng,
+    pub oracle: &'a mut Oracle,
+    pub plan: &'a Plan,
+    pub tally: &'a mut Tally,
+    /// Clients do things, not only what they have begun.
+    pub active: bool,
+    /// They may publish.
+    pub publishing: bool,
+    /// A shutdown has begun.
+    pub stopping: bool,
+    /// The time of a shutdown is over.
+    pub cut_off: bool,
+}
+
+/// What a `json` client waits to be told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Asked {
+    Subscribe(Vec<usize>),
+    Unsubscribe(Vec<usize>),
+    Ping,
+    Nonsense,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// HTTP.
+    Asking,
+    /// WebSocket.
+    Open,
+    /// The last response or close frame has come.
+    Ending,
+    Gone,
+}
+
+pub struct Client {
+    id: usize,
+    pub socket: usize,
+    pub persona: Persona,
+    state: State,
+    outgoing: VecDeque<u8>,
+    reader: Reader,
+    /// Statuses of the responses to come.
+    expected: VecDeque<u16>,
+    views: BTreeMap<usize, View>,
+    /// The last that was seen of a topic and publisher, in whatever subscription.
+    ever: BTreeMap<(usize, usize), usize>,
+    asked: VecDeque<Asked>,
+    /// Payloads of pings to be answered.
+    pings: VecDeque<Vec<u8>>,
+    pinged: u32,
+    /// The code that it has closed with: `Some(None)` for none.
+    closing: Option<Option<u16>>,
+    /// The code that its violation is answered with.
+    violation: Option<u16>,
+    violent: bool,
+    /// It answers neither pings nor close frames.
+    mute: bool,
+    reads: bool,
+    /// It has not read at some time.
+    stalled: bool,
+    /// Drops that it was told of.
+    told: usize,
+    /// Messages seen and missed in subscriptions that have ended.
+    past: (usize, usize),
+}
+
+impl Client {
+    pub fn new(id: usize, socket: usize, plan: &Plan, oracle: &Oracle, rng: &mut Rng) -> Client {
+        let persona = Persona::new(plan, rng);
+        let opening = persona.opening(oracle, rng);
+        note(|| format!("c{id} is {persona:?}"));
+        Client {
+            id,
+            socket,
+            persona,
+            state: State::Asking,
+            outgoing: opening.bytes.into_bytes().into(),
+            reader: Reader::default(),
+            expected: opening.expected.into(),
+            views: BTreeMap::new(),
+            ever: BTreeMap::new(),
+            asked: VecDeque::new(),
+            pings: VecDeque::new(),
+            pinged: 0,
+            closing: None,
+            violation: None,
+            violent: rng.percent(plan.rude),
+            mute: rng.percent(plan.rude),
+            reads: true,
+            stalled: false,
+            told: 0,
+            past: (0, 0),
+        }
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.state == State::Gone
+    }
+
+    /// Whether all that it does has its effect at the server.
+    pub fn is_well(&self, net: &[Socket]) -> bool {
+        let socket = &net[self.socket];
+        let open = self.state == State::Open && self.closing.is_none() && self.violation.is_none();
+        open && !socket.client_fin && !socket.faulted
+    }
+
+    /// Whether it is subscribed to all that it wants.
+    pub fn has_joined(&self) -> bool {
+        self.state == State::Open && self.asked.is_empty() && !self.views.is_empty()
+    }
+
+    // What it does.
+
+    /// Sends, reads, acts; says whether anything came of it.
+    pub fn step(&mut self, scene: &mut Scene<'_>) -> bool {
+        if self.is_gone() {
+            return false;
+        }
+        if scene.net[self.socket].server_reset && (!scene.active || scene.rng.percent(50)) {
+            scene.tally.resets += 1;
+            self.state = State::Gone;
+            return true;
+        }
+        let wrote = self.write(scene);
+        let read = self.read(scene);
+        if scene.active && !self.is_gone() {
+            self.act(scene);
+        }
+        wrote || read
+    }
+
+    fn write(&mut self, scene: &mut Scene<'_>) -> bool {
+        let socket = &mut scene.net[self.socket];
+        if socket.client_fin || self.outgoing.is_empty() {
+            return false;
+        }
+        let most = if scene.active { scene.rng.piece(self.outgoing.len()) } else { self.outgoing.len() };
+        let n = socket.send(&mut self.outgoing, most);
+        note(|| format!("c{} sends {n}", self.id));
+        n > 0
+    }
+
+    fn read(&mut self, scene: &mut Scene<'_>) -> bool {
+        self.reads |= !scene.active;
+        if !self.reads {
+            return false;
+        }
+        let socket = &mut scene.net[self.socket];
+        let n = if scene.active { scene.rng.piece(socket.down.len()) } else { socket.down.len() };
+        self.reader.push(socket.down.drain(..n));
+        let at_end = socket.is_at_end();
+        if n > 0 {
+            note(|| format!("c{} reads {n}", self.id));
+        }
+        while !self.is_gone() && self.take(scene) {}
+        if at_end && !self.is_gone() {
+            self.ended(scene);
+        }
+        n > 0 || at_end
+    }
+
+    /// Takes one response or frame of what has arrived.
+    fn take(&mut self, scene: &mut Scene<'_>) -> bool {
+        match self.state {
+            State::Asking => self.reader.response().map(|response| self.answered(&response, scene)).is_some(),
+            State::Open => self.reader.frame().map(|frame| self.got(frame, scene)).is_some(),
+            State::Ending => {
+                assert!(self.reader.is_empty(), "client {}: bytes after the last words", self.id);
+                false
+            }
+            State::Gone => false,
+        }
+    }
+
+    fn act(&mut self, scene: &mut Scene<'_>) {
+        let (calm, rng) = (scene.plan.calm, &mut *scene.rng);
+        if rng.percent(if self.reads { 2 } else { 10 }) {
+            self.reads = !self.reads;
+            self.stalled |= !self.reads;
+        }
+        if !calm && rng.permille(3) {
+            return self.vanish(scene);
+        }
+        if self.state != State::Open
+            || self.closing.is_some()
+            || self.violation.is_some()
+            || self.outgoing.len() > 9_000
+        {
+            return;
+        }
+        match rng.below(1000) {
+            0..250 if scene.publishing => self.publish(scene),
+            250..280 if self.reads || !calm => self.ping(scene),
+            280..340 if self.persona == Persona::Json && !calm => self.ask(scene),
+            340..345 if !calm => self.close(scene),
+            345..360 if self.violent => self.violate(scene),
+            _ => {}
+        }
+    }
+
+    /// Goes without a word, or sends no more.
+    fn vanish(&mut self, scene: &mut Scene<'_>) {
+        let reset = scene.rng.percent(60);
+        note(|| format!("c{} {}", self.id, if reset { "resets" } else { "finishes" }));
+        let socket = &mut scene.net[self.socket];
+        if reset {
+            socket.reset();
+            self.state = State::Gone;
+        } else {
+            socket.finish();
+        }
+    }
+
+    /// Leaves for good, one way or another.
+    pub fn leave(&mut self, scene: &mut Scene<'_>) {
+        match self.state {
+            State::Open if self.closing.is_none() && self.violation.is_none() && scene.rng.percent(70) => {
+                self.close(scene)
+            }
+            State::Gone => {}
+            _ if scene.rng.percent(50) => self.vanish(scene),
+            _ => {}
+        }
+    }
+
+    /// Leaves at once.
+    pub fn reset(&mut self, net: &mut [Socket]) {
+        if !self.is_gone() {
+            net[self.socket].reset();
+            self.state = State::Gone;
+        }
+    }
+
+    fn say(&mut self, bytes: Vec<u8>) {
+        self.outgoing.extend(bytes);
+    }
+
+    /// A data message, with pings between its fragments.
+    fn say_message(&mut self, opcode: u8, payload: &[u8], rng: &mut Rng) {
+        let pings = &mut self.pings;
+        let bytes = wire::message(opcode, payload, rng, || pings.push_back(Vec::new()));
+        self.say(bytes);
+    }
+
+    fn publish(&mut self, scene: &mut Scene<'_>) {
+        let rng = &mut *scene.rng;
+        let large = if scene.plan.calm { 9_000 } else { 90_000 };
+        let padding = if rng.permille(5) { rng.below(large) } else { rng.below(scene.plan.payload) };
+        let (topic, form) = match self.persona {
+            Persona::Raw { topic, .. } => (topic, rng.pick(&[Form::Text, Form::Binary])),
+            _ => (rng.below(scene.plan.topics), Form::Data),
+        };
+        let payload = scene.oracle.publish(self.id, topic, form, padding);
+        scene.tally.published += 1;
+        note(|| format!("c{} publishes {:?}", self.id, String::from_utf8_lossy(&payload[..payload.len().min(12)])));
+        match form {
+            Form::Text => self.say_message(TEXT, &payload, rng),
+            Form::Binary => self.say_message(BINARY, &payload, rng),
+            Form::Data => {
+                let name = &scene.oracle.names[topic];
+                let data = String::from_utf8_lossy(&payload);
+                let text = format!(r#"{{"type":"publish","topic":"{name}","data":{data}}}"#);
+                self.say_message(TEXT, text.as_bytes(), rng);
+            }
+        }
+    }
+
+    fn ping(&mut self, scene: &mut Scene<'_>) {
+        self.pinged += 1;
+        let payload = format!("{}", self.pinged).into_bytes();
+        self.say(wire::control(PING, &payload, scene.rng));
+        self.pings.push_back(payload);
+    }
+
+    fn ask(&mut self, scene: &mut Scene<'_>) {
+        let rng = &mut *scene.rng;
+        let some: Vec<_> = (0..rng.between(1, 3)).map(|_| rng.below(scene.plan.topics)).collect();
+        let asked = match rng.below(10) {
+            0..5 => Asked::Subscribe(some),
+            5..8 => Asked::Unsubscribe(some),
+            8 => Asked::Ping,
+            _ => Asked::Nonsense,
+        };
+        self.ask_for(asked, scene);
+    }
+
+    fn ask_for(&mut self, asked: Asked, scene: &mut Scene<'_>) {
+        note(|| format!("c{} asks {asked:?}", self.id));
+        let names =
+            |topics: &[usize]| topics.iter().map(|&topic| scene.oracle.names[topic].clone()).collect::<Vec<_>>();
+        let text = match &asked {
+            Asked::Subscribe(topics) => json!({"type": "subscribe", "topics": names(topics)}),
+            Asked::Unsubscribe(topics) => json!({"type": "unsubscribe", "topics": names(topics)}),
+            Asked::Ping => json!({"type": "ping"}),
+            Asked::Nonsense => json!({"type": "dance"}),
+        };
+        self.say_message(TEXT, text.to_string().as_bytes(), scene.rng);
+        self.asked.push_back(asked);
+    }
+
+    fn close(&mut self, scene: &mut Scene<'_>) {
+        let code = scene.rng.pick(&[None, Some(1000), Some(1001), Some(3000), Some(4999)]);
+        note(|| format!("c{} closes {code:?}", self.id));
+        self.say_close(code, scene.rng);
+        self.closing = Some(code);
+    }
+
+    fn say_close(&mut self, code: Option<u16>, rng: &mut Rng) {
+        let payload = code.map(u16::to_be_bytes);
+        self.say(wire::control(CLOSE, payload.as_ref().map_or(&[], |code| code), rng));
+    }
+
+    /// Breaks the protocol, and goes on talking for a while.
+    fn violate(&mut self, scene: &mut Scene<'_>) {
+        let (bytes, code) = violation(scene.rng);
+        note(|| format!("c{} earns {code}", self.id));
+        self.say(bytes);
+        self.violation = Some(code);
+        let more = vec![b'?'; scene.rng.pick(&[0, 10, 5_000])];
+        self.say(more);
+    }
+
+    // What it gets.
+
+    fn answered(&mut self, response: &Response, scene: &mut Scene<'_>) {
+        note(|| format!("c{} is answered {}", self.id, response.status));
+        let expected = self.expected.pop_front();
+        assert!(response.status == 101 || response.body.len() > 1, "a body");
+        match response.status {
+            101 => {
+                assert!(response.head.contains(ACCEPT));
+                assert_eq!(expected, Some(101));
+                self.opened(scene);
+            }
+            503 | 408 => {
+                assert!(response.closes(), "{response:?}");
+                assert!(!scene.plan.calm);
+                self.state = State::Ending;
+                scene.tally.refused += 1;
+            }
+            status => {
+                assert_eq!(Some(status), expected, "client {}, {:?}", self.id, self.persona);
+                scene.tally.pages += 1;
+                if response.closes() {
+                    self.state = State::Ending;
+                }
+            }
+        }
+    }
+
+    fn opened(&mut self, scene: &mut Scene<'_>) {
+        self.state = State::Open;
+        scene.tally.opened += 1;
+        match self.persona {
+            Persona::Raw { topic, own } => {
+                self.views.insert(topic, View::new(scene.oracle, self.id, topic, own));
+            }
+            _ => {
+                let topics = (0..scene.plan.topics).filter(|_| scene.rng.percent(50)).take(3).collect::<Vec<_>>();
+                let topics = if topics.is_empty() { vec![0] } else { topics };
+                self.ask_for(Asked::Subscribe(topics), scene);
+            }
+        }
+    }
+
+    fn got(&mut self, frame: Frame, scene: &mut Scene<'_>) {
+        match frame {
+            Frame::Ping(payload) => {
+                scene.tally.pings += 1;
+                if !self.mute && self.closing.is_none() {
+                    self.say(wire::control(PONG, &payload, scene.rng));
+                }
+            }
+            Frame::Pong(payload) => {
+                scene.tally.pongs += 1;
+                assert_eq!(self.pings.pop_front(), Some(payload), "pings are answered in order");
+            }
+            Frame::Close(code) => self.closed(code, scene),
+            Frame::Text { compressed, payload } => {
+                let payload = if compressed { inflated(payload, scene.tally) } else { payload };
+                match payload.first() {
+                    Some(b'{') => self.told(&payload, scene),
+                    _ => self.saw(false, &payload, scene),
+                }
+            }
+            Frame::Binary { compressed, payload } => {
+                let payload = if compressed { inflated(payload, scene.tally) } else { payload };
+                self.saw(true, &payload, scene);
+            }
+        }
+    }
+
+    fn saw(&mut self, binary: bool, payload: &[u8], scene: &mut Scene<'_>) {
+        let message = scene.oracle.recognise(binary, payload);
+        note(|| format!("c{} sees {message:?}", self.id));
+        let last = self.ever.insert((message.topic, message.publisher), message.seq);
+        assert!(last < Some(message.seq), "client {} sees {message:?} again", self.id);
+        let view = self.views.get_mut(&message.topic);
+        let view = view.unwrap_or_else(|| panic!("client {} is not subscribed to {message:?}", self.id));
+        view.see(message, scene.oracle, scene.plan.drops());
+        scene.tally.delivered += 1;
+    }
+
+    /// The server has said something in `json`.
+    fn told(&mut self, text: &[u8], scene: &mut Scene<'_>) {
+        let event: Value = serde_json::from_slice(text).expect("JSON");
+        note(|| format!("c{} is told {event}", self.id));
+        assert_eq!(self.persona, Persona::Json);
+        if event["type"] == "gap" {
+            self.told += event["dropped"].as_u64().expect("a count") as usize;
+            return;
+        }
+        let asked = self.asked.pop_front().expect("an answer to something");
+        match (&asked, event["type"].as_str()) {
+            (Asked::Subscribe(topics), Some("subscribed")) => self.subscribed(topics, &event, scene),
+            (Asked::Unsubscribe(topics), Some("unsubscribed")) => self.unsubscribed(topics, &event),
+            (Asked::Ping, Some("pong")) | (Asked::Nonsense, Some("error")) => {}
+            _ => panic!("{asked:?} is answered {event}"),
+        }
+    }
+
+    fn subscribed(&mut self, topics: &[usize], event: &Value, scene: &mut Scene<'_>) {
+        assert_eq!(event["topics"].as_array().map(Vec::len), Some(topics.len()));
+        for (i, &topic) in topics.iter().enumerate() {
+            let ok = event["topics"][i]["ok"] == true;
+            let may = self.views.contains_key(&topic) || self.views.len() < scene.plan.settings.max_topics as usize;
+            assert_eq!(ok, may, "{event}");
+            if ok && !self.views.contains_key(&topic) {
+                self.views.insert(topic, View::new(scene.oracle, self.id, topic, true));
+            }
+        }
+    }
+
+    fn unsubscribed(&mut self, topics: &[usize], event: &Value) {
+        for (i, topic) in topics.iter().enumerate() {
+            let view = self.views.remove(topic);
+            assert_eq!(event["topics"][i]["ok"] == true, view.is_some(), "{event}");
+            if let Some(view) = view {
+                self.past.0 += view.received;
+                self.past.1 += view.missed;
+            }
+        }
+    }
+
+    fn closed(&mut self, code: Option<u16>, scene: &mut Scene<'_>) {
+        note(|| format!("c{} is closed {code:?}", self.id));
+        let tight = scene.net[self.socket].tight;
+        let settings = &scene.plan.settings;
+        let may_end = scene.stopping || settings.ping_interval.is_some() || settings.max_lifetime.is_some();
+        let right = match code {
+            code if self.closing == Some(code) => self.violation.is_none(),
+            Some(1001) => may_end,
+            Some(1013) => tight,
+            code => code.is_some() && code == self.violation,
+        };
+        assert!(right, "client {} is closed with {code:?}: {:?} {:?}", self.id, self.closing, self.violation);
+        *scene.tally.closes.entry(code.unwrap_or(1005)).or_default() += 1;
+        if self.closing.is_none() && self.violation.is_none() && !self.mute {
+            self.say_close(code, scene.rng);
+        }
+        self.closing.get_or_insert(code);
+        self.state = State::Ending;
+    }
+
+    /// The stream has ended.
+    fn ended(&mut self, scene: &mut Scene<'_>) {
+        note(|| format!("c{} is at the end", self.id));
+        let socket = &scene.net[self.socket];
+        let cut = socket.server_reset || socket.tight || socket.faulted || self.stalled || scene.cut_off;
+        assert!(cut || self.reader.is_empty(), "client {}: the stream ends inside something", self.id);
+        let words = self.state != State::Open || socket.client_fin;
+        assert!(cut || words, "client {}: the stream ends without a close frame", self.id);
+        assert!(!scene.plan.calm || self.state == State::Ending || words, "calm, but client {} was cut off", self.id);
+        self.state = State::Gone;
+    }
+
+    // What it checks in the end.
+
+    /// Nothing is under way any more: whatever it was owed must be here.
+    pub fn check_rest(&mut self, oracle: &Oracle, lossy: bool, is_done: impl Fn(usize) -> bool) {
+        assert!(self.reader.is_empty(), "client {} holds half a frame", self.id);
+        assert!(self.outgoing.is_empty(), "client {} could not send {} bytes", self.id, self.outgoing.len());
+        assert_eq!(self.pings.len(), 0, "client {} lacks pongs", self.id);
+        assert_eq!(self.asked, [], "client {} lacks answers", self.id);
+        self.views.values_mut().for_each(|view| view.finish(oracle, &is_done, lossy));
+    }
+
+    /// Messages seen, messages missed, and the misses that it was told of.
+    pub fn account(&self) -> (usize, usize, Option<usize>) {
+        let (seen, missed) =
+            self.views.values().fold(self.past, |(seen, missed), view| (seen + view.received, missed + view.missed));
+        (seen, missed, (self.persona == Persona::Json).then_some(self.told))
+    }
+}
+
+fn inflated(payload: Vec<u8>, tally: &mut Tally) -> Vec<u8> {
+    tally.inflated += 1;
+    let mut out = Vec::with_capacity(1 << 20);
+    let input = [&payload[..], &[0, 0, 0xff, 0xff]].concat();
+    Decompress::new(false).decompress_vec(&input, &mut out, FlushDecompress::Sync).expect("a deflate stream");
+    out
+}

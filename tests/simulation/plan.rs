@@ -1,0 +1,126 @@
+//! What a seed stands for: how many shards, which settings, which faults, and how it ends.
+
+use std::time::Duration;
+
+use uproar::Config;
+use uproar::config::BacklogPolicy;
+use uproar::shard::settings::{SPARE_SLOTS, Settings};
+
+use super::rng::Rng;
+
+/// How often the kernel misbehaves within what it may do.
+#[derive(Clone, Copy)]
+pub struct Faults {
+    /// Percent of what could be delivered that is delivered in an enter.
+    pub pace: usize,
+    /// Events made up, of a thousand.
+    pub spurious: usize,
+    /// Multishots that end by themselves, of a thousand.
+    pub ends: usize,
+    /// Errors made up, of a thousand.
+    pub errors: usize,
+    /// Sends that are taken in part or not at all for no reason, of a thousand.
+    pub short_sends: usize,
+}
+
+impl Faults {
+    pub const NONE: Faults = Faults { pace: 100, spurious: 0, ends: 0, errors: 0, short_sends: 0 };
+}
+
+pub struct Plan {
+    pub shards: u16,
+    pub slots: u32,
+    pub settings: Settings,
+    pub faults: Faults,
+    pub topics: usize,
+    pub clients: usize,
+    pub steps: usize,
+    /// Nobody leaves or misbehaves, and publishing begins when all have joined: so that every message is accounted for.
+    pub calm: bool,
+    /// It ends with a shutdown, not with the clients' leaving.
+    pub shutdown: bool,
+    /// The shutdown comes while all are at it.
+    pub abrupt: bool,
+    /// Percent of clients that misbehave.
+    pub rude: usize,
+    /// Largest payload, but for a few.
+    pub payload: usize,
+}
+
+/// Ticks within which a shutdown must be over.
+pub const SHUTDOWN_TICKS: u32 = 60;
+
+impl Plan {
+    pub fn new(rng: &mut Rng) -> Plan {
+        let calm = rng.percent(25);
+        let clients = rng.between(2, 24);
+        let full = !calm && rng.percent(10);
+        Plan {
+            shards: rng.between(1, 4) as u16,
+            slots: SPARE_SLOTS + if full { clients as u32 / 3 + 1 } else { 64 },
+            settings: settings(rng, calm),
+            faults: faults(rng, calm),
+            topics: rng.between(1, 5),
+            clients,
+            steps: rng.between(2_000, 20_000),
+            calm,
+            shutdown: rng.percent(40),
+            abrupt: !calm && rng.percent(50),
+            rude: if calm { 0 } else { rng.pick(&[0, 10, 30]) },
+            payload: rng.pick(&[10, 200, 2_000]),
+        }
+    }
+
+    pub fn drops(&self) -> bool {
+        self.settings.backlog_policy != BacklogPolicy::Close
+    }
+}
+
+fn faults(rng: &mut Rng, calm: bool) -> Faults {
+    Faults {
+        pace: rng.pick(&[20, 60, 100]),
+        spurious: rng.pick(&[0, 0, 5, 50]),
+        ends: rng.pick(&[0, 20]),
+        errors: if calm { 0 } else { rng.pick(&[0, 0, 3]) },
+        short_sends: rng.pick(&[0, 10, 100]),
+    }
+}
+
+fn settings(rng: &mut Rng, calm: bool) -> Settings {
+    let millis = |rng: &mut Rng, low, high| Duration::from_millis(rng.between(low, high) as u64);
+    let mut settings = Settings::from(&Config::default());
+    settings.max_head = 1024;
+    settings.max_message = 100_000;
+    settings.backlog = rng.pick(&[3_000, 10_000, 100_000]);
+    settings.max_topics = rng.between(3, 5) as u32;
+    settings.deflate_min = rng.pick(&[0, 64]);
+    settings.ping_interval = None;
+    settings.max_lifetime = None;
+    let droppy = [BacklogPolicy::DropOldest, BacklogPolicy::DropNewest, BacklogPolicy::Latest];
+    settings.backlog_policy = rng.pick(&droppy);
+    if calm {
+        // Room for the pongs and answers of a client that does not read.
+        settings.backlog = settings.backlog.max(10_000);
+        let forever = Duration::from_secs(3600);
+        settings.head_timeout = forever;
+        settings.keep_alive_timeout = forever;
+        settings.close_timeout = forever;
+        settings.max_topics = 10;
+        return settings;
+    }
+    if rng.percent(60) {
+        settings.backlog_policy = BacklogPolicy::Close;
+    }
+    settings.head_timeout = millis(rng, 200, 2_000);
+    settings.keep_alive_timeout = millis(rng, 200, 2_000);
+    settings.close_timeout = millis(rng, 200, 1_000);
+    if rng.percent(50) {
+        settings.ping_interval = Some(millis(rng, 300, 2_000));
+        settings.ping_timeout = millis(rng, 100, 300);
+    }
+    if rng.percent(30) {
+        settings.max_lifetime = Some(millis(rng, 500, 4_000));
+        settings.lifetime_jitter = rng.between(0, 50) as u32;
+    }
+    settings
+}
