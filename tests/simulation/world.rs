@@ -122,6 +122,11 @@ impl Node {
         self.shard.mailbox().awake();
         self.shard.set_now(now);
         self.shard.complete(&completions, &mut self.kernel);
+        if self.shard.receive() {
+            self.kernel.submit(&mut self.shard.core.ops, &self.shard.core.frames, net, rng);
+            let completions = self.kernel.collect(net, rng);
+            self.shard.complete(&completions, &mut self.kernel);
+        }
         self.shard.turn();
         self.shard.core.invariants();
         if self.shard.is_stopped() {
