@@ -5,7 +5,7 @@
 //! than one span is left. That costs a connection with messages of two topics in a turn some 60 ns, a fiftieth of
 //! its send, and buys that an idle connection never holds a block.
 //!
-//! **A frame sent in part** is always a span of its own, the first, flagged [`BEGUN`]: when a send ends inside a
+//! **A frame sent in part** is always a span of its own, the first, flagged `BEGUN`: when a send ends inside a
 //! frame, [`Outbox::consume`] walks the frames from the last boundary and splits the span at the end of that frame.
 //! So no length needs to be remembered, and a policy sees at once what may not be dropped any more.
 //!
