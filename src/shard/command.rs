@@ -120,7 +120,13 @@ impl Core {
 
     /// The home shard sends us what is published from now on: those who waited for that may be told.
     pub(super) fn confirmed(&mut self, topic: TopicHandle, home: TopicHandle) {
-        for waiter in self.hub.confirm(topic, home).unwrap_or_default() {
+        let waiters = self.hub.confirm(topic, home).unwrap_or_default();
+        self.release(&waiters);
+    }
+
+    /// Those who waited for a home shard need not wait for it any more.
+    fn release(&mut self, waiters: &[u64]) {
+        for &waiter in waiters {
             let id = unpack(waiter);
             if let Some(conn) = self.conns.get_mut(id) {
                 conn.held = conn.held.saturating_sub(1);
@@ -138,6 +144,7 @@ impl Core {
         // Asked for before: the topic vanishes with its last subscriber.
         let alone = self.hub.subscribers(local) == 1;
         let farewell = alone.then(|| farewell(&self.hub, &self.shared, self.id, local)).flatten();
+        let waiters = if alone { self.hub.waiting(local).to_vec() } else { Vec::new() };
         let mut out = |_: &mut Frames, subscriber, span| deliveries.push((subscriber, span));
         let outcome = self.hub.unsubscribe(id.index, local, &mut self.frames, &mut out);
         self.place(&mut deliveries);
@@ -147,6 +154,7 @@ impl Core {
         {
             self.post(home, mail);
         }
+        self.release(&waiters);
         true
     }
 
@@ -154,9 +162,14 @@ impl Core {
     pub(super) fn leave_all(&mut self, index: u32) {
         let Core { hub, frames, shared, id, .. } = self;
         let mut mails: SmallVec<[(u16, Mail); 1]> = SmallVec::new();
+        let mut waiters: SmallVec<[u64; 1]> = SmallVec::new();
         hub.close(index, frames, |hub, topic, last| {
-            mails.extend(farewell(hub, shared, *id, topic).filter(|_| last));
+            if last {
+                mails.extend(farewell(hub, shared, *id, topic));
+                waiters.extend_from_slice(hub.waiting(topic));
+            }
         });
+        self.release(&waiters);
         for (home, mail) in mails {
             self.post(home, mail);
         }
