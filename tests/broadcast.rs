@@ -180,6 +180,35 @@ fn a_publisher_works_from_any_thread_and_says_what_it_cannot_do() {
     }
 }
 
+#[test]
+fn congestion_passes() {
+    // More at once than may be on its way: publishers have to wait, and then to go on.
+    let text = "x".repeat(9 << 20);
+    for shards in SHARDS {
+        let mut config = config(shards);
+        config.max_message = 16 << 20;
+        config.backlog = 256 << 20;
+        let server = TestServer::start(config);
+        let publisher = server.publisher();
+        for i in 0..4 {
+            let topic = format!("large {i}");
+            let path = format!("/raw/large%20{i}");
+            let mut readers: Vec<_> = (0..3).map(|_| server.ws(&path)).collect();
+            let mut client = server.ws(&format!("{path}?self=false"));
+            client.text(&text);
+            client.send(&frame(PING, b"read on"));
+            client.expect(PONG, b"read on");
+            readers.iter_mut().for_each(|reader| reader.expect_text(&text));
+            for _ in 0..2 {
+                wait_until("the server is not busy", || publisher.publish(&topic, &text).is_ok());
+            }
+            for client in readers.iter_mut().chain([&mut client]) {
+                (0..2).for_each(|_| client.expect_text(&text));
+            }
+        }
+    }
+}
+
 #[track_caller]
 fn ask(client: &mut Client, message: &Value) -> Value {
     client.text(&message.to_string());

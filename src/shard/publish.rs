@@ -13,7 +13,7 @@ use super::Core;
 use super::mailbox::{Mail, Message, Origin, TopicRef};
 
 /// Queued payload above which publishers are not read from, per shard and per mailbox.
-const CONGESTED_BYTES: usize = 8 << 20;
+pub(super) const CONGESTED_BYTES: usize = 8 << 20;
 /// Compression level: a publish is compressed once for all its subscribers, so a better ratio is cheap.
 const DEFLATE_LEVEL: u8 = 6;
 

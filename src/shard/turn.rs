@@ -10,6 +10,7 @@ use crate::time::Tick;
 
 use super::lifecycle::Life;
 use super::mailbox::Mail;
+use super::publish::CONGESTED_BYTES;
 use super::{Core, Shard};
 
 /// Mail of one turn; the rest waits for the next, after the connections had theirs.
@@ -96,9 +97,6 @@ impl Core {
                 Mail::Shutdown { within_ms } => self.stop(Duration::from_millis(within_ms.into())),
             }
         }
-        if !self.congested() {
-            self.mailbox.settle();
-        }
     }
 
     fn fire_deadlines(&mut self) {
@@ -131,6 +129,10 @@ impl Core {
     }
 
     fn end_turn(&mut self) {
+        // By what waits here alone: two shards that each waited for the other's mail would wait for ever.
+        if self.hub.queued_bytes() <= CONGESTED_BYTES as u64 {
+            self.mailbox.settle();
+        }
         self.replies.settle(&mut self.frames);
         self.counters.deflated.set(self.encoder.runs);
         self.counters.topics.set(self.hub.topics() as u64);
