@@ -225,7 +225,9 @@ impl Core {
 
     /// Answers a request and goes on, or not, as the request wants.
     fn answer(&mut self, id: ConnId, request: &Request<'_>, response: &Response<'_>) -> Next {
-        let keep_alive = request.keep_alive() && response.status != 400;
+        // Who asks for more than it reads is answered, and that is the last of it.
+        let unread = self.backlog(id) > self.settings.backlog;
+        let keep_alive = request.keep_alive() && response.status != 400 && !unread;
         let framing = Framing { head_only: request.method == Method::Head, keep_alive };
         if response.status >= 400 {
             self.refuse(id, response, framing);
