@@ -203,10 +203,10 @@ impl Process {
         text
     }
 
-    /// Resident memory in bytes.
+    /// Resident memory in bytes, that of the program's file not included.
     pub fn resident(&self) -> u64 {
         let status = self.proc_file("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("kibibytes") << 10
     }
 
