@@ -254,10 +254,12 @@ impl Routes {
     }
 }
 
-pub(crate) fn upgrade(routes: &mut Routes, index: u16, request: &Request<'_>) -> Result<Upgrade, Refuse> {
+pub(crate) fn upgrade(core: &Core, routes: &mut Routes, index: u16, request: &Request<'_>) -> Result<Upgrade, Refuse> {
     let handler = routes.handler(index);
-    catch_unwind(AssertUnwindSafe(|| handler.upgrade(request)))
-        .unwrap_or_else(|_| Err(Refuse { status: 500, reason: "The handler failed.".into() }))
+    catch_unwind(AssertUnwindSafe(|| handler.upgrade(request))).unwrap_or_else(|_| {
+        core.counters().handler_panics.add(1);
+        Err(Refuse { status: 500, reason: "The handler failed.".into() })
+    })
 }
 
 pub(crate) fn open(core: &mut Core, routes: &mut Routes, id: ConnId) {

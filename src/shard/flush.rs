@@ -60,7 +60,8 @@ impl Core {
             return self.flushed(id);
         };
         conn.flags.set_sending(true);
-        let (total, last_words) = (conn.outbox.len_bytes(), conn.phase != Phase::Open);
+        let total = conn.outbox.len_bytes();
+        let awaited = conn.phase != Phase::Open || conn.flags.throttled();
         let (span, staged) = if front.len() == total {
             (front, None)
         } else {
@@ -68,7 +69,7 @@ impl Core {
             (span, (span.chunk != front.chunk).then_some(span.chunk))
         };
         // A send that succeeds posts nothing: whoever waits for what comes after it must not wait for a completion.
-        self.attention |= last_words || span.len() < total || span.len() as usize > STAGE_BYTES;
+        self.attention |= awaited || span.len() < total || span.len() as usize > STAGE_BYTES;
         self.ops.push(Op::Send { conn: id, span });
         self.sent.push(Sent { conn: id, bytes: span.len(), staged });
     }
@@ -116,6 +117,7 @@ impl Core {
                 if subscribed {
                     self.enforce_backlog(id);
                 }
+                self.unthrottle(id);
             }
             _ => self.terminate(id, CloseReason::Lost),
         }
@@ -143,6 +145,7 @@ impl Core {
             } else if conn.phase != Phase::Open {
                 self.flushed(send.conn);
             }
+            self.unthrottle(send.conn);
         }
         self.counters.bytes_out.add(bytes);
         self.sent = sent;
@@ -159,11 +162,18 @@ impl Core {
         conn.flags.set_heard(true);
         self.counters.backlogged.sub(1);
         self.notices.push(Notice::Drained(id));
-        if conn.flags.throttled() {
+        self.mark_dirty(id.index);
+    }
+
+    /// Reads on from a connection that has read what it was sent, up to a backlog. Not before: every read that is
+    /// answered with more than the socket took would let the outbox grow.
+    fn unthrottle(&mut self, id: ConnId) {
+        let backlog = self.settings.backlog;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.flags.throttled() && conn.outbox.len_bytes() <= backlog {
             conn.flags.set_throttled(false);
             self.want_read(id);
         }
-        self.mark_dirty(id.index);
     }
 
     /// Brings the backlog of a connection that takes nothing within its bound.

@@ -127,7 +127,7 @@ impl Shard {
     }
 
     fn upgrade_to_handler(&mut self, id: ConnId, request: &Request<'_>, index: u16) -> Next {
-        let upgrade = match handler::upgrade(&mut self.routes, index, request) {
+        let upgrade = match handler::upgrade(&self.core, &mut self.routes, index, request) {
             Ok(upgrade) => upgrade,
             Err(refusal) => {
                 return self.core.answer(id, request, &Response::error(refusal.status, &refusal.reason));

@@ -223,9 +223,8 @@ impl Core {
             self.counters.backlogged.sub(1);
         }
         self.ops.push(Op::Close(id));
-        let lost = conn.outbox.message_count(&self.frames);
+        let lost = conn.outbox.clear(&mut self.frames);
         self.counters.dropped_gone.add(u64::from(lost));
-        conn.outbox.clear(&mut self.frames);
         if conn.flags.subscriber() {
             self.leave_all(id.index);
         }

@@ -95,10 +95,6 @@ impl Core {
                 Mail::Shutdown { within_ms } => self.stop(Duration::from_millis(within_ms.into())),
             }
         }
-        // Not while fan-outs are behind: but whatever other mailboxes hold, or two shards would wait for each other.
-        if !self.fan_outs_are_behind() {
-            self.mailbox.settle();
-        }
     }
 
     fn fire_deadlines(&mut self) {
@@ -131,6 +127,10 @@ impl Core {
     }
 
     fn end_turn(&mut self) {
+        // By what waits here alone: two shards that each waited for the other's mail would wait for ever.
+        if !self.fan_outs_are_behind() {
+            self.mailbox.settle();
+        }
         self.replies.settle(&mut self.frames);
         self.counters.deflated.set(self.encoder.runs);
         self.counters.topics.set(self.hub.topics() as u64);
