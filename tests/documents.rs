@@ -59,8 +59,11 @@ impl Document {
     }
 }
 
+/// Environment and arguments.
+type Invocation<'a> = (Vec<(&'a str, &'a str)>, Vec<&'a str>);
+
 /// The environment, the arguments and nothing else of a command that runs `uproar`; `None` of another command.
-fn invocation(command: &str) -> Option<(Vec<(&str, &str)>, Vec<&str>)> {
+fn invocation(command: &str) -> Option<Invocation<'_>> {
     // What a shell does with it then is not the server's concern.
     let command = command.split([';', '|', '&', '>']).next()?;
     let mut words = command.split_whitespace().peekable();

@@ -103,7 +103,7 @@ impl Client {
 }
 
 fn bytes(len: usize) -> Bytes {
-    (0..len).map(|i| (i * 31 ^ i >> 8) as u8).collect()
+    (0..len).map(|i| ((i * 31) ^ (i >> 8)) as u8).collect()
 }
 
 fn code(frame: Option<CloseFrame>) -> u16 {

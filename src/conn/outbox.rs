@@ -226,9 +226,8 @@ impl Outbox {
     /// Brings the backlog of a connection whose socket takes nothing now within `bound` bytes, below 2³¹ − 1.
     ///
     /// What was begun and what is opaque stays, and so does one message, however large: the newest where the oldest
-    /// go, the oldest where the newest go. [`BacklogPolicy::Close`] too admits a message that alone is larger than the
-    /// bound, and with it opaque spans (a pong, say) within the bound. The other policies close when there is nothing
-    /// left to drop and opaque spans, the largest left out, pass the bound: that peer asks without reading.
+    /// go, the oldest where the newest go, the only one under [`BacklogPolicy::Close`]. Opaque spans alone never close
+    /// a connection: whoever does not read its replies is not read from, which bounds them.
     ///
     /// Constant time within the bound. Beyond it, see [`BacklogPolicy`].
     pub fn enforce(&mut self, frames: &mut Frames, bound: u32, policy: BacklogPolicy) -> Verdict {
@@ -238,7 +237,7 @@ impl Outbox {
         let count = self.trim(frames, bound, policy);
         if count > 0 {
             Verdict::Dropped { count }
-        } else if self.len_bytes() > bound && self.must_close(frames, bound, policy) {
+        } else if policy == BacklogPolicy::Close && self.is_overrun(frames, bound) {
             Verdict::Close
         } else {
             Verdict::Kept
@@ -260,17 +259,12 @@ impl Outbox {
         dropped.messages
     }
 
-    fn must_close(&self, frames: &Frames, bound: u32, policy: BacklogPolicy) -> bool {
-        let bound = u64::from(bound);
-        let opaque = || self.spans().filter(|&span| !is_log(frames, span)).map(|span| u64::from(span.len()));
-        let (opaque_len, largest) = (opaque().sum::<u64>(), opaque().max().unwrap_or(0));
-        if policy != BacklogPolicy::Close {
-            return opaque_len - largest > bound;
-        }
+    /// Whether more than one message waits, and their bytes pass the bound.
+    fn is_overrun(&self, frames: &Frames, bound: u32) -> bool {
         let begun = self.is_begun() && is_log(frames, self.first);
-        let data = self.message_count(frames) + u32::from(begun);
-        let sole = if data == 0 { largest } else { self.exact_len() - opaque_len };
-        data > 1 || sole <= bound || self.exact_len() - sole > bound
+        let messages = self.message_count(frames) + u32::from(begun);
+        let bytes: u64 = self.spans().filter(|&span| is_log(frames, span)).map(|span| u64::from(span.len())).sum();
+        messages > 1 && bytes > u64::from(bound)
     }
 
     fn set_len(&mut self, len: u32) {

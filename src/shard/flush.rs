@@ -104,7 +104,6 @@ impl Core {
         let id = completion.token.conn;
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.flags.set_sending(false);
-        let subscribed = conn.flags.subscriber();
         match completion.result {
             // Not one byte, or not all: the rest goes when the socket is writable again.
             result if result >= 0 || result == -crate::ring::sys::EAGAIN => {
@@ -114,9 +113,7 @@ impl Core {
                 conn.flags.set_blocked(true);
                 self.ops.push(Op::AwaitWritable(id));
                 self.counters.backlogged.add(1);
-                if subscribed {
-                    self.enforce_backlog(id);
-                }
+                self.enforce_backlog(id);
                 self.unthrottle(id);
             }
             _ => self.terminate(id, CloseReason::Lost),
