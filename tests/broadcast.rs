@@ -308,7 +308,7 @@ fn compressed_and_plain_subscribers_get_the_same_and_compression_runs_once_a_sha
             }
             let runs = server.metric("deflate_runs_total");
             // Three shards need not all have a compressed subscriber.
-            assert!(runs % i == 0 && (1..=u64::from(shards)).contains(&(runs / i)), "{runs} after {i}");
+            assert!(runs.is_multiple_of(i) && (1..=u64::from(shards)).contains(&(runs / i)), "{runs} after {i}");
         }
         publish(&publisher, "mixed", "short");
         plain.iter_mut().chain(&mut deflated).for_each(|client| client.expect_text("short"));
