@@ -121,7 +121,8 @@ fn who_asks_for_more_than_it_reads_is_not_buffered_for() {
     assert_eq!(connection, "close");
     client.expect_end();
     let grown = server.resident().saturating_sub(before);
-    assert!(grown < 8 << 20, "{grown} bytes");
+    // All answers would be 900 MiB, those to one read 90.
+    assert!(grown < 32 << 20, "{grown} bytes");
 }
 
 #[test]
