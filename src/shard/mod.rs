@@ -28,6 +28,7 @@ use crate::hub::frame::{Frames, Span};
 use crate::hub::{Hub, Log};
 use crate::limits::{MAX_CONNECTIONS_PER_SHARD, READ_BUFFERS};
 use crate::ring::op::Op;
+use crate::ring::sys;
 use crate::ring::token::ConnId;
 use crate::time::{Tick, Wheel};
 
@@ -180,6 +181,12 @@ impl Core {
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ z >> 31
+    }
+
+    /// Gives back memory that is kept for later.
+    fn trim(&mut self) {
+        self.frames.drop_pool();
+        sys::give_back_memory();
     }
 
     /// The counters of this shard.
