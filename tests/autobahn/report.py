@@ -54,6 +54,7 @@ def summary(out, shards, suite):
     print("Autobahn|Testsuite against examples/echo, %s shard%s" % (shards, "" if shards == "1" else "s"))
     print("command   tests/autobahn/run.sh  (echo 127.0.0.1:PORT %s)" % shards)
     print("date      %s" % time.strftime("%Y-%m-%d", time.gmtime()))
+    print("revision  %s" % output_of("git", "describe", "--always", "--dirty", "--exclude", "*"))
     print("suite     %s" % suite)
     print("compiler  %s" % output_of("rustc", "--version"))
     print("kernel    Linux %s" % platform.release())
