@@ -35,7 +35,8 @@ pub struct Scene<'a> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Asked {
     Subscribe(Vec<usize>),
-    Unsubscribe(Vec<usize>),
+    /// Each with how many the client had published there itself.
+    Unsubscribe(Vec<(usize, usize)>),
     Ping,
     Nonsense,
 }
@@ -136,8 +137,7 @@ impl Client {
             return false;
         }
         if scene.net[self.socket].server_reset && (!scene.active || scene.rng.percent(50)) {
-            scene.tally.resets += 1;
-            self.state = State::Gone;
+            self.was_reset(scene);
             return true;
         }
         let wrote = self.write(scene);
@@ -146,6 +146,20 @@ impl Client {
             self.act(scene);
         }
         wrote || read
+    }
+
+    /// The server has closed with bytes unread, or before bytes came. Whoever broke the protocol must be let to read why.
+    fn was_reset(&mut self, scene: &mut Scene<'_>) {
+        let unheard = self.state == State::Open && self.violation.is_some() && !scene.net[self.socket].client_fin;
+        assert!(!unheard || self.is_cut(scene), "client {} was reset before it could read its close frame", self.id);
+        scene.tally.resets += 1;
+        self.state = State::Gone;
+    }
+
+    /// Whether it need not get the server's last words.
+    fn is_cut(&self, scene: &Scene<'_>) -> bool {
+        let socket = &scene.net[self.socket];
+        socket.tight || socket.faulted || self.stalled || scene.cut_off
     }
 
     fn write(&mut self, scene: &mut Scene<'_>) -> bool {
@@ -284,6 +298,14 @@ impl Client {
         }
     }
 
+    /// Publishes, perhaps, more than one read takes, and nothing after it.
+    pub fn burst(&mut self, scene: &mut Scene<'_>) {
+        let count = scene.rng.pick(&[0, 1, 300]);
+        if count > 0 && self.is_well(scene.net) && (!scene.plan.calm || self.has_joined()) {
+            (0..count).for_each(|_| self.publish(scene));
+        }
+    }
+
     fn ping(&mut self, scene: &mut Scene<'_>) {
         self.pinged += 1;
         let payload = format!("{}", self.pinged).into_bytes();
@@ -296,7 +318,10 @@ impl Client {
         let some: Vec<_> = (0..rng.between(1, 3)).map(|_| rng.below(scene.plan.topics)).collect();
         let asked = match rng.below(10) {
             0..5 => Asked::Subscribe(some),
-            5..8 => Asked::Unsubscribe(some),
+            5..8 => {
+                let published = |topic| (topic, scene.oracle.count(self.id, topic));
+                Asked::Unsubscribe(some.into_iter().map(published).collect())
+            }
             8 => Asked::Ping,
             _ => Asked::Nonsense,
         };
@@ -309,7 +334,10 @@ impl Client {
             |topics: &[usize]| topics.iter().map(|&topic| scene.oracle.names[topic].clone()).collect::<Vec<_>>();
         let text = match &asked {
             Asked::Subscribe(topics) => json!({"type": "subscribe", "topics": names(topics)}),
-            Asked::Unsubscribe(topics) => json!({"type": "unsubscribe", "topics": names(topics)}),
+            Asked::Unsubscribe(topics) => {
+                let topics: Vec<_> = topics.iter().map(|&(topic, _)| topic).collect();
+                json!({"type": "unsubscribe", "topics": names(&topics)})
+            }
             Asked::Ping => json!({"type": "ping"}),
             Asked::Nonsense => json!({"type": "dance"}),
         };
@@ -432,7 +460,7 @@ impl Client {
         let asked = self.asked.pop_front().expect("an answer to something");
         match (&asked, event["type"].as_str()) {
             (Asked::Subscribe(topics), Some("subscribed")) => self.subscribed(topics, &event, scene),
-            (Asked::Unsubscribe(topics), Some("unsubscribed")) => self.unsubscribed(topics, &event),
+            (Asked::Unsubscribe(topics), Some("unsubscribed")) => self.unsubscribed(topics, &event, scene.plan),
             (Asked::Ping, Some("pong")) | (Asked::Nonsense, Some("error")) => {}
             _ => panic!("{asked:?} is answered {event}"),
         }
@@ -450,9 +478,12 @@ impl Client {
         }
     }
 
-    fn unsubscribed(&mut self, topics: &[usize], event: &Value) {
-        for (i, topic) in topics.iter().enumerate() {
+    fn unsubscribed(&mut self, topics: &[(usize, usize)], event: &Value, plan: &Plan) {
+        for (i, (topic, published)) in topics.iter().enumerate() {
             let view = self.views.remove(topic);
+            // What was published before still comes. Other shards' messages are ordered later than they are sent.
+            let last = view.as_ref().map_or(*published, |view| view.last_of(self.id));
+            assert!(plan.drops() || plan.shards > 1 || last >= *published, "client {} left too early", self.id);
             assert_eq!(event["topics"][i]["ok"] == true, view.is_some(), "{event}");
             if let Some(view) = view {
                 self.past.0 += view.received;
@@ -484,12 +515,12 @@ impl Client {
     /// The stream has ended.
     fn ended(&mut self, scene: &mut Scene<'_>) {
         note(|| format!("c{} is at the end", self.id));
-        let socket = &scene.net[self.socket];
-        let cut = socket.server_reset || socket.tight || socket.faulted || self.stalled || scene.cut_off;
+        let cut = scene.net[self.socket].server_reset || self.is_cut(scene);
+        let socket = &mut scene.net[self.socket];
         assert!(cut || self.reader.is_empty(), "client {}: the stream ends inside something", self.id);
         let words = self.state != State::Open || socket.client_fin;
         assert!(cut || words, "client {}: the stream ends without a close frame", self.id);
-        assert!(!scene.plan.calm || self.state == State::Ending || words, "calm, but client {} was cut off", self.id);
+        socket.finish();
         self.state = State::Gone;
     }
 
@@ -502,6 +533,12 @@ impl Client {
         assert_eq!(self.pings.len(), 0, "client {} lacks pongs", self.id);
         assert_eq!(self.asked, [], "client {} lacks answers", self.id);
         self.views.values_mut().for_each(|view| view.finish(oracle, &is_done, lossy));
+    }
+
+    /// Whether there is something between it and the server that no time need pass for.
+    pub fn is_owed_an_end(&self, net: &[Socket]) -> bool {
+        let over = self.closing.is_some() || self.violation.is_some() || net[self.socket].client_fin;
+        !self.is_gone() && over && !self.mute
     }
 
     /// Messages seen, messages missed, and the misses that it was told of.

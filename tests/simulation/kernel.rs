@@ -92,6 +92,11 @@ impl Kernel {
         self.slots.iter().flatten().count()
     }
 
+    /// Connections that nobody has accepted.
+    pub fn waiting(&self) -> usize {
+        self.backlog.len()
+    }
+
     /// Closes what nobody will accept any more.
     pub fn refuse_backlog(&mut self, net: &mut [Socket]) {
         self.backlog.drain(..).for_each(|socket| net[socket].close());
