@@ -151,9 +151,19 @@ impl Client {
     /// The server has closed with bytes unread, or before bytes came. Whoever broke the protocol must be let to read why.
     fn was_reset(&mut self, scene: &mut Scene<'_>) {
         let unheard = self.state == State::Open && self.violation.is_some() && !scene.net[self.socket].client_fin;
-        assert!(!unheard || self.is_cut(scene), "client {} was reset before it could read its close frame", self.id);
+        assert!(
+            !unheard || self.is_cut(scene) || self.may_be_ended(scene),
+            "client {} was reset before it could read its close frame",
+            self.id
+        );
         scene.tally.resets += 1;
         self.state = State::Gone;
+    }
+
+    /// Whether the server may end it for reasons of its own.
+    fn may_be_ended(&self, scene: &Scene<'_>) -> bool {
+        let settings = &scene.plan.settings;
+        scene.stopping || settings.ping_interval.is_some() || settings.max_lifetime.is_some()
     }
 
     /// Whether it need not get the server's last words.
@@ -301,7 +311,7 @@ impl Client {
     /// Publishes, perhaps, more than one read takes, and nothing after it.
     pub fn burst(&mut self, scene: &mut Scene<'_>) {
         let count = scene.rng.pick(&[0, 1, 300]);
-        if count > 0 && self.is_well(scene.net) && (!scene.plan.calm || self.has_joined()) {
+        if self.is_well(scene.net) {
             (0..count).for_each(|_| self.publish(scene));
         }
     }
@@ -495,8 +505,7 @@ impl Client {
     fn closed(&mut self, code: Option<u16>, scene: &mut Scene<'_>) {
         note(|| format!("c{} is closed {code:?}", self.id));
         let tight = scene.net[self.socket].tight;
-        let settings = &scene.plan.settings;
-        let may_end = scene.stopping || settings.ping_interval.is_some() || settings.max_lifetime.is_some();
+        let may_end = self.may_be_ended(scene);
         let right = match code {
             code if self.closing == Some(code) => self.violation.is_none(),
             Some(1001) => may_end,

@@ -279,7 +279,7 @@ impl Kernel {
         let Some(tenant) = &mut self.slots[index] else { return };
         let Some(conn) = tenant.conn else { return };
         let socket = &mut net[tenant.socket];
-        if tenant.shutting && rng.percent(faults.pace.div_ceil(2)) {
+        if tenant.shutting && rng.percent(faults.shutdowns) {
             tenant.shutting = false;
             socket.server_fin = true;
             let result = if socket.client_reset { -ENOTCONN } else { 0 };

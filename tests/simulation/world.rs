@@ -87,6 +87,8 @@ struct Node {
     postbox: Postbox,
     /// The enter after the last turn has begun.
     entered: bool,
+    /// Steps until the thread has the core again.
+    preempted: usize,
     /// How long the enter under way waits.
     until: Option<Tick>,
     /// It has announced that it sleeps.
@@ -112,6 +114,10 @@ impl Node {
     fn step(&mut self, now: Tick, net: &mut [Socket], rng: &mut Rng, interrupted: bool) -> bool {
         if self.stopped {
             return false;
+        }
+        if self.preempted > 0 {
+            self.preempted -= 1;
+            return true;
         }
         if !std::mem::replace(&mut self.entered, true) {
             self.enter(now, net, rng);
@@ -141,6 +147,7 @@ impl Node {
             self.stopped = true;
         }
         self.entered = false;
+        self.preempted = if rng.percent(10) { rng.below(20) } else { 0 };
         true
     }
 
@@ -213,10 +220,15 @@ impl World {
     }
 
     fn step_client(&mut self, client: usize) -> bool {
-        let publishing =
-            !self.plan.calm || self.clients.len() == self.plan.clients && self.clients.iter().all(Client::has_joined);
+        let publishing = self.may_publish();
         let (clients, mut scene) = self.scene(publishing);
         clients[client].step(&mut scene)
+    }
+
+    /// To account for every message, nobody publishes before everybody has joined.
+    fn may_publish(&self) -> bool {
+        let all_here = || self.clients.len() == self.plan.clients && self.clients.iter().all(Client::has_joined);
+        !self.plan.calm || all_here()
     }
 
     fn scene(&mut self, publishing: bool) -> (&mut [Client], Scene<'_>) {
@@ -298,8 +310,10 @@ impl World {
     /// Everything stands still: who is well has all that it was owed.
     fn rest(&mut self) {
         self.nodes.iter_mut().for_each(|node| node.kernel.behave());
-        let (clients, mut scene) = self.scene(true);
-        clients.iter_mut().for_each(|client| client.burst(&mut scene));
+        if self.may_publish() {
+            let (clients, mut scene) = self.scene(true);
+            clients.iter_mut().for_each(|client| client.burst(&mut scene));
+        }
         self.settle();
         let well: Vec<_> = self.clients.iter().map(|client| client.is_well(&self.net)).collect();
         let lossy = self.plan.drops();
@@ -350,7 +364,7 @@ impl World {
         self.clients.iter_mut().for_each(|client| client.reset(&mut self.net));
         self.settle();
         // A closed log is let go of in some later turn.
-        for _ in 0..3 {
+        for _ in 0..50 {
             (0..self.nodes.len()).for_each(|node| _ = self.step_node(node, true));
         }
         self.settle();
@@ -366,6 +380,9 @@ impl World {
         for node in &self.nodes {
             node.postbox.post(Mail::Shutdown { within_ms });
             node.postbox.wake();
+        }
+        for node in &mut self.nodes {
+            node.preempted = 0;
         }
         // Two steps are a turn, which reads its mail: the time begins now.
         (0..2 * self.nodes.len()).for_each(|i| _ = self.step_node(i / 2, true));
@@ -419,7 +436,7 @@ fn nodes(plan: &Plan, shared: &Arc<Shared>, rng: &mut Rng) -> Vec<Node> {
             seed: rng.bits(),
         });
         let kernel = Kernel::new(id as u16, plan.slots, faults);
-        Node { shard, kernel, postbox, entered: false, until: None, asleep: false, stopped: false }
+        Node { shard, kernel, postbox, entered: false, preempted: 0, until: None, asleep: false, stopped: false }
     };
     boxes.into_iter().enumerate().map(make).collect()
 }
