@@ -142,7 +142,7 @@ knobs! {
         /// Bytes of memory of the whole process beyond which no connection is accepted.
         max_memory: Option<u64> = None, Or("off", Size { min: MIB_64, max: TIB_64 });
         /// Topics one connection may be subscribed to.
-        max_topics: u32 = 1024, Count { min: 1, max: 65_536 };
+        max_topics: u32 = 1024, Count { min: 1, max: 65_535 };
         /// Bytes of a message that a client sends, decompressed.
         max_message: u32 = MIB, Size { min: 125, max: MAX_BYTES };
         /// Bytes of a request's head.
@@ -160,7 +160,7 @@ knobs! {
         head_timeout: Duration = secs(10), Time { min: millis(100), max: secs(10 * MINUTE) };
         /// Time between two plain requests on one connection.
         keep_alive_timeout: Duration = secs(30), Time { min: millis(100), max: secs(10 * MINUTE) };
-        /// Time without a sign of life after which a WebSocket is pinged.
+        /// Time between pings of a WebSocket; no less than ping_timeout, whatever is set.
         ping_interval: Option<Duration> = Some(secs(30)), Or("off", Time { min: secs(1), max: secs(HOUR) });
         /// Time for a ping to be answered.
         ping_timeout: Duration = secs(10), Time { min: millis(100), max: secs(10 * MINUTE) };
@@ -231,7 +231,7 @@ mod tests {
         ["shards", "1", "0", "256", "257"],
         ["max_connections", "1", "0", "268435456", "268435457"],
         ["max_memory", "64MiB", "67108863", "64TiB", "65TiB"],
-        ["max_topics", "1", "0", "65536", "65537"],
+        ["max_topics", "1", "0", "65535", "65536"],
         ["max_message", "125", "124", "1GiB", "1073741825"],
         ["max_head", "1KiB", "1023", "64KiB", "65537"],
         ["backlog", "1KiB", "1023", "1GiB", "1073741825"],

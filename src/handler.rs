@@ -73,7 +73,7 @@ pub struct Upgrade {
 /// A refused upgrade.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refuse {
-    /// HTTP status, 400 to 599.
+    /// HTTP status, 400 to 599; another becomes 500.
     pub status: u16,
     /// A sentence for the client.
     pub reason: String,

@@ -61,11 +61,11 @@ pub fn start(setup: Setup) -> Result<Handle, StartError> {
 
 async fn run(setup: Setup, stopped: flume::Receiver<()>) {
     let Setup { admin, shared, postboxes, signals, max_memory, shutdown_timeout } = setup;
+    if let Some(max) = max_memory {
+        tokio_uring::spawn(memory::watch(shared.clone(), postboxes.clone(), max));
+    }
     if signals {
         tokio_uring::spawn(signals::stop_on_signal(postboxes, shutdown_timeout));
-    }
-    if let Some(max) = max_memory {
-        tokio_uring::spawn(memory::watch(shared.clone(), max));
     }
     tokio_uring::spawn(admin.serve(shared));
     let _ = stopped.recv_async().await;

@@ -30,10 +30,14 @@ pub fn message<'a>(kind: MessageKind, payload: &'a [u8], scratch: &mut Vec<u8>) 
 }
 
 fn text<'a>(payload: &'a [u8], scratch: &mut Vec<u8>) -> Command<'a> {
+    let invalid = || error("invalid_json", "Invalid JSON: expected an object with a string \"type\"");
+    // JSON has no such bytes anywhere, but the parser takes a NUL for the end of a number, whatever comes after it.
+    if payload.iter().any(|&byte| byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r')) {
+        return invalid();
+    }
     scratch.clear();
     scratch.extend_from_slice(payload);
     // A tape, not a tree and not serde: both recurse, and a client may nest as deep as its message is long.
-    let invalid = || error("invalid_json", "Invalid JSON: expected an object with a string \"type\"");
     let Ok(tape) = simd_json::to_tape(scratch) else { return invalid() };
     let Some(object) = tape.as_value().as_object() else { return invalid() };
     let Some(kind) = object.get("type").and_then(|kind| kind.into_string()) else { return invalid() };
@@ -243,6 +247,7 @@ mod tests {
             ("", "invalid_json"),
             ("[1]", "invalid_json"),
             ("{\"type\":1}", "invalid_json"),
+            ("{\"type\":\"publish\",\"topic\":\"t\",\"data\":1\0x}", "invalid_json"),
             ("{\"type\":\"subscribe\"}", "no_topic"),
             ("{\"type\":\"publish\",\"data\":1}", "no_topic"),
             ("{\"type\":\"publish\",\"topic\":\"t\"}", "no_data"),

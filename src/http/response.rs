@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use ::http::StatusCode;
+
 use super::request::{HeadError, Method};
 
 /// What the page may do: run and style itself (it is one file), open WebSockets, and nothing else. `'self'` does not
@@ -120,23 +122,9 @@ fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// A status in words (RFC 9110 section 15); empty for those that are not used here.
+/// The words that go with a status code (RFC 9110 section 15).
 pub fn reason_phrase(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        426 => "Upgrade Required",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "",
-    }
+    StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Unknown")
 }
 
 #[cfg(test)]

@@ -207,6 +207,14 @@ impl Frames {
         }
     }
 
+    /// Gives back the buffers of all chunks that nobody refers to.
+    pub fn drop_pool(&mut self) {
+        for id in self.pool.iter_mut().flat_map(|ids| ids.drain(..)) {
+            self.chunks[id as usize].bytes = Vec::new();
+            self.vacant.push(id);
+        }
+    }
+
     /// The bytes of a span.
     #[inline]
     pub fn bytes(&self, span: Span) -> &[u8] {
@@ -276,6 +284,18 @@ mod tests {
         assert_eq!(frames.room(chunk), 100_000);
         frames.release(chunk, 1);
         assert_eq!(frames.capacity(chunk), 0);
+        frames.invariants();
+    }
+
+    #[test]
+    fn a_dropped_pool_leaves_vacant_chunks() {
+        let mut frames = Frames::new();
+        let (kept, gone) = (frames.alloc(10, LogId::NONE), frames.alloc(1000, LogId::NONE));
+        frames.release(gone, 1);
+        frames.drop_pool();
+        frames.invariants();
+        assert_eq!((frames.capacity(kept), frames.capacity(gone)), (256, 0));
+        assert_eq!(frames.alloc(2000, LogId::NONE), gone);
         frames.invariants();
     }
 

@@ -20,6 +20,13 @@ pub fn disable_huge_pages() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) })
 }
 
+/// Gives memory that this thread has freed, and the allocator keeps for it, back to the system.
+pub fn give_back_memory() {
+    // SAFETY: mi_collect has no preconditions. It works on the heap of the calling thread, which may be empty if the
+    // process uses another allocator.
+    unsafe { libmimalloc_sys::mi_collect(true) }
+}
+
 /// Bits of a poll mask that say that the peer has sent its last byte, or that the connection is broken.
 pub const POLL_HANG_UP: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
 

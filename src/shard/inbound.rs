@@ -130,7 +130,9 @@ impl Shard {
         let upgrade = match handler::upgrade(&self.core, &mut self.routes, index, request) {
             Ok(upgrade) => upgrade,
             Err(refusal) => {
-                return self.core.answer(id, request, &Response::error(refusal.status, &refusal.reason));
+                self.core.counters.handshakes_bad.add(1);
+                let status = if (400..600).contains(&refusal.status) { refusal.status } else { 500 };
+                return self.core.answer(id, request, &Response::error(status, &refusal.reason));
             }
         };
         let session = HandlerSession { route: index, user: upgrade.user };

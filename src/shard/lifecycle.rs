@@ -103,15 +103,20 @@ impl Core {
         let mut bytes = Vec::new();
         response.encode(framing, &mut bytes);
         self.push_reply(id, &[&bytes]);
-        let close_timeout = self.settings.close_timeout;
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.flags.set_keep_alive(framing.keep_alive);
         if !framing.keep_alive {
-            conn.phase = Phase::Flushing;
-            conn.reason = reason;
-            conn.flags.set_linger(true);
-            self.wheel.set(id.index, self.now.after(close_timeout));
+            self.flush_and_close(id, reason);
         }
+    }
+
+    /// Ends a connection of the HTTP phase when its outbox is empty.
+    fn flush_and_close(&mut self, id: ConnId, reason: CloseReason) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.phase = Phase::Flushing;
+        conn.reason = reason;
+        conn.flags.set_linger(true);
+        self.wheel.set(id.index, self.now.after(self.settings.close_timeout));
     }
 
     /// Starts a close handshake: close frame, then wait for the peer's.
@@ -212,7 +217,6 @@ impl Core {
     pub(super) fn terminate(&mut self, id: ConnId, reason: CloseReason) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         if conn.flags.shutting() {
-            conn.reason = reason;
             return conn.flags.set_doomed(true);
         }
         let Some(mut conn) = self.conns.remove(id) else { return };
@@ -350,7 +354,8 @@ impl Core {
                 _ if !in_time => self.terminate(id, CloseReason::Shutdown),
                 Phase::Open => self.close(id, 1001, "server shutdown", CloseReason::Shutdown),
                 Phase::Head if conn.outbox.is_empty() => self.terminate(id, CloseReason::Shutdown),
-                Phase::Head | Phase::Closing | Phase::Flushing | Phase::Lingering => {}
+                Phase::Head => self.flush_and_close(id, CloseReason::Shutdown),
+                Phase::Closing | Phase::Flushing | Phase::Lingering => {}
             }
         }
         if !in_time && next == u32::MAX {

@@ -85,6 +85,8 @@ pub enum Mail {
         /// The sender's handle that is no more.
         local: TopicHandle,
     },
+    /// Memory is short: give back what is kept for later.
+    Trim,
     /// Stop accepting, say goodbye to all, end within so many milliseconds.
     Shutdown {
         /// Bound on the time it takes.

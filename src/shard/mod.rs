@@ -28,6 +28,7 @@ use crate::hub::frame::{Frames, Span};
 use crate::hub::{Hub, Log};
 use crate::limits::{MAX_CONNECTIONS_PER_SHARD, READ_BUFFERS};
 use crate::ring::op::Op;
+use crate::ring::sys;
 use crate::ring::token::ConnId;
 use crate::time::{Tick, Wheel};
 
@@ -182,6 +183,12 @@ impl Core {
         z ^ z >> 31
     }
 
+    /// Gives back memory that is kept for later.
+    fn trim(&mut self) {
+        self.frames.drop_pool();
+        sys::give_back_memory();
+    }
+
     /// The counters of this shard.
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
@@ -196,9 +203,11 @@ impl Core {
         (!self.notices.is_empty()).then(|| std::mem::take(&mut self.notices))
     }
 
-    /// The messages dropped that a `json` client has not been told of.
+    /// The messages dropped that a `json` client has not been told of, once what it reads so slowly is within the bound:
+    /// to tell it earlier would add to that.
     pub(crate) fn take_dropped(&mut self, id: ConnId) -> Option<u32> {
-        match &mut self.conns.get_mut(id)?.session {
+        let conn = self.conns.get_mut(id).filter(|conn| conn.outbox.len_bytes() <= self.settings.backlog)?;
+        match &mut conn.session {
             Session::Json { dropped } if *dropped > 0 => Some(std::mem::take(dropped)),
             _ => None,
         }

@@ -92,6 +92,7 @@ impl Core {
                 Mail::Interest { name, shard, topic } => self.interest(&name, shard, topic),
                 Mail::Confirm { topic, home } => self.confirmed(topic, home),
                 Mail::Disinterest { topic, shard, local } => self.disinterest(topic, shard, local),
+                Mail::Trim => self.trim(),
                 Mail::Shutdown { within_ms } => self.stop(Duration::from_millis(within_ms.into())),
             }
         }
