@@ -1,0 +1,156 @@
+//! One shard without a kernel, told of completions one by one: what a seeded run would seldom meet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uproar::ring::WakeFd;
+use uproar::ring::op::{Completion, Op, ReadBuffers};
+use uproar::ring::token::{ConnId, Kind, Token};
+use uproar::shard::mailbox::{Mailbox, Postbox};
+use uproar::shard::settings::Settings;
+use uproar::shard::shared::Shared;
+use uproar::shard::{Parts, Shard, mailbox};
+use uproar::time::Tick;
+use uproar::{Config, Routes};
+
+const HEAD: &str = "HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// What the one receive of a turn has read.
+struct Buffer(Vec<u8>);
+
+impl ReadBuffers for Buffer {
+    fn buffer(&mut self, _: u16, len: usize) -> &mut [u8] {
+        &mut self.0[..len]
+    }
+}
+
+/// The shard under test and its neighbours, which are silent, and whose sockets take everything.
+struct Fixture {
+    shard: Shard,
+    shared: Arc<Shared>,
+    neighbours: Vec<(Postbox, Mailbox)>,
+    now: Tick,
+}
+
+impl Fixture {
+    fn new(shards: u16, config: &Config) -> Fixture {
+        let shared = Arc::new(Shared::seeded(shards, 1));
+        let pairs = (0..shards).map(|_| mailbox::mailbox(Arc::new(WakeFd::new().expect("an eventfd"))));
+        let mut neighbours: Vec<_> = pairs.collect();
+        let postboxes = neighbours.iter().map(|(postbox, _)| postbox.clone()).collect();
+        let (_, mailbox) = neighbours.remove(0);
+        let shard = Shard::new(Parts {
+            id: 0,
+            slots: 100,
+            settings: Settings::from(config),
+            shared: shared.clone(),
+            mailbox,
+            postboxes,
+            routes: Routes::new(Vec::new(), true),
+            seed: 1,
+        });
+        Fixture { shard, shared, neighbours, now: Tick(0) }
+    }
+
+    /// A topic whose home is another shard.
+    fn remote_topic(&self) -> String {
+        (0..).map(|i| format!("t{i}")).find(|name| self.shared.home(name) != 0).expect("there are many names")
+    }
+
+    /// An iteration of the worker's loop after the enter; the operations that it leaves.
+    fn turn(&mut self, completions: &[Completion], input: &[u8]) -> Vec<Op> {
+        let mut buffer = Buffer(input.to_vec());
+        self.shard.set_now(self.now);
+        self.shard.complete(completions, &mut buffer);
+        self.shard.turn();
+        self.shard.core.invariants();
+        std::mem::take(&mut self.shard.core.ops)
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now.after(time);
+    }
+
+    fn accept(&mut self, slot: u32) {
+        let token = Token::new(Kind::Accept, Token::RING);
+        self.turn(&[Completion { token, result: slot as i32, more: true, buffer: 0 }], b"");
+    }
+
+    /// The poll of a slot's first tenant tells of bytes.
+    fn readable(&mut self, slot: u32) {
+        let conn = ConnId { index: slot, generation: 0 };
+        let told = Completion { token: Token::new(Kind::Readable, conn), result: 1, more: true, buffer: 0 };
+        self.shard.set_now(self.now);
+        self.shard.complete(&[told], &mut Buffer(Vec::new()));
+    }
+
+    /// A slot's first tenant has sent `bytes`.
+    fn receive(&mut self, slot: u32, bytes: &[u8]) -> Vec<Op> {
+        self.readable(slot);
+        assert!(self.shard.receive(), "it is read from");
+        let ops = std::mem::take(&mut self.shard.core.ops);
+        let Some(&Op::Receive { conn, buffer }) = ops.last() else { panic!("no receive in {ops:?}") };
+        assert_eq!(conn.index, slot);
+        let token = Token::new(Kind::Receive, conn);
+        let ops = self.turn(&[Completion { token, result: bytes.len() as i32, more: false, buffer }], bytes);
+        [ops, self.turn(&[], b"")].concat()
+    }
+
+    fn websocket(&mut self, slot: u32, path: &str) {
+        self.accept(slot);
+        self.receive(slot, format!("GET {path} {HEAD}").as_bytes());
+    }
+
+    fn counter(&self, read: fn(&uproar::counters::Counters) -> u64) -> u64 {
+        read(self.shared.counters(0))
+    }
+}
+
+/// A client's frame, masked with zeros.
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode];
+    match u8::try_from(payload.len()) {
+        Ok(len) if len < 126 => frame.push(0x80 | len),
+        _ => {
+            frame.push(0xfe);
+            frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn text(text: &str) -> Vec<u8> {
+    frame(1, text.as_bytes())
+}
+
+fn sends_to(ops: &[Op], slot: u32) -> usize {
+    ops.iter().filter(|op| matches!(op, Op::Send { conn, .. } if conn.index == slot)).count()
+}
+
+#[test]
+fn whoever_is_let_go_by_a_connection_that_ends_in_the_flush_is_sent_its_answers() {
+    let mut config = Config::default();
+    config.max_lifetime = Some(Duration::from_secs(60));
+    config.lifetime_jitter = 0;
+    config.ping_interval = None;
+    let mut f = Fixture::new(2, &config);
+    let topic = f.remote_topic();
+    // The one that ends is the last subscriber of a topic that the home shard has not confirmed, ...
+    f.websocket(0, "/");
+    f.receive(0, &text(&format!(r#"{{"type":"subscribe","topic":"{topic}"}}"#)));
+    f.pass(Duration::from_secs(30));
+    // ... of which the other has been one, too.
+    f.websocket(1, "/");
+    let held = f.receive(1, &text(&format!(r#"{{"type":"subscribe","topic":"{topic}"}}"#)));
+    let still_held = f.receive(1, &text(&format!(r#"{{"type":"unsubscribe","topic":"{topic}"}}"#)));
+    assert_eq!((sends_to(&held, 1), sends_to(&still_held, 1)), (0, 0));
+    f.pass(Duration::from_secs(31));
+    f.turn(&[], b"");
+    f.turn(&[], b"");
+    let ops = f.receive(0, &frame(8, &1001u16.to_be_bytes()));
+    assert!(ops.iter().any(|op| matches!(op, Op::Close(conn) if conn.index == 0)), "{ops:?}");
+    assert_eq!(sends_to(&ops, 1), 1, "{ops:?}");
+}
