@@ -240,6 +240,19 @@ fn a_slow_reader_is_told_when_it_may_go_on() {
     wait_told(&log, "drain");
 }
 
+#[test]
+fn a_stop_that_cuts_connections_off_tells_of_their_end() {
+    for shards in SHARDS {
+        let (server, log) = serve(shards);
+        // They do not answer the close frame, and are not waited for.
+        let silent: Vec<_> = (0..6).map(|i| enter(&server, &format!("silent{i}"))).collect();
+        drop(server);
+        let log = log.lock().expect("no panic");
+        let told = log.iter().filter(|line| line.ends_with(" 1006 Shutdown") && line.starts_with("close silent"));
+        assert_eq!(told.count(), silent.len(), "{log:?}");
+    }
+}
+
 /// On a path that ends in `*`, after one that is more special.
 struct Path(&'static str);
 

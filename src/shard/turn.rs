@@ -45,9 +45,9 @@ impl Shard {
         self.core.wait()
     }
 
-    /// Whether everything is over.
+    /// Whether everything is over, and handlers know of it.
     pub fn is_stopped(&self) -> bool {
-        self.core.life == Life::Stopped
+        self.core.life == Life::Stopped && self.core.notices.is_empty()
     }
 
     /// What the worker must do before it waits, and after.
@@ -144,6 +144,7 @@ impl Core {
             || self.fanning_out
             || !self.readable.is_empty()
             || !self.dirty.is_empty()
+            || !self.notices.is_empty()
             || self.has_goodbyes();
         if busy {
             return WaitFor::Nothing;
