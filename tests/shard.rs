@@ -154,3 +154,22 @@ fn whoever_is_let_go_by_a_connection_that_ends_in_the_flush_is_sent_its_answers(
     assert!(ops.iter().any(|op| matches!(op, Op::Close(conn) if conn.index == 0)), "{ops:?}");
     assert_eq!(sends_to(&ops, 1), 1, "{ops:?}");
 }
+
+#[test]
+fn a_pong_that_waits_to_be_read_is_an_answer() {
+    let mut f = Fixture::new(1, &Config::default());
+    f.websocket(0, "/raw/a");
+    f.websocket(1, "/raw/b");
+    f.pass(Duration::from_secs(20));
+    f.turn(&[], b"");
+    assert_eq!(f.counter(|counters| counters.pings.get()), 2);
+    // The shard is kept from reading until the answers are overdue.
+    f.readable(0);
+    f.pass(Duration::from_secs(11));
+    f.turn(&[], b"");
+    f.turn(&[], b"");
+    f.pass(Duration::from_secs(6));
+    f.turn(&[], b"");
+    let timed_out = f.counter(|counters| counters.closed[uproar::error::CloseReason::PingTimeout as usize].get());
+    assert_eq!((f.shard.core.connections(), timed_out), (1, 1));
+}

@@ -295,7 +295,9 @@ impl Core {
         if expires.is_some_and(|expires| !expires.is_after(now)) {
             return self.close(id, 1001, "lifetime", CloseReason::Lifetime);
         }
-        let (pinged, heard) = (conn.flags.pinged(), conn.flags.heard());
+        // What waits to be read may be the answer: that it waits is the shard's doing, not the peer's.
+        let unread = conn.flags.readable() || conn.flags.paused();
+        let (pinged, heard) = (conn.flags.pinged(), conn.flags.heard() || unread);
         if pinged && !heard {
             return self.close(id, 1001, "ping timeout", CloseReason::PingTimeout);
         }
