@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use uproar::ring::WakeFd;
-use uproar::ring::op::{Completion, Op, ReadBuffers};
+use uproar::ring::op::{Completion, Op, ReadBuffers, Wait};
 use uproar::ring::token::{ConnId, Kind, Token};
 use uproar::shard::mailbox::{Mailbox, Postbox};
 use uproar::shard::settings::Settings;
@@ -172,4 +172,21 @@ fn a_pong_that_waits_to_be_read_is_an_answer() {
     f.turn(&[], b"");
     let timed_out = f.counter(|counters| counters.closed[uproar::error::CloseReason::PingTimeout as usize].get());
     assert_eq!((f.shard.core.connections(), timed_out), (1, 1));
+}
+
+#[test]
+fn the_last_sends_before_a_silence_are_accounted_for() {
+    let mut config = Config::default();
+    config.ping_interval = None;
+    let mut f = Fixture::new(1, &config);
+    f.websocket(0, "/raw/a");
+    f.pass(Duration::from_secs(1));
+    let ops = f.receive(0, &text("the last word"));
+    assert_eq!(sends_to(&ops, 0), 1);
+    let Wait::AtMost(nanos) = f.shard.wait().at(f.now) else { panic!("{:?}", f.shard.wait()) };
+    f.pass(Duration::from_nanos(nanos));
+    f.turn(&[], b"");
+    f.turn(&[], b"");
+    assert_eq!((f.counter(|counters| counters.sends.get()), f.counter(|counters| counters.frame_bytes.get())), (2, 0));
+    assert_eq!(f.shard.wait().at(f.now), Wait::Forever);
 }
