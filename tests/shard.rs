@@ -190,3 +190,26 @@ fn the_last_sends_before_a_silence_are_accounted_for() {
     assert_eq!((f.counter(|counters| counters.sends.get()), f.counter(|counters| counters.frame_bytes.get())), (2, 0));
     assert_eq!(f.shard.wait().at(f.now), Wait::Forever);
 }
+
+#[test]
+fn who_comes_and_goes_faster_than_a_home_shard_notes_is_not_read_from() {
+    let mut f = Fixture::new(2, &Config::default());
+    let topic = f.remote_topic();
+    f.websocket(0, "/");
+    let subscribe = text(&format!(r#"{{"type":"subscribe","topic":"{topic}"}}"#));
+    let both = [subscribe, text(&format!(r#"{{"type":"unsubscribe","topic":"{topic}"}}"#))].concat().repeat(500);
+    for _ in 0..200 {
+        f.receive(0, &both);
+        if f.counter(|counters| counters.publish_paused.get()) > 0 {
+            break;
+        }
+    }
+    let (postbox, mailbox) = &mut f.neighbours[0];
+    assert!(postbox.weight() < 16 << 20, "{}", postbox.weight());
+    while mailbox.take().is_some() {}
+    mailbox.settle();
+    assert_eq!(postbox.weight(), 0);
+    f.turn(&[], b"");
+    f.receive(0, &text(r#"{"type":"ping"}"#));
+    assert_eq!(f.counter(|counters| counters.publish_paused.get()), 1);
+}

@@ -120,8 +120,8 @@ impl Core {
     }
 
     /// After a connection was read from: does it have to wait before it is read from again?
-    pub(super) fn pace(&mut self, id: ConnId, published: bool) {
-        let congested = published && self.congested();
+    pub(super) fn pace(&mut self, id: ConnId, posted: bool) {
+        let congested = posted && self.congested();
         let backlog = self.settings.backlog;
         let Some(conn) = self.conns.get_mut(id) else { return };
         if conn.flags.blocked() && conn.outbox.len_bytes() > backlog && !conn.flags.throttled() {

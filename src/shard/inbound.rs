@@ -155,10 +155,10 @@ impl Shard {
         };
         let settings = message::Settings { max_message: codec.max_message, compression };
         let mut decoder = Decoder::new(settings, &mut partial, &mut codec.inflater, &mut codec.arena);
-        let mut published = false;
+        let mut posted = false;
         loop {
             match decoder.next(&mut bytes) {
-                Ok(Some(event)) => published |= on_event(core, routes, &mut codec.json, id, event),
+                Ok(Some(event)) => posted |= on_event(core, routes, &mut codec.json, id, event),
                 Ok(None) => break,
                 Err(violation) => {
                     core.fail(id, violation.code, violation.reason, violation.close_reason());
@@ -170,11 +170,11 @@ impl Shard {
         if let Some(conn) = core.conns.get_mut(id) {
             conn.partial = partial;
         }
-        core.pace(id, published);
+        core.pace(id, posted);
     }
 }
 
-/// Acts on what a client has sent; says whether it published.
+/// Acts on what a client has sent; says whether it published or did something else that other shards have to know.
 fn on_event(core: &mut Core, routes: &mut Routes, scratch: &mut Vec<u8>, id: ConnId, event: Event<'_>) -> bool {
     let Some(conn) = core.conns.get_mut(id) else { return false };
     match (event, conn.phase) {
@@ -207,11 +207,11 @@ fn on_message(
         }
         Some(Session::Head(_)) | None => return false,
     };
-    let mut published = false;
+    let mut posted = false;
     for command in commands {
-        published |= core.execute(id, command);
+        posted |= core.execute(id, command);
     }
-    published
+    posted
 }
 
 impl Core {

@@ -97,14 +97,22 @@ pub enum Mail {
 impl Mail {
     /// Bytes that count against the queue's bound.
     fn weight(&self) -> usize {
-        match self {
-            Mail::Publish { message, .. } | Mail::Deliver { message, .. } => message.payload.len() + MAIL_BYTES,
-            _ => 0,
-        }
+        let topic = |topic: &TopicRef| match topic {
+            TopicRef::Handle(_) => 0,
+            TopicRef::Name(name) => name.len(),
+        };
+        MAIL_BYTES
+            + match self {
+                Mail::Publish { topic: name, message, .. } => topic(name) + message.payload.len(),
+                Mail::Deliver { message, .. } => message.payload.len(),
+                Mail::Interest { name, .. } => name.len(),
+                Mail::Disinterest { topic: name, .. } => topic(name),
+                Mail::Confirm { .. } | Mail::Trim | Mail::Shutdown { .. } => 0,
+            }
     }
 }
 
-/// What a queued message takes beside its payload.
+/// What a mail takes beside its names and payload.
 const MAIL_BYTES: usize = size_of::<Mail>();
 const _: () = assert!(MAIL_BYTES <= 96);
 
@@ -112,7 +120,7 @@ const _: () = assert!(MAIL_BYTES <= 96);
 #[derive(Clone)]
 pub struct Postbox {
     queue: flume::Sender<Mail>,
-    /// Payload bytes posted and not yet on their way to subscribers.
+    /// Bytes posted and not yet worked off.
     weight: Arc<AtomicUsize>,
     asleep: Arc<AtomicBool>,
     wake: Arc<WakeFd>,
