@@ -129,8 +129,11 @@ pub struct Postbox {
 impl Postbox {
     /// Posts without waking. Mail to a shard that has ended is dropped: its subscribers are gone with it.
     pub fn post(&self, mail: Mail) {
-        self.weight.fetch_add(mail.weight(), Ordering::Relaxed);
-        let _ = self.queue.send(mail);
+        let weight = mail.weight();
+        self.weight.fetch_add(weight, Ordering::Relaxed);
+        if self.queue.send(mail).is_err() {
+            self.weight.fetch_sub(weight, Ordering::Relaxed);
+        }
     }
 
     /// Wakes the shard if it sleeps; says whether it did. Call once after a batch of [`Postbox::post`].
@@ -204,5 +207,43 @@ impl Mailbox {
     /// The owner waits no more.
     pub fn awake(&self) {
         self.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Postbox, Mailbox) {
+        mailbox(Arc::new(WakeFd::new().expect("an eventfd")))
+    }
+
+    #[test]
+    fn mail_weighs_until_it_is_settled() {
+        let (postbox, mut mailbox) = pair();
+        postbox.post(Mail::Trim);
+        let weight = postbox.weight();
+        assert!(weight > 0 && mailbox.take().is_some() && mailbox.take().is_none());
+        assert_eq!(postbox.weight(), weight, "taken, not settled");
+        mailbox.settle();
+        assert_eq!(postbox.weight(), 0);
+    }
+
+    #[test]
+    fn mail_to_a_shard_that_has_ended_weighs_nothing() {
+        let (postbox, mailbox) = pair();
+        drop(mailbox);
+        postbox.post(Mail::Trim);
+        assert!(postbox.is_closed() && postbox.weight() == 0);
+    }
+
+    #[test]
+    fn a_wake_is_for_one_who_sleeps_and_nobody_sleeps_with_mail() {
+        let (postbox, mailbox) = pair();
+        assert!(!postbox.wake(), "awake");
+        assert!(mailbox.sleep());
+        assert!(postbox.wake() && !postbox.wake(), "one wake a sleep");
+        postbox.post(Mail::Trim);
+        assert!(!mailbox.sleep() && !postbox.wake());
     }
 }
