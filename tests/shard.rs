@@ -85,16 +85,19 @@ impl Fixture {
         self.shard.complete(&[told], &mut Buffer(Vec::new()));
     }
 
-    /// A slot's first tenant has sent `bytes`.
+    /// A slot's first tenant has sent `bytes`; the operations of this turn, and of the next.
     fn receive(&mut self, slot: u32, bytes: &[u8]) -> Vec<Op> {
+        [self.receive_once(slot, bytes), self.turn(&[], b"")].concat()
+    }
+
+    fn receive_once(&mut self, slot: u32, bytes: &[u8]) -> Vec<Op> {
         self.readable(slot);
         assert!(self.shard.receive(), "it is read from");
         let ops = std::mem::take(&mut self.shard.core.ops);
         let Some(&Op::Receive { conn, buffer }) = ops.last() else { panic!("no receive in {ops:?}") };
         assert_eq!(conn.index, slot);
         let token = Token::new(Kind::Receive, conn);
-        let ops = self.turn(&[Completion { token, result: bytes.len() as i32, more: false, buffer }], bytes);
-        [ops, self.turn(&[], b"")].concat()
+        self.turn(&[Completion { token, result: bytes.len() as i32, more: false, buffer }], bytes)
     }
 
     fn websocket(&mut self, slot: u32, path: &str) {
@@ -181,7 +184,7 @@ fn the_last_sends_before_a_silence_are_accounted_for() {
     let mut f = Fixture::new(1, &config);
     f.websocket(0, "/raw/a");
     f.pass(Duration::from_secs(1));
-    let ops = f.receive(0, &text("the last word"));
+    let ops = f.receive_once(0, &text("the last word"));
     assert_eq!(sends_to(&ops, 0), 1);
     let Wait::AtMost(nanos) = f.shard.wait().at(f.now) else { panic!("{:?}", f.shard.wait()) };
     f.pass(Duration::from_nanos(nanos));
