@@ -11,6 +11,7 @@ use uproar::shard::settings::Settings;
 use uproar::shard::shared::Shared;
 use uproar::shard::{Parts, Shard, mailbox};
 use uproar::time::Tick;
+use uproar::ws::deflate::{Arena, Deflater};
 use uproar::{Config, Routes};
 
 const HEAD: &str = "HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -215,4 +216,38 @@ fn who_comes_and_goes_faster_than_a_home_shard_notes_is_not_read_from() {
     f.turn(&[], b"");
     f.receive(0, &text(r#"{"type":"ping"}"#));
     assert_eq!(f.counter(|counters| counters.publish_paused.get()), 1);
+}
+
+#[test]
+fn what_inflates_is_decoded_a_turns_worth_at_a_time_and_others_are_served_meanwhile() {
+    const OFFER: &str = "HTTP/1.1\r\nSec-WebSocket-Extensions: permessage-deflate\r\n";
+    let mut f = Fixture::new(1, &Config::default());
+    for slot in [0, 1] {
+        f.accept(slot);
+        f.receive(slot, format!("GET /raw/a?self=false {HEAD}").replacen("HTTP/1.1\r\n", OFFER, 1).as_bytes());
+    }
+    let mut deflater = Deflater::new(15, 9);
+    let mut arena = Arena::default();
+    let mut compressed = |payload: &[u8]| {
+        let mut frame = frame(2, deflater.compress(payload, &mut arena));
+        frame[0] |= 0x40;
+        frame
+    };
+    let bomb = compressed(&vec![0; 1 << 20]);
+    let last = compressed(b"the last of them");
+    let count = 30;
+    f.receive_once(0, &[bomb.repeat(count), last].concat());
+    let received = |f: &Fixture| f.counter(|counters| counters.messages_in.get()) as usize;
+    assert_eq!(received(&f), 1);
+    for turn in 2..count + 2 {
+        assert_eq!(f.shard.wait().at(f.now), Wait::None);
+        f.shard.receive();
+        f.shard.core.ops.clear();
+        let ops = f.turn(&[], b"");
+        assert_eq!((received(&f), sends_to(&ops, 1)), (turn.min(count + 1), 1));
+    }
+    assert_eq!(received(&f), count + 1);
+    // It is read from as before.
+    f.receive(0, &text("another"));
+    assert_eq!(received(&f), count + 2);
 }

@@ -296,7 +296,7 @@ impl Core {
             return self.close(id, 1001, "lifetime", CloseReason::Lifetime);
         }
         // What waits to be read may be the answer: that it waits is the shard's doing, not the peer's.
-        let unread = conn.flags.readable() || conn.flags.paused();
+        let unread = conn.flags.readable() || conn.flags.paused() || conn.flags.undecoded();
         let (pinged, heard) = (conn.flags.pinged(), conn.flags.heard() || unread);
         if pinged && !heard {
             return self.close(id, 1001, "ping timeout", CloseReason::PingTimeout);

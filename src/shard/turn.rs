@@ -136,6 +136,7 @@ impl Core {
             self.mailbox.settle();
         }
         self.replies.settle(&mut self.frames);
+        (self.inflated_bytes, self.encoder.bytes) = (0, 0);
         self.counters.deflated.set(self.encoder.runs);
         self.counters.topics.set(self.hub.topics() as u64);
         self.counters.subscriptions.set(self.hub.subscriptions() as u64);
@@ -148,6 +149,7 @@ impl Core {
             || !self.readable.is_empty()
             || !self.dirty.is_empty()
             || !self.notices.is_empty()
+            || !self.undecoded.is_empty() && !self.congested()
             || self.has_goodbyes();
         if busy {
             return WaitFor::Nothing;
