@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use uproar::hub::TopicHandle;
 use uproar::ring::WakeFd;
 use uproar::ring::op::{Completion, Op, ReadBuffers, Wait};
 use uproar::ring::token::{ConnId, Kind, Token};
-use uproar::shard::mailbox::{Mailbox, Postbox};
+use uproar::shard::mailbox::{Mail, Mailbox, Postbox};
 use uproar::shard::settings::Settings;
 use uproar::shard::shared::Shared;
 use uproar::shard::{Parts, Shard, mailbox};
@@ -30,6 +31,7 @@ impl ReadBuffers for Buffer {
 struct Fixture {
     shard: Shard,
     shared: Arc<Shared>,
+    postbox: Postbox,
     neighbours: Vec<(Postbox, Mailbox)>,
     now: Tick,
 }
@@ -40,7 +42,7 @@ impl Fixture {
         let pairs = (0..shards).map(|_| mailbox::mailbox(Arc::new(WakeFd::new().expect("an eventfd"))));
         let mut neighbours: Vec<_> = pairs.collect();
         let postboxes = neighbours.iter().map(|(postbox, _)| postbox.clone()).collect();
-        let (_, mailbox) = neighbours.remove(0);
+        let (postbox, mailbox) = neighbours.remove(0);
         let shard = Shard::new(Parts {
             id: 0,
             slots: 100,
@@ -51,7 +53,7 @@ impl Fixture {
             routes: Routes::new(Vec::new(), true),
             seed: 1,
         });
-        Fixture { shard, shared, neighbours, now: Tick(0) }
+        Fixture { shard, shared, postbox, neighbours, now: Tick(0) }
     }
 
     /// A topic whose home is another shard.
@@ -250,4 +252,32 @@ fn what_inflates_is_decoded_a_turns_worth_at_a_time_and_others_are_served_meanwh
     // It is read from as before.
     f.receive(0, &text("another"));
     assert_eq!(received(&f), count + 2);
+}
+
+#[test]
+fn who_is_held_is_not_read_from_beyond_a_backlog_and_then_sent_all() {
+    let config = Config::default();
+    let mut f = Fixture::new(2, &config);
+    let topic = f.remote_topic();
+    f.websocket(0, "/");
+    f.receive(0, &text(&format!(r#"{{"type":"subscribe","topic":"{topic}"}}"#)));
+    let asked = text(r#"{"type":"unsubscribe","topic":"no such topic"}"#).repeat(500);
+    let mut reads = 0;
+    loop {
+        f.readable(0);
+        if !f.shard.receive() {
+            break;
+        }
+        let Some(Op::Receive { conn, buffer }) = f.shard.core.ops.pop() else { panic!("no receive") };
+        let token = Token::new(Kind::Receive, conn);
+        f.turn(&[Completion { token, result: asked.len() as i32, more: false, buffer }], &asked);
+        reads += 1;
+        assert!(reads < 10, "it is read from for ever");
+    }
+    let Some(Mail::Interest { topic, .. }) = f.neighbours[0].1.take() else { panic!("no interest") };
+    f.postbox.post(Mail::Confirm { topic, home: TopicHandle { index: 0, generation: 0 } });
+    assert_eq!(sends_to(&f.turn(&[], b""), 0), 1);
+    while sends_to(&f.turn(&[], b""), 0) > 0 {}
+    assert_eq!(f.counter(|counters| counters.closed.iter().map(|closed| closed.get()).sum()), 0);
+    assert!(f.shard.receive(), "it is read from again");
 }

@@ -125,7 +125,8 @@ impl Core {
         let congested = posted && self.congested();
         let backlog = self.settings.backlog;
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.flags.blocked() && conn.outbox.len_bytes() > backlog && !conn.flags.throttled() {
+        let sends_nothing = conn.flags.blocked() || conn.held > 0;
+        if sends_nothing && conn.outbox.len_bytes() > backlog && !conn.flags.throttled() {
             conn.flags.set_throttled(true);
         }
         if congested && !conn.flags.paused() {
