@@ -138,7 +138,8 @@ impl Core {
     pub(crate) fn fail(&mut self, id: ConnId, code: u16, text: &str, reason: CloseReason) {
         let was_open = self.conns.get(id).is_some_and(Conn::is_open);
         self.close(id, code, text, reason);
-        let Some(conn) = self.conns.get_mut(id) else { return };
+        // One that lingers has sent its FIN, and must not be shut down twice.
+        let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.phase != Phase::Lingering) else { return };
         conn.phase = Phase::Flushing;
         conn.flags.set_linger(true);
         if !was_open {
