@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use common::client::{BINARY, CLOSE, TEXT, close_payload, frame, handshake};
 use common::{Client, SHARDS, TestServer, config, wait_until};
-use uproar::error::CloseReason;
-use uproar::http::request::Request;
-use uproar::{Closed, Connection, Handler, Message, Refuse, Server, Topics, Upgrade};
+use uproar::{CloseReason, Closed, Connection, Handler, Message, Refuse, Request, Server, Topics, Upgrade};
 
 /// What callbacks were called, by any shard, in the order of each connection.
 type Log = Arc<Mutex<Vec<String>>>;
@@ -41,7 +39,8 @@ impl Handler for Telltale {
         assert_ne!(name, "panic open");
         assert_eq!(conn.user::<u32>(), None);
         conn.subscribe("room").expect("a good name");
-        assert!(conn.subscribe("").is_err());
+        let refused: Box<dyn std::error::Error> = conn.subscribe("").expect_err("no name").into();
+        assert_eq!(refused.to_string(), "a topic's name has 1 to 256 bytes");
         conn.send(&format!("welcome {name}"));
     }
 
