@@ -1,5 +1,6 @@
 //! Start and stop.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -190,9 +191,10 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     // Where that fails there are no huge pages.
     let _ = sys::disable_huge_pages();
     let running = Server::new(config).dialects().launch(true)?;
-    print!("{}", banner(&running));
+    // Whoever started the server need not listen to it: `print!` would panic.
+    let _ = std::io::stdout().write_all(banner(&running).as_bytes());
     running.join()?;
-    println!("uproar has stopped");
+    let _ = std::io::stdout().write_all(b"uproar has stopped\n");
     Ok(())
 }
 
