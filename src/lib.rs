@@ -59,7 +59,9 @@ pub mod shard;
 pub mod time;
 pub mod ws;
 
-pub use config::Config;
-pub use error::StartError;
+pub use config::{BacklogPolicy, Config};
+pub use error::{CloseReason, StartError};
 pub use handler::{Closed, Connection, Handler, Message, Refuse, Routes, SubscribeError, Topics, Upgrade};
+pub use http::request::Request;
+pub use hub::frame::MessageKind;
 pub use server::{PublishError, Publisher, Running, Server};

@@ -14,6 +14,11 @@ pub const MAX_SHARED_CHUNK: usize = 64 * 1024;
 pub const MAX_REPLY_CHUNK: usize = 4 * 1024;
 /// Deliveries of one turn: a fan-out to more subscribers goes on in the next turn.
 pub const DELIVERIES_PER_TURN: usize = 128;
+/// Bytes that a turn inflates or compresses for what it has read; what is left is decoded in the next turns. 64 KiB that
+/// a client sends may be 64 MiB of messages.
+pub const CODEC_BYTES_PER_TURN: usize = 1 << 20;
+/// Reads that may wait for that.
+pub const MAX_UNDECODED: usize = 128;
 /// Bytes of a topic's name.
 pub const MAX_TOPIC_BYTES: usize = 256;
 /// Bytes of a WebSocket message that any configuration may allow; lengths are `u32` inside.
@@ -25,6 +30,7 @@ pub const MAX_HEADERS: usize = 64;
 
 const _: () = {
     assert!(MAX_MESSAGE_BYTES < u32::MAX as u64 / 2, "a span's offsets are u32");
+    assert!(MAX_UNDECODED >= READ_BUFFERS as usize);
     assert!(MAX_REPLY_CHUNK <= MAX_SHARED_CHUNK);
     assert!(MAX_CONTROL_PAYLOAD + 2 <= MAX_REPLY_CHUNK);
     assert!(MAX_CONNECTIONS_PER_SHARD.is_power_of_two());

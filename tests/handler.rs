@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use common::client::{BINARY, CLOSE, TEXT, close_payload, frame, handshake};
 use common::{Client, SHARDS, TestServer, config, wait_until};
-use uproar::error::CloseReason;
-use uproar::http::request::Request;
-use uproar::{Closed, Connection, Handler, Message, Refuse, Server, Topics, Upgrade};
+use uproar::{CloseReason, Closed, Connection, Handler, Message, Refuse, Request, Server, Topics, Upgrade};
 
 /// What callbacks were called, by any shard, in the order of each connection.
 type Log = Arc<Mutex<Vec<String>>>;
@@ -41,7 +39,8 @@ impl Handler for Telltale {
         assert_ne!(name, "panic open");
         assert_eq!(conn.user::<u32>(), None);
         conn.subscribe("room").expect("a good name");
-        assert!(conn.subscribe("").is_err());
+        let refused: Box<dyn std::error::Error> = conn.subscribe("").expect_err("no name").into();
+        assert_eq!(refused.to_string(), "a topic's name has 1 to 256 bytes");
         conn.send(&format!("welcome {name}"));
     }
 
@@ -238,6 +237,19 @@ fn a_slow_reader_is_told_when_it_may_go_on() {
         }
     }
     wait_told(&log, "drain");
+}
+
+#[test]
+fn a_stop_that_cuts_connections_off_tells_of_their_end() {
+    for shards in SHARDS {
+        let (server, log) = serve(shards);
+        // They do not answer the close frame, and are not waited for.
+        let silent: Vec<_> = (0..6).map(|i| enter(&server, &format!("silent{i}"))).collect();
+        drop(server);
+        let log = log.lock().expect("no panic");
+        let told = log.iter().filter(|line| line.ends_with(" 1006 Shutdown") && line.starts_with("close silent"));
+        assert_eq!(told.count(), silent.len(), "{log:?}");
+    }
 }
 
 /// On a path that ends in `*`, after one that is more special.

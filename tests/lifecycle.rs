@@ -138,6 +138,14 @@ fn a_second_signal_ends_the_process_at_once() {
 }
 
 #[test]
+fn a_server_that_nobody_listens_to_stops_as_well_as_any() {
+    let mut server = Process::start(&["--shards=1"]);
+    server.hang_up();
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn a_stop_takes_no_longer_than_it_may() {
     for shards in ["--shards=1", "--shards=3"] {
         let mut server =

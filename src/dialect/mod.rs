@@ -43,11 +43,13 @@ pub enum Command<'a> {
 pub type Commands<'a> = SmallVec<[Command<'a>; 1]>;
 
 /// Why a topic was not joined.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
     /// The name is empty or longer than [`crate::limits::MAX_TOPIC_BYTES`].
+    #[error("a topic's name has 1 to 256 bytes")]
     BadName,
     /// The connection has as many topics as it may have.
+    #[error("the connection has as many topics as it may have")]
     TooMany,
 }
 

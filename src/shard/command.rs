@@ -16,11 +16,17 @@ use super::shared::Shared;
 use super::{Core, Notice};
 
 impl Core {
-    /// Carries out what a client's message asks for. Says whether something was published.
+    /// Carries out what a client's message asks for. Says whether other shards may have work of it, as the topics' homes.
     pub(super) fn execute(&mut self, id: ConnId, command: Command<'_>) -> bool {
         match command {
-            Command::Subscribe(topics) => self.subscribe_all(id, topics),
-            Command::Unsubscribe(topics) => self.unsubscribe_all(id, topics),
+            Command::Subscribe(topics) => {
+                self.subscribe_all(id, topics);
+                return true;
+            }
+            Command::Unsubscribe(topics) => {
+                self.unsubscribe_all(id, topics);
+                return true;
+            }
             Command::Publish { topic, .. } if !is_topic(&topic) => self.tell(id, Event::BadTopic),
             Command::Publish { topic, kind, payload } => {
                 self.publish(&topic, kind, payload, Some(id), true);
@@ -97,7 +103,7 @@ impl Core {
         if self.hub.home(topic).is_none()
             && let Some(conn) = self.conns.get_mut(id)
         {
-            conn.held += 1;
+            conn.held = conn.held.saturating_add(1);
             self.hub.await_home(topic, pack(id));
         }
     }

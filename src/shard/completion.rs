@@ -1,7 +1,7 @@
 //! What each kind of completion means: the only match on the kind.
 
 use crate::error::CloseReason;
-use crate::limits::READ_BUFFER_BYTES;
+use crate::limits::{MAX_UNDECODED, READ_BUFFER_BYTES};
 use crate::ring::op::{Completion, Op, ReadBuffers};
 use crate::ring::sys;
 use crate::ring::token::{ConnId, Kind};
@@ -43,6 +43,7 @@ impl Shard {
     pub fn receive(&mut self) -> bool {
         let before = self.core.ops.len();
         if !self.core.behind {
+            self.decode_rest();
             self.core.receive();
         }
         self.core.ops.len() > before
@@ -70,7 +71,7 @@ impl Core {
     /// Queues a connection to be read from, unless it has to wait.
     pub(super) fn want_read(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.flags.readable() || conn.flags.paused() || conn.flags.throttled() {
+        if conn.flags.readable() || conn.flags.is_not_read() {
             return;
         }
         conn.flags.set_readable(true);
@@ -107,11 +108,11 @@ impl Core {
     /// Turns the queue of readable connections into receives, as many as there are buffers. A busy connection goes to
     /// the back of the queue, so one turn reads at most one buffer of it.
     fn receive(&mut self) {
-        while let Some(&buffer) = self.buffers.last() {
+        while let Some(&buffer) = self.buffers.last().filter(|_| self.undecoded.len() < MAX_UNDECODED) {
             let Some(id) = self.readable.pop_front() else { break };
             let Some(conn) = self.conns.get_mut(id) else { continue };
             conn.flags.set_readable(false);
-            if conn.flags.paused() || conn.flags.throttled() {
+            if conn.flags.is_not_read() {
                 continue;
             }
             self.buffers.pop();
@@ -120,11 +121,12 @@ impl Core {
     }
 
     /// After a connection was read from: does it have to wait before it is read from again?
-    pub(super) fn pace(&mut self, id: ConnId, published: bool) {
-        let congested = published && self.congested();
+    pub(super) fn pace(&mut self, id: ConnId, posted: bool) {
+        let congested = posted && self.congested();
         let backlog = self.settings.backlog;
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.flags.blocked() && conn.outbox.len_bytes() > backlog && !conn.flags.throttled() {
+        let sends_nothing = conn.flags.blocked() || conn.held > 0;
+        if sends_nothing && conn.outbox.len_bytes() > backlog && !conn.flags.throttled() {
             conn.flags.set_throttled(true);
         }
         if congested && !conn.flags.paused() {

@@ -39,11 +39,13 @@ impl Core {
     /// Turns the dirty list into send operations.
     pub(super) fn flush(&mut self) {
         (self.attention, self.behind) = (false, false);
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for index in dirty.drain(..) {
+        // By index: a connection that ends here may let go of others that were held, which join the end of the list.
+        let mut next = 0;
+        while let Some(&index) = self.dirty.get(next) {
             self.flush_one(index);
+            next += 1;
         }
-        self.dirty = dirty;
+        self.dirty.clear();
         if let Some(stage) = self.stage.take() {
             self.frames.release(stage, 1);
         }

@@ -10,6 +10,7 @@ use crate::http::request::{self, Method, Request};
 use crate::http::response::{Framing, Response};
 use crate::http::route::{Route, route};
 use crate::hub::frame::{Class, MessageKind};
+use crate::limits::CODEC_BYTES_PER_TURN;
 use crate::ring::token::ConnId;
 use crate::ws::deflate::{self, Arena, Inflater};
 use crate::ws::message::{Compression, Decoder, Event};
@@ -155,10 +156,10 @@ impl Shard {
         };
         let settings = message::Settings { max_message: codec.max_message, compression };
         let mut decoder = Decoder::new(settings, &mut partial, &mut codec.inflater, &mut codec.arena);
-        let mut published = false;
-        loop {
+        let mut posted = false;
+        while !core.codec_is_spent() {
             match decoder.next(&mut bytes) {
-                Ok(Some(event)) => published |= on_event(core, routes, &mut codec.json, id, event),
+                Ok(Some(event)) => posted |= on_event(core, routes, &mut codec.json, id, event),
                 Ok(None) => break,
                 Err(violation) => {
                     core.fail(id, violation.code, violation.reason, violation.close_reason());
@@ -170,11 +171,26 @@ impl Shard {
         if let Some(conn) = core.conns.get_mut(id) {
             conn.partial = partial;
         }
-        core.pace(id, published);
+        core.put_off(id, bytes);
+        core.pace(id, posted);
+    }
+
+    /// Goes on with what earlier turns have not decoded, the next connection after the one that was last.
+    pub(super) fn decode_rest(&mut self) {
+        for _ in 0..self.core.undecoded.len() {
+            if self.core.codec_is_spent() || self.core.congested() {
+                return;
+            }
+            let Some((id, mut bytes)) = self.core.undecoded.pop_front() else { return };
+            let Some(conn) = self.core.conns.get_mut(id) else { continue };
+            conn.flags.set_undecoded(false);
+            self.inbound(id, &mut bytes);
+            self.core.want_read(id);
+        }
     }
 }
 
-/// Acts on what a client has sent; says whether it published.
+/// Acts on what a client has sent; says whether it published or did something else that other shards have to know.
 fn on_event(core: &mut Core, routes: &mut Routes, scratch: &mut Vec<u8>, id: ConnId, event: Event<'_>) -> bool {
     let Some(conn) = core.conns.get_mut(id) else { return false };
     match (event, conn.phase) {
@@ -182,6 +198,7 @@ fn on_event(core: &mut Core, routes: &mut Routes, scratch: &mut Vec<u8>, id: Con
         (Event::Message { kind, compressed, payload }, Phase::Open) => {
             core.counters.messages_in.add(1);
             core.counters.inflated.add(u64::from(compressed));
+            core.inflated_bytes += if compressed { payload.len() } else { 0 };
             return on_message(core, routes, scratch, id, kind, payload);
         }
         (Event::Ping(payload), Phase::Open) => core.push_reply(id, &[frame::encode_pong(payload).as_slice()]),
@@ -207,14 +224,28 @@ fn on_message(
         }
         Some(Session::Head(_)) | None => return false,
     };
-    let mut published = false;
+    let mut posted = false;
     for command in commands {
-        published |= core.execute(id, command);
+        posted |= core.execute(id, command);
     }
-    published
+    posted
 }
 
 impl Core {
+    /// Whether this turn has inflated and compressed as much as it may.
+    fn codec_is_spent(&self) -> bool {
+        self.inflated_bytes + self.encoder.bytes >= CODEC_BYTES_PER_TURN
+    }
+
+    /// Keeps what is not decoded for a later turn.
+    fn put_off(&mut self, id: ConnId, rest: &[u8]) {
+        let Some(conn) = self.conns.get_mut(id).filter(|_| !rest.is_empty()) else { return };
+        if matches!(conn.phase, Phase::Open | Phase::Closing) {
+            conn.flags.set_undecoded(true);
+            self.undecoded.push_back((id, rest.to_vec()));
+        }
+    }
+
     /// Keeps an incomplete head. The first bytes of one start its time-out.
     #[expect(clippy::box_collection, reason = "a slot has room for a pointer")]
     fn keep_head(&mut self, id: ConnId, head: Box<Vec<u8>>, fresh: bool) {

@@ -138,7 +138,8 @@ impl Core {
     pub(crate) fn fail(&mut self, id: ConnId, code: u16, text: &str, reason: CloseReason) {
         let was_open = self.conns.get(id).is_some_and(Conn::is_open);
         self.close(id, code, text, reason);
-        let Some(conn) = self.conns.get_mut(id) else { return };
+        // One that lingers has sent its FIN, and must not be shut down twice.
+        let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.phase != Phase::Lingering) else { return };
         conn.phase = Phase::Flushing;
         conn.flags.set_linger(true);
         if !was_open {
@@ -295,7 +296,9 @@ impl Core {
         if expires.is_some_and(|expires| !expires.is_after(now)) {
             return self.close(id, 1001, "lifetime", CloseReason::Lifetime);
         }
-        let (pinged, heard) = (conn.flags.pinged(), conn.flags.heard());
+        // What waits to be read may be the answer: that it waits is the shard's doing, not the peer's.
+        let unread = conn.flags.readable() || conn.flags.paused() || conn.flags.undecoded();
+        let (pinged, heard) = (conn.flags.pinged(), conn.flags.heard() || unread);
         if pinged && !heard {
             return self.close(id, 1001, "ping timeout", CloseReason::PingTimeout);
         }

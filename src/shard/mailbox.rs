@@ -97,14 +97,22 @@ pub enum Mail {
 impl Mail {
     /// Bytes that count against the queue's bound.
     fn weight(&self) -> usize {
-        match self {
-            Mail::Publish { message, .. } | Mail::Deliver { message, .. } => message.payload.len() + MAIL_BYTES,
-            _ => 0,
-        }
+        let topic = |topic: &TopicRef| match topic {
+            TopicRef::Handle(_) => 0,
+            TopicRef::Name(name) => name.len(),
+        };
+        MAIL_BYTES
+            + match self {
+                Mail::Publish { topic: name, message, .. } => topic(name) + message.payload.len(),
+                Mail::Deliver { message, .. } => message.payload.len(),
+                Mail::Interest { name, .. } => name.len(),
+                Mail::Disinterest { topic: name, .. } => topic(name),
+                Mail::Confirm { .. } | Mail::Trim | Mail::Shutdown { .. } => 0,
+            }
     }
 }
 
-/// What a queued message takes beside its payload.
+/// What a mail takes beside its names and payload.
 const MAIL_BYTES: usize = size_of::<Mail>();
 const _: () = assert!(MAIL_BYTES <= 96);
 
@@ -112,7 +120,7 @@ const _: () = assert!(MAIL_BYTES <= 96);
 #[derive(Clone)]
 pub struct Postbox {
     queue: flume::Sender<Mail>,
-    /// Payload bytes posted and not yet on their way to subscribers.
+    /// Bytes posted and not yet worked off.
     weight: Arc<AtomicUsize>,
     asleep: Arc<AtomicBool>,
     wake: Arc<WakeFd>,
@@ -121,8 +129,11 @@ pub struct Postbox {
 impl Postbox {
     /// Posts without waking. Mail to a shard that has ended is dropped: its subscribers are gone with it.
     pub fn post(&self, mail: Mail) {
-        self.weight.fetch_add(mail.weight(), Ordering::Relaxed);
-        let _ = self.queue.send(mail);
+        let weight = mail.weight();
+        self.weight.fetch_add(weight, Ordering::Relaxed);
+        if self.queue.send(mail).is_err() {
+            self.weight.fetch_sub(weight, Ordering::Relaxed);
+        }
     }
 
     /// Wakes the shard if it sleeps; says whether it did. Call once after a batch of [`Postbox::post`].
@@ -196,5 +207,43 @@ impl Mailbox {
     /// The owner waits no more.
     pub fn awake(&self) {
         self.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Postbox, Mailbox) {
+        mailbox(Arc::new(WakeFd::new().expect("an eventfd")))
+    }
+
+    #[test]
+    fn mail_weighs_until_it_is_settled() {
+        let (postbox, mut mailbox) = pair();
+        postbox.post(Mail::Trim);
+        let weight = postbox.weight();
+        assert!(weight > 0 && mailbox.take().is_some() && mailbox.take().is_none());
+        assert_eq!(postbox.weight(), weight, "taken, not settled");
+        mailbox.settle();
+        assert_eq!(postbox.weight(), 0);
+    }
+
+    #[test]
+    fn mail_to_a_shard_that_has_ended_weighs_nothing() {
+        let (postbox, mailbox) = pair();
+        drop(mailbox);
+        postbox.post(Mail::Trim);
+        assert!(postbox.is_closed() && postbox.weight() == 0);
+    }
+
+    #[test]
+    fn a_wake_is_for_one_who_sleeps_and_nobody_sleeps_with_mail() {
+        let (postbox, mailbox) = pair();
+        assert!(!postbox.wake(), "awake");
+        assert!(mailbox.sleep());
+        assert!(postbox.wake() && !postbox.wake(), "one wake a sleep");
+        postbox.post(Mail::Trim);
+        assert!(!mailbox.sleep() && !postbox.wake());
     }
 }

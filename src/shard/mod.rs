@@ -61,6 +61,10 @@ pub struct Core {
     now: Tick,
     /// Connections that have something to read.
     readable: VecDeque<ConnId>,
+    /// What was read and is still to be decoded, because a turn had inflated and compressed as much as it may.
+    undecoded: VecDeque<(ConnId, Vec<u8>)>,
+    /// Bytes inflated in this turn.
+    inflated_bytes: usize,
     /// Read buffers that no receive is using.
     buffers: Vec<u16>,
     /// Connections that have something to be sent.
@@ -141,6 +145,8 @@ impl Shard {
             wheel: Wheel::new(parts.slots),
             now: Tick(0),
             readable: VecDeque::new(),
+            undecoded: VecDeque::new(),
+            inflated_bytes: 0,
             buffers: (0..READ_BUFFERS).collect(),
             dirty: Vec::new(),
             sent: Vec::new(),
@@ -242,6 +248,7 @@ impl Core {
             let flags = conn.flags;
             assert_eq!(flags.dirty(), self.dirty.contains(&id.index));
             assert_eq!(flags.readable(), self.readable.contains(&id));
+            assert_eq!(flags.undecoded(), self.undecoded.iter().any(|(undecoded, _)| *undecoded == id));
             assert_eq!(flags.paused(), self.paused.contains(&id));
             let goes_on = flags.sending() || flags.blocked() || flags.dirty() || conn.held > 0;
             assert!(conn.outbox.is_empty() || goes_on, "nothing makes {id:?} send the rest");

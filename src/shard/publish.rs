@@ -26,11 +26,13 @@ pub(super) struct Encoder {
     min: usize,
     /// Compressions so far.
     pub(super) runs: u64,
+    /// Bytes compressed in this turn.
+    pub(super) bytes: usize,
 }
 
 impl Encoder {
     pub(super) fn new(min: usize) -> Encoder {
-        Encoder { deflaters: Default::default(), arena: Arena::default(), min, runs: 0 }
+        Encoder { deflaters: Default::default(), arena: Arena::default(), min, runs: 0, bytes: 0 }
     }
 
     /// The header and body of a message's frame for a class.
@@ -48,6 +50,7 @@ impl Encoder {
             self.deflaters[usize::from(bits) - 9].get_or_insert_with(|| Box::new(Deflater::new(bits, DEFLATE_LEVEL)));
         let deflated = deflater.compress(payload, &mut self.arena);
         self.runs += 1;
+        self.bytes += payload.len();
         (frame::encode_header(opcode, true, deflated.len() as u64), deflated)
     }
 

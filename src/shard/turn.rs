@@ -18,6 +18,9 @@ const MAIL_PER_TURN: usize = 512;
 const DEADLINES_PER_TURN: usize = 256;
 /// How soon to look again whether other shards' mailboxes have room.
 const CONGESTION_POLL: Duration = Duration::from_millis(10);
+/// How long the sends of a turn may go without being accounted for when nothing else happens: a send that succeeds
+/// wakes nobody, while counters miss it, and its frames are kept.
+const SETTLE_AFTER: Duration = Duration::from_millis(50);
 
 impl Shard {
     /// Does everything that is not the handling of completions, and leaves the operations for the next enter.
@@ -45,9 +48,9 @@ impl Shard {
         self.core.wait()
     }
 
-    /// Whether everything is over.
+    /// Whether everything is over, and handlers know of it.
     pub fn is_stopped(&self) -> bool {
-        self.core.life == Life::Stopped
+        self.core.life == Life::Stopped && self.core.notices.is_empty()
     }
 
     /// What the worker must do before it waits, and after.
@@ -133,6 +136,7 @@ impl Core {
             self.mailbox.settle();
         }
         self.replies.settle(&mut self.frames);
+        (self.inflated_bytes, self.encoder.bytes) = (0, 0);
         self.counters.deflated.set(self.encoder.runs);
         self.counters.topics.set(self.hub.topics() as u64);
         self.counters.subscriptions.set(self.hub.subscriptions() as u64);
@@ -144,16 +148,19 @@ impl Core {
             || self.fanning_out
             || !self.readable.is_empty()
             || !self.dirty.is_empty()
+            || !self.notices.is_empty()
+            || !self.undecoded.is_empty() && !self.congested()
             || self.has_goodbyes();
         if busy {
             return WaitFor::Nothing;
         }
         let congestion = (!self.paused.is_empty() || self.congested()).then(|| self.now.after(CONGESTION_POLL));
+        let settle = (!self.sent.is_empty()).then(|| self.now.after(SETTLE_AFTER));
         let until = match self.life {
             Life::Stopping { until, .. } => Some(until),
             Life::Serving | Life::Stopped => None,
         };
-        let deadlines = [self.wheel.next(self.now), self.accept_again, congestion, until];
+        let deadlines = [self.wheel.next(self.now), self.accept_again, congestion, settle, until];
         let earlier = |a: Tick, b: Tick| if a.is_after(b) { b } else { a };
         deadlines.into_iter().flatten().reduce(earlier).map_or(WaitFor::Ever, WaitFor::Until)
     }

@@ -196,6 +196,12 @@ impl Process {
         status.expect("it has ended")
     }
 
+    /// Nobody reads its standard output any more.
+    pub fn hang_up(&mut self) {
+        let devnull = std::fs::File::open("/dev/null").expect("it is there");
+        self.out = BufReader::new(std::os::fd::OwnedFd::from(devnull).into());
+    }
+
     /// What it still says on standard output, up to its end.
     pub fn rest_of_output(&mut self) -> String {
         let mut text = String::new();

@@ -1,0 +1,283 @@
+//! One shard without a kernel, told of completions one by one: what a seeded run would seldom meet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uproar::hub::TopicHandle;
+use uproar::ring::WakeFd;
+use uproar::ring::op::{Completion, Op, ReadBuffers, Wait};
+use uproar::ring::token::{ConnId, Kind, Token};
+use uproar::shard::mailbox::{Mail, Mailbox, Postbox};
+use uproar::shard::settings::Settings;
+use uproar::shard::shared::Shared;
+use uproar::shard::{Parts, Shard, mailbox};
+use uproar::time::Tick;
+use uproar::ws::deflate::{Arena, Deflater};
+use uproar::{Config, Routes};
+
+const HEAD: &str = "HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// What the one receive of a turn has read.
+struct Buffer(Vec<u8>);
+
+impl ReadBuffers for Buffer {
+    fn buffer(&mut self, _: u16, len: usize) -> &mut [u8] {
+        &mut self.0[..len]
+    }
+}
+
+/// The shard under test and its neighbours, which are silent, and whose sockets take everything.
+struct Fixture {
+    shard: Shard,
+    shared: Arc<Shared>,
+    postbox: Postbox,
+    neighbours: Vec<(Postbox, Mailbox)>,
+    now: Tick,
+}
+
+impl Fixture {
+    fn new(shards: u16, config: &Config) -> Fixture {
+        let shared = Arc::new(Shared::seeded(shards, 1));
+        let pairs = (0..shards).map(|_| mailbox::mailbox(Arc::new(WakeFd::new().expect("an eventfd"))));
+        let mut neighbours: Vec<_> = pairs.collect();
+        let postboxes = neighbours.iter().map(|(postbox, _)| postbox.clone()).collect();
+        let (postbox, mailbox) = neighbours.remove(0);
+        let shard = Shard::new(Parts {
+            id: 0,
+            slots: 100,
+            settings: Settings::from(config),
+            shared: shared.clone(),
+            mailbox,
+            postboxes,
+            routes: Routes::new(Vec::new(), true),
+            seed: 1,
+        });
+        Fixture { shard, shared, postbox, neighbours, now: Tick(0) }
+    }
+
+    /// A topic whose home is another shard.
+    fn remote_topic(&self) -> String {
+        (0..).map(|i| format!("t{i}")).find(|name| self.shared.home(name) != 0).expect("there are many names")
+    }
+
+    /// An iteration of the worker's loop after the enter; the operations that it leaves.
+    fn turn(&mut self, completions: &[Completion], input: &[u8]) -> Vec<Op> {
+        let mut buffer = Buffer(input.to_vec());
+        self.shard.set_now(self.now);
+        self.shard.complete(completions, &mut buffer);
+        self.shard.turn();
+        self.shard.core.invariants();
+        std::mem::take(&mut self.shard.core.ops)
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now.after(time);
+    }
+
+    fn accept(&mut self, slot: u32) {
+        let token = Token::new(Kind::Accept, Token::RING);
+        self.turn(&[Completion { token, result: slot as i32, more: true, buffer: 0 }], b"");
+    }
+
+    /// The poll of a slot's first tenant tells of bytes.
+    fn readable(&mut self, slot: u32) {
+        let conn = ConnId { index: slot, generation: 0 };
+        let told = Completion { token: Token::new(Kind::Readable, conn), result: 1, more: true, buffer: 0 };
+        self.shard.set_now(self.now);
+        self.shard.complete(&[told], &mut Buffer(Vec::new()));
+    }
+
+    /// A slot's first tenant has sent `bytes`; the operations of this turn, and of the next.
+    fn receive(&mut self, slot: u32, bytes: &[u8]) -> Vec<Op> {
+        [self.receive_once(slot, bytes), self.turn(&[], b"")].concat()
+    }
+
+    fn receive_once(&mut self, slot: u32, bytes: &[u8]) -> Vec<Op> {
+        self.readable(slot);
+        assert!(self.shard.receive(), "it is read from");
+        let ops = std::mem::take(&mut self.shard.core.ops);
+        let Some(&Op::Receive { conn, buffer }) = ops.last() else { panic!("no receive in {ops:?}") };
+        assert_eq!(conn.index, slot);
+        let token = Token::new(Kind::Receive, conn);
+        self.turn(&[Completion { token, result: bytes.len() as i32, more: false, buffer }], bytes)
+    }
+
+    fn websocket(&mut self, slot: u32, path: &str) {
+        self.accept(slot);
+        self.receive(slot, format!("GET {path} {HEAD}").as_bytes());
+    }
+
+    fn counter(&self, read: fn(&uproar::counters::Counters) -> u64) -> u64 {
+        read(self.shared.counters(0))
+    }
+}
+
+/// A client's frame, masked with zeros.
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode];
+    match u8::try_from(payload.len()) {
+        Ok(len) if len < 126 => frame.push(0x80 | len),
+        _ => {
+            frame.push(0xfe);
+            frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn text(text: &str) -> Vec<u8> {
+    frame(1, text.as_bytes())
+}
+
+fn sends_to(ops: &[Op], slot: u32) -> usize {
+    ops.iter().filter(|op| matches!(op, Op::Send { conn, .. } if conn.index == slot)).count()
+}
+
+#[test]
+fn whoever_is_let_go_by_a_connection_that_ends_in_the_flush_is_sent_its_answers() {
+    let mut config = Config::default();
+    config.max_lifetime = Some(Duration::from_secs(60));
+    config.lifetime_jitter = 0;
+    config.ping_interval = None;
+    let mut f = Fixture::new(2, &config);
+    let topic = f.remote_topic();
+    // The one that ends is the last subscriber of a topic that the home shard has not confirmed, ...
+    f.websocket(0, "/");
+    f.receive(0, &text(&format!(r#"{{"type":"subscribe","topic":"{topic}"}}"#)));
+    f.pass(Duration::from_secs(30));
+    // ... of which the other has been one, too.
+    f.websocket(1, "/");
+    let held = f.receive(1, &text(&format!(r#"{{"type":"subscribe","topic":"{topic}"}}"#)));
+    let still_held = f.receive(1, &text(&format!(r#"{{"type":"unsubscribe","topic":"{topic}"}}"#)));
+    assert_eq!((sends_to(&held, 1), sends_to(&still_held, 1)), (0, 0));
+    f.pass(Duration::from_secs(31));
+    f.turn(&[], b"");
+    f.turn(&[], b"");
+    let ops = f.receive(0, &frame(8, &1001u16.to_be_bytes()));
+    assert!(ops.iter().any(|op| matches!(op, Op::Close(conn) if conn.index == 0)), "{ops:?}");
+    assert_eq!(sends_to(&ops, 1), 1, "{ops:?}");
+}
+
+#[test]
+fn a_pong_that_waits_to_be_read_is_an_answer() {
+    let mut f = Fixture::new(1, &Config::default());
+    f.websocket(0, "/raw/a");
+    f.websocket(1, "/raw/b");
+    f.pass(Duration::from_secs(20));
+    f.turn(&[], b"");
+    assert_eq!(f.counter(|counters| counters.pings.get()), 2);
+    // The shard is kept from reading until the answers are overdue.
+    f.readable(0);
+    f.pass(Duration::from_secs(11));
+    f.turn(&[], b"");
+    f.turn(&[], b"");
+    f.pass(Duration::from_secs(6));
+    f.turn(&[], b"");
+    let timed_out = f.counter(|counters| counters.closed[uproar::error::CloseReason::PingTimeout as usize].get());
+    assert_eq!((f.shard.core.connections(), timed_out), (1, 1));
+}
+
+#[test]
+fn the_last_sends_before_a_silence_are_accounted_for() {
+    let mut config = Config::default();
+    config.ping_interval = None;
+    let mut f = Fixture::new(1, &config);
+    f.websocket(0, "/raw/a");
+    f.pass(Duration::from_secs(1));
+    let ops = f.receive_once(0, &text("the last word"));
+    assert_eq!(sends_to(&ops, 0), 1);
+    let Wait::AtMost(nanos) = f.shard.wait().at(f.now) else { panic!("{:?}", f.shard.wait()) };
+    f.pass(Duration::from_nanos(nanos));
+    f.turn(&[], b"");
+    f.turn(&[], b"");
+    assert_eq!((f.counter(|counters| counters.sends.get()), f.counter(|counters| counters.frame_bytes.get())), (2, 0));
+    assert_eq!(f.shard.wait().at(f.now), Wait::Forever);
+}
+
+#[test]
+fn who_comes_and_goes_faster_than_a_home_shard_notes_is_not_read_from() {
+    let mut f = Fixture::new(2, &Config::default());
+    let topic = f.remote_topic();
+    f.websocket(0, "/");
+    let subscribe = text(&format!(r#"{{"type":"subscribe","topic":"{topic}"}}"#));
+    let both = [subscribe, text(&format!(r#"{{"type":"unsubscribe","topic":"{topic}"}}"#))].concat().repeat(500);
+    for _ in 0..200 {
+        f.receive(0, &both);
+        if f.counter(|counters| counters.publish_paused.get()) > 0 {
+            break;
+        }
+    }
+    let (postbox, mailbox) = &mut f.neighbours[0];
+    assert!(postbox.weight() < 16 << 20, "{}", postbox.weight());
+    while mailbox.take().is_some() {}
+    mailbox.settle();
+    assert_eq!(postbox.weight(), 0);
+    f.turn(&[], b"");
+    f.receive(0, &text(r#"{"type":"ping"}"#));
+    assert_eq!(f.counter(|counters| counters.publish_paused.get()), 1);
+}
+
+#[test]
+fn what_inflates_is_decoded_a_turns_worth_at_a_time_and_others_are_served_meanwhile() {
+    const OFFER: &str = "HTTP/1.1\r\nSec-WebSocket-Extensions: permessage-deflate\r\n";
+    let mut f = Fixture::new(1, &Config::default());
+    for slot in [0, 1] {
+        f.accept(slot);
+        f.receive(slot, format!("GET /raw/a?self=false {HEAD}").replacen("HTTP/1.1\r\n", OFFER, 1).as_bytes());
+    }
+    let mut deflater = Deflater::new(15, 9);
+    let mut arena = Arena::default();
+    let mut compressed = |payload: &[u8]| {
+        let mut frame = frame(2, deflater.compress(payload, &mut arena));
+        frame[0] |= 0x40;
+        frame
+    };
+    let bomb = compressed(&vec![0; 1 << 20]);
+    let last = compressed(b"the last of them");
+    let count = 30;
+    f.receive_once(0, &[bomb.repeat(count), last].concat());
+    let received = |f: &Fixture| f.counter(|counters| counters.messages_in.get()) as usize;
+    assert_eq!(received(&f), 1);
+    for turn in 2..count + 2 {
+        assert_eq!(f.shard.wait().at(f.now), Wait::None);
+        f.shard.receive();
+        f.shard.core.ops.clear();
+        let ops = f.turn(&[], b"");
+        assert_eq!((received(&f), sends_to(&ops, 1)), (turn.min(count + 1), 1));
+    }
+    assert_eq!(received(&f), count + 1);
+    // It is read from as before.
+    f.receive(0, &text("another"));
+    assert_eq!(received(&f), count + 2);
+}
+
+#[test]
+fn who_is_held_is_not_read_from_beyond_a_backlog_and_then_sent_all() {
+    let config = Config::default();
+    let mut f = Fixture::new(2, &config);
+    let topic = f.remote_topic();
+    f.websocket(0, "/");
+    f.receive(0, &text(&format!(r#"{{"type":"subscribe","topic":"{topic}"}}"#)));
+    let asked = text(r#"{"type":"unsubscribe","topic":"no such topic"}"#).repeat(500);
+    let mut reads = 0;
+    loop {
+        f.readable(0);
+        if !f.shard.receive() {
+            break;
+        }
+        let Some(Op::Receive { conn, buffer }) = f.shard.core.ops.pop() else { panic!("no receive") };
+        let token = Token::new(Kind::Receive, conn);
+        f.turn(&[Completion { token, result: asked.len() as i32, more: false, buffer }], &asked);
+        reads += 1;
+        assert!(reads < 10, "it is read from for ever");
+    }
+    let Some(Mail::Interest { topic, .. }) = f.neighbours[0].1.take() else { panic!("no interest") };
+    f.postbox.post(Mail::Confirm { topic, home: TopicHandle { index: 0, generation: 0 } });
+    assert_eq!(sends_to(&f.turn(&[], b""), 0), 1);
+    while sends_to(&f.turn(&[], b""), 0) > 0 {}
+    assert_eq!(f.counter(|counters| counters.closed.iter().map(|closed| closed.get()).sum()), 0);
+    assert!(f.shard.receive(), "it is read from again");
+}
