@@ -1,6 +1,6 @@
 //! Start and stop.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,11 +191,16 @@ pub fn serve(config: Config) -> Result<(), StartError> {
     // Where that fails there are no huge pages.
     let _ = sys::disable_huge_pages();
     let running = Server::new(config).dialects().launch(true)?;
-    // Whoever started the server need not listen to it: `print!` would panic.
-    let _ = std::io::stdout().write_all(banner(&running).as_bytes());
+    say(&banner(&running));
     running.join()?;
-    let _ = std::io::stdout().write_all(b"uproar has stopped\n");
+    say("uproar has stopped\n");
     Ok(())
+}
+
+/// Prints to standard output. A server goes on, and ends in good order, when nobody reads what it prints.
+fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Where the server is, what it uses, and which limits it found.

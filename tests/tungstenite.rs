@@ -210,12 +210,14 @@ async fn json_clients_meet_in_topics(server: &Server) {
     assert_eq!(two.json().await["code"], "unknown_type");
 }
 
-async fn a_shutdown_says_so(server: &Server) {
+/// To the clients, and to who started it; that nobody reads its output any more is no failure.
+async fn a_shutdown_says_so(server: &mut Server) {
     let mut clients = server.connect_many(20, "/raw/leaving").await;
     server.terminate();
     for client in &mut clients {
         assert_eq!(code(client.until_closed().await), u16::from(CloseCode::Away));
     }
+    assert_eq!(server.child.wait().expect("a child").code(), Some(0));
 }
 
 macro_rules! with_one_and_two_shards {
@@ -223,14 +225,14 @@ macro_rules! with_one_and_two_shards {
         mod one_shard {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(&super::Server::start(1)).await;
+                super::$name(&mut super::Server::start(1)).await;
             })+
         }
 
         mod two_shards {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(&super::Server::start(2)).await;
+                super::$name(&mut super::Server::start(2)).await;
             })+
         }
     };

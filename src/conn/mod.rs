@@ -152,6 +152,11 @@ impl Conn {
         }
     }
 
+    /// Whether a `json` client has not been told of all messages that were dropped.
+    pub fn has_untold_drops(&self) -> bool {
+        matches!(self.session, Session::Json { dropped } if dropped > 0)
+    }
+
     /// Whether frames may still be put into its outbox.
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open

@@ -30,7 +30,6 @@ pub fn message<'a>(kind: MessageKind, payload: &'a [u8], scratch: &mut Vec<u8>) 
 }
 
 fn text<'a>(payload: &'a [u8], scratch: &mut Vec<u8>) -> Command<'a> {
-    let invalid = || error("invalid_json", "Invalid JSON: expected an object with a string \"type\"");
     // JSON has no such bytes anywhere, but the parser takes a NUL for the end of a number, whatever comes after it.
     if payload.iter().any(|&byte| byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r')) {
         return invalid();
@@ -50,6 +49,10 @@ fn text<'a>(payload: &'a [u8], scratch: &mut Vec<u8>) -> Command<'a> {
     }
 }
 
+fn invalid<'a>() -> Command<'a> {
+    error("invalid_json", "Invalid JSON: expected an object with a string \"type\"")
+}
+
 fn with_topics<'a>(object: &tape::Object<'_, '_>, command: fn(Vec<Cow<'a, str>>) -> Command<'a>) -> Command<'a> {
     let lists = ["topics", "symbols"].into_iter().filter_map(|key| object.get(key)?.as_array());
     let all = object.get("topic").into_iter().chain(lists.flat_map(|list| list.iter().collect::<Vec<_>>()));
@@ -67,7 +70,10 @@ fn publish<'a>(object: &tape::Object<'_, '_>, payload: &'a [u8]) -> Command<'a> 
     let Some(topic) = object.get("topic").and_then(|topic| topic.into_string()) else {
         return error("no_topic", "Expected \"topic\", a string");
     };
-    let Some(data) = member(payload, b"data") else { return error("no_data", "Expected \"data\"") };
+    if object.get("data").is_none() {
+        return error("no_data", "Expected \"data\"");
+    }
+    let Some(data) = member(payload, b"data") else { return invalid() };
     Command::Publish { topic: Cow::Owned(topic.to_owned()), kind: MessageKind::Text, payload: data }
 }
 
@@ -139,16 +145,17 @@ fn push_string(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// The text of a member of a JSON object that a real parser has found valid. A key written with escapes is not found.
+/// The text of a member of a JSON object that the parser has found valid. A key written with escapes is not found, nor
+/// is a value that the parser should not have let pass: it takes a number for one whatever follows its digits.
 fn member<'a>(object: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     let mut at = skip_space(object, 0) + 1;
     loop {
-        let name_start = skip_space(object, at) + 1;
-        let name_end = skip_value(object, name_start - 1).checked_sub(1)?;
-        let colon = skip_space(object, name_end + 1);
+        let name = skip_space(object, at);
+        let name_end = skip_value(object, name)?;
+        let colon = skip_space(object, name_end);
         let start = skip_space(object, colon + 1);
-        let end = skip_value(object, start);
-        if object.get(name_start..name_end)? == key {
+        let end = skip_value(object, start)?;
+        if object.get(name + 1..name_end - 1)? == key {
             return object.get(start..end);
         }
         at = skip_space(object, end);
@@ -164,35 +171,54 @@ fn skip_space(text: &[u8], from: usize) -> usize {
     from + rest.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(rest.len())
 }
 
-/// One past the last byte of the value that starts at `from`.
-fn skip_value(text: &[u8], from: usize) -> usize {
+/// One past the last byte of the value that starts at `from`; `None` if a number or word in it is none.
+fn skip_value(text: &[u8], from: usize) -> Option<usize> {
     let mut depth = 0_usize;
     let mut at = from;
-    while let Some(&byte) = text.get(at) {
-        match byte {
+    loop {
+        match *text.get(at)? {
             b'"' => at = skip_string(text, at),
             b'{' | b'[' => {
                 depth += 1;
                 at += 1;
             }
-            b'}' | b']' if depth > 0 => {
-                depth -= 1;
+            b'}' | b']' => {
+                depth = depth.checked_sub(1)?;
                 at += 1;
             }
             b',' | b':' if depth > 0 => at += 1,
-            b'}' | b']' | b',' => return at,
             byte if byte.is_ascii_whitespace() && depth > 0 => at += 1,
-            byte if byte.is_ascii_whitespace() => return at,
-            _ => {
-                at += 1;
-                continue;
-            }
+            _ => at = skip_scalar(text, at)?,
         }
         if depth == 0 {
-            return at;
+            return Some(at);
         }
     }
-    at
+}
+
+/// One past the last byte of the number or word that starts at `from`.
+fn skip_scalar(text: &[u8], from: usize) -> Option<usize> {
+    let rest = text.get(from..)?;
+    let ends = |byte: &u8| matches!(byte, b',' | b':' | b'"' | b'{' | b'}' | b'[' | b']') || byte.is_ascii_whitespace();
+    let len = rest.iter().position(ends).unwrap_or(rest.len());
+    let scalar = &rest[..len];
+    (matches!(scalar, b"true" | b"false" | b"null") || is_number(scalar)).then_some(from + len)
+}
+
+/// RFC 8259 section 6.
+fn is_number(text: &[u8]) -> bool {
+    let text = text.strip_prefix(b"-").unwrap_or(text);
+    let (mantissa, exponent) = match text.iter().position(|byte| matches!(byte, b'e' | b'E')) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    };
+    let (whole, fraction) = match mantissa.iter().position(|&byte| byte == b'.') {
+        Some(at) => (&mantissa[..at], Some(&mantissa[at + 1..])),
+        None => (mantissa, None),
+    };
+    let digits = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let signless = |text: &[u8]| digits(text.strip_prefix(b"+").or(text.strip_prefix(b"-")).unwrap_or(text));
+    digits(whole) && (whole == b"0" || whole[0] != b'0') && fraction.is_none_or(digits) && exponent.is_none_or(signless)
 }
 
 fn skip_string(text: &[u8], from: usize) -> usize {
@@ -242,12 +268,23 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_as_the_rfc_has_them() {
+        for good in ["0", "-0", "10", "0.5", "-1.50e3", "1E+9", "2e-07", "123456789012345678901234567890"] {
+            assert!(is_number(good.as_bytes()), "{good}");
+        }
+        for bad in ["", "-", "01", "1.", ".5", "1e", "1e+", "+1", "1.2.3", "1e2e3", "0x1", "1a", "--1", "NaN"] {
+            assert!(!is_number(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
     fn errors_name_what_is_wrong() {
         for (text, code) in [
             ("", "invalid_json"),
             ("[1]", "invalid_json"),
             ("{\"type\":1}", "invalid_json"),
             ("{\"type\":\"publish\",\"topic\":\"t\",\"data\":1\0x}", "invalid_json"),
+            ("{\"type\":\"publish\",\"topic\":\"t\",\"data\":[51.22222222222224444444ca\\u]}", "invalid_json"),
             ("{\"type\":\"subscribe\"}", "no_topic"),
             ("{\"type\":\"publish\",\"data\":1}", "no_topic"),
             ("{\"type\":\"publish\",\"topic\":\"t\"}", "no_data"),

@@ -138,6 +138,9 @@ impl Core {
             conn.flags.set_sending(false);
             conn.outbox.consume(&mut self.frames, send.bytes);
             bytes += u64::from(send.bytes);
+            if conn.has_untold_drops() && conn.outbox.len_bytes() <= self.settings.backlog {
+                self.notices.push(Notice::Drained(send.conn));
+            }
             if !conn.outbox.is_empty() {
                 self.behind |= conn.outbox.len_bytes() > BEHIND_BYTES;
                 self.mark_dirty(send.conn.index);

@@ -209,9 +209,11 @@ impl Core {
         (!self.notices.is_empty()).then(|| std::mem::take(&mut self.notices))
     }
 
-    /// The messages dropped that a `json` client has not been told of.
+    /// The messages dropped that a `json` client has not been told of, once what it reads so slowly is within the bound:
+    /// to tell it earlier would add to that.
     pub(crate) fn take_dropped(&mut self, id: ConnId) -> Option<u32> {
-        match &mut self.conns.get_mut(id)?.session {
+        let conn = self.conns.get_mut(id).filter(|conn| conn.outbox.len_bytes() <= self.settings.backlog)?;
+        match &mut conn.session {
             Session::Json { dropped } if *dropped > 0 => Some(std::mem::take(dropped)),
             _ => None,
         }

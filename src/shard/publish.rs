@@ -125,8 +125,8 @@ impl Core {
         let Some(local) = local else { return self.counters.published.add(1) };
         let offset = self.order(local);
         self.send_to_interested(local, offset, &message, exclude);
-        let here = exclude.filter(|origin| origin.shard == self.id).map(|origin| origin.conn);
-        self.distribute(local, message.kind, &message.payload, here);
+        // Who is to be excluded is on another shard: what is published here is not mailed.
+        self.distribute(local, message.kind, &message.payload, None);
     }
 
     fn order(&mut self, topic: u32) -> u64 {
@@ -173,7 +173,9 @@ impl Core {
     /// it reads is closed for its backlog, as a subscriber would be.
     pub(crate) fn send(&mut self, id: ConnId, kind: MessageKind, payload: &[u8]) -> bool {
         let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.is_open()) else { return false };
-        let bound = u64::from(self.settings.backlog) + u64::from(self.settings.max_message) + SLACK;
+        // A socket that takes bytes is only behind by our own pace: one send a turn.
+        let slack = if conn.flags.blocked() || conn.held > 0 { SLACK } else { OPEN_SLACK };
+        let bound = u64::from(self.settings.backlog) + u64::from(self.settings.max_message) + slack;
         if !conn.outbox.is_empty() && u64::from(conn.outbox.len_bytes()) + payload.len() as u64 > bound {
             self.close_overrun(id);
             return false;
@@ -209,3 +211,5 @@ impl Core {
 
 /// What one read buffer full of messages may be answered with on top of a full backlog before its sender is throttled.
 const SLACK: u64 = 128 * 1024;
+/// The same while the socket takes what it is sent.
+const OPEN_SLACK: u64 = 4 << 20;

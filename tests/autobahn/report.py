@@ -40,6 +40,12 @@ def output_of(*command):
     return subprocess.check_output(command).decode("utf-8").strip()
 
 
+def revision():
+    """The commit that was built, and whether what was built differed from it."""
+    changed = output_of("git", "status", "--porcelain", "--", "src", "examples", "Cargo.toml", "Cargo.lock")
+    return output_of("git", "rev-parse", "--short", "HEAD") + (" and changes" if changed else "")
+
+
 def announced(out):
     """The cases that the suite has announced to run."""
     with open(os.path.join(out, "wstest.log")) as file:
@@ -54,6 +60,7 @@ def summary(out, shards, suite):
     print("Autobahn|Testsuite against examples/echo, %s shard%s" % (shards, "" if shards == "1" else "s"))
     print("command   tests/autobahn/run.sh  (echo 127.0.0.1:PORT %s)" % shards)
     print("date      %s" % time.strftime("%Y-%m-%d", time.gmtime()))
+    print("revision  %s" % revision())
     print("suite     %s" % suite)
     print("compiler  %s" % output_of("rustc", "--version"))
     print("kernel    Linux %s" % platform.release())

@@ -9,6 +9,7 @@
 #   AUTOBAHN_ENV  where the suite is, or is to be, installed (default: target/autobahn/env)
 #   PYTHON27      the interpreter to install it with (default: python2.7 of PATH, or one of pyenv's)
 #   CASES         the cases to run, comma-separated, as "1.*,2.*" (default: all); of some only, no summary is written
+#   SHARDS        the numbers of shards to run them with (default: "1 2")
 #
 # Exit status: 0 all passed, 1 a case failed or was closed uncleanly, 77 there is no Python 2.7.
 set -euo pipefail
@@ -60,6 +61,7 @@ run() {
 [[ -x $env/bin/wstest ]] || install_suite
 cargo build --manifest-path "$repo/Cargo.toml" --release --quiet --example echo
 failed=0
-run 1 1-shard || failed=1
-run 2 2-shards || failed=1
+for shards in ${SHARDS:-1 2}; do
+    run "$shards" "$shards-shard$( ((shards == 1)) || echo s)" || failed=1
+done
 exit "$failed"

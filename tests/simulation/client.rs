@@ -14,6 +14,8 @@ use super::trace::note;
 use super::wire::{self, ACCEPT, BINARY, CLOSE, Frame, PING, PONG, Reader, Response, TEXT};
 use super::world::Tally;
 
+mod receive;
+
 /// What a client acts on.
 pub struct Scene<'a> {
     pub net: &'a mut [Socket],
@@ -35,7 +37,8 @@ pub struct Scene<'a> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Asked {
     Subscribe(Vec<usize>),
-    Unsubscribe(Vec<usize>),
+    /// Each with how many the client had published there itself.
+    Unsubscribe(Vec<(usize, usize)>),
     Ping,
     Nonsense,
 }
@@ -136,8 +139,7 @@ impl Client {
             return false;
         }
         if scene.net[self.socket].server_reset && (!scene.active || scene.rng.percent(50)) {
-            scene.tally.resets += 1;
-            self.state = State::Gone;
+            self.was_reset(scene);
             return true;
         }
         let wrote = self.write(scene);
@@ -146,6 +148,30 @@ impl Client {
             self.act(scene);
         }
         wrote || read
+    }
+
+    /// The server has closed with bytes unread, or before bytes came. Whoever broke the protocol must be let to read why.
+    fn was_reset(&mut self, scene: &mut Scene<'_>) {
+        let unheard = self.state == State::Open && self.violation.is_some() && !scene.net[self.socket].client_fin;
+        assert!(
+            !unheard || self.is_cut(scene) || self.may_be_ended(scene),
+            "client {} was reset before it could read its close frame",
+            self.id
+        );
+        scene.tally.resets += 1;
+        self.state = State::Gone;
+    }
+
+    /// Whether the server may end it for reasons of its own.
+    fn may_be_ended(&self, scene: &Scene<'_>) -> bool {
+        let settings = &scene.plan.settings;
+        scene.stopping || settings.ping_interval.is_some() || settings.max_lifetime.is_some()
+    }
+
+    /// Whether it need not get the server's last words.
+    fn is_cut(&self, scene: &Scene<'_>) -> bool {
+        let socket = &scene.net[self.socket];
+        socket.tight || socket.faulted || self.stalled || scene.cut_off
     }
 
     fn write(&mut self, scene: &mut Scene<'_>) -> bool {
@@ -284,6 +310,14 @@ impl Client {
         }
     }
 
+    /// Publishes, perhaps, more than one read takes, and nothing after it.
+    pub fn burst(&mut self, scene: &mut Scene<'_>) {
+        let count = scene.rng.pick(&[0, 1, 300]);
+        if self.is_well(scene.net) {
+            (0..count).for_each(|_| self.publish(scene));
+        }
+    }
+
     fn ping(&mut self, scene: &mut Scene<'_>) {
         self.pinged += 1;
         let payload = format!("{}", self.pinged).into_bytes();
@@ -296,7 +330,10 @@ impl Client {
         let some: Vec<_> = (0..rng.between(1, 3)).map(|_| rng.below(scene.plan.topics)).collect();
         let asked = match rng.below(10) {
             0..5 => Asked::Subscribe(some),
-            5..8 => Asked::Unsubscribe(some),
+            5..8 => {
+                let published = |topic| (topic, scene.oracle.count(self.id, topic));
+                Asked::Unsubscribe(some.into_iter().map(published).collect())
+            }
             8 => Asked::Ping,
             _ => Asked::Nonsense,
         };
@@ -309,7 +346,10 @@ impl Client {
             |topics: &[usize]| topics.iter().map(|&topic| scene.oracle.names[topic].clone()).collect::<Vec<_>>();
         let text = match &asked {
             Asked::Subscribe(topics) => json!({"type": "subscribe", "topics": names(topics)}),
-            Asked::Unsubscribe(topics) => json!({"type": "unsubscribe", "topics": names(topics)}),
+            Asked::Unsubscribe(topics) => {
+                let topics: Vec<_> = topics.iter().map(|&(topic, _)| topic).collect();
+                json!({"type": "unsubscribe", "topics": names(&topics)})
+            }
             Asked::Ping => json!({"type": "ping"}),
             Asked::Nonsense => json!({"type": "dance"}),
         };
@@ -341,160 +381,6 @@ impl Client {
 
     // What it gets.
 
-    fn answered(&mut self, response: &Response, scene: &mut Scene<'_>) {
-        note(|| format!("c{} is answered {}", self.id, response.status));
-        let expected = self.expected.pop_front();
-        assert!(response.status == 101 || response.body.len() > 1, "a body");
-        match response.status {
-            101 => {
-                assert!(response.head.contains(ACCEPT));
-                assert_eq!(expected, Some(101));
-                self.opened(scene);
-            }
-            503 | 408 => {
-                assert!(response.closes(), "{response:?}");
-                assert!(!scene.plan.calm);
-                self.state = State::Ending;
-                scene.tally.refused += 1;
-            }
-            status => {
-                assert_eq!(Some(status), expected, "client {}, {:?}", self.id, self.persona);
-                scene.tally.pages += 1;
-                if response.closes() {
-                    self.state = State::Ending;
-                }
-            }
-        }
-    }
-
-    fn opened(&mut self, scene: &mut Scene<'_>) {
-        self.state = State::Open;
-        scene.tally.opened += 1;
-        match self.persona {
-            Persona::Raw { topic, own } => {
-                self.views.insert(topic, View::new(scene.oracle, self.id, topic, own));
-            }
-            _ => {
-                let topics = (0..scene.plan.topics).filter(|_| scene.rng.percent(50)).take(3).collect::<Vec<_>>();
-                let topics = if topics.is_empty() { vec![0] } else { topics };
-                self.ask_for(Asked::Subscribe(topics), scene);
-            }
-        }
-    }
-
-    fn got(&mut self, frame: Frame, scene: &mut Scene<'_>) {
-        match frame {
-            Frame::Ping(payload) => {
-                scene.tally.pings += 1;
-                if !self.mute && self.closing.is_none() {
-                    self.say(wire::control(PONG, &payload, scene.rng));
-                }
-            }
-            Frame::Pong(payload) => {
-                scene.tally.pongs += 1;
-                assert_eq!(self.pings.pop_front(), Some(payload), "pings are answered in order");
-            }
-            Frame::Close(code) => self.closed(code, scene),
-            Frame::Text { compressed, payload } => {
-                let payload = if compressed { inflated(payload, scene.tally) } else { payload };
-                match payload.first() {
-                    Some(b'{') => self.told(&payload, scene),
-                    _ => self.saw(false, &payload, scene),
-                }
-            }
-            Frame::Binary { compressed, payload } => {
-                let payload = if compressed { inflated(payload, scene.tally) } else { payload };
-                self.saw(true, &payload, scene);
-            }
-        }
-    }
-
-    fn saw(&mut self, binary: bool, payload: &[u8], scene: &mut Scene<'_>) {
-        let message = scene.oracle.recognise(binary, payload);
-        note(|| format!("c{} sees {message:?}", self.id));
-        let last = self.ever.insert((message.topic, message.publisher), message.seq);
-        assert!(last < Some(message.seq), "client {} sees {message:?} again", self.id);
-        let view = self.views.get_mut(&message.topic);
-        let view = view.unwrap_or_else(|| panic!("client {} is not subscribed to {message:?}", self.id));
-        view.see(message, scene.oracle, scene.plan.drops());
-        scene.tally.delivered += 1;
-    }
-
-    /// The server has said something in `json`.
-    fn told(&mut self, text: &[u8], scene: &mut Scene<'_>) {
-        let event: Value = serde_json::from_slice(text).expect("JSON");
-        note(|| format!("c{} is told {event}", self.id));
-        assert_eq!(self.persona, Persona::Json);
-        if event["type"] == "gap" {
-            self.told += event["dropped"].as_u64().expect("a count") as usize;
-            return;
-        }
-        let asked = self.asked.pop_front().expect("an answer to something");
-        match (&asked, event["type"].as_str()) {
-            (Asked::Subscribe(topics), Some("subscribed")) => self.subscribed(topics, &event, scene),
-            (Asked::Unsubscribe(topics), Some("unsubscribed")) => self.unsubscribed(topics, &event),
-            (Asked::Ping, Some("pong")) | (Asked::Nonsense, Some("error")) => {}
-            _ => panic!("{asked:?} is answered {event}"),
-        }
-    }
-
-    fn subscribed(&mut self, topics: &[usize], event: &Value, scene: &mut Scene<'_>) {
-        assert_eq!(event["topics"].as_array().map(Vec::len), Some(topics.len()));
-        for (i, &topic) in topics.iter().enumerate() {
-            let ok = event["topics"][i]["ok"] == true;
-            let may = self.views.contains_key(&topic) || self.views.len() < scene.plan.settings.max_topics as usize;
-            assert_eq!(ok, may, "{event}");
-            if ok && !self.views.contains_key(&topic) {
-                self.views.insert(topic, View::new(scene.oracle, self.id, topic, true));
-            }
-        }
-    }
-
-    fn unsubscribed(&mut self, topics: &[usize], event: &Value) {
-        for (i, topic) in topics.iter().enumerate() {
-            let view = self.views.remove(topic);
-            assert_eq!(event["topics"][i]["ok"] == true, view.is_some(), "{event}");
-            if let Some(view) = view {
-                self.past.0 += view.received;
-                self.past.1 += view.missed;
-            }
-        }
-    }
-
-    fn closed(&mut self, code: Option<u16>, scene: &mut Scene<'_>) {
-        note(|| format!("c{} is closed {code:?}", self.id));
-        let tight = scene.net[self.socket].tight;
-        let settings = &scene.plan.settings;
-        let may_end = scene.stopping || settings.ping_interval.is_some() || settings.max_lifetime.is_some();
-        let right = match code {
-            code if self.closing == Some(code) => self.violation.is_none(),
-            Some(1001) => may_end,
-            Some(1013) => tight,
-            code => code.is_some() && code == self.violation,
-        };
-        assert!(right, "client {} is closed with {code:?}: {:?} {:?}", self.id, self.closing, self.violation);
-        *scene.tally.closes.entry(code.unwrap_or(1005)).or_default() += 1;
-        if self.closing.is_none() && self.violation.is_none() && !self.mute {
-            self.say_close(code, scene.rng);
-        }
-        self.closing.get_or_insert(code);
-        self.state = State::Ending;
-    }
-
-    /// The stream has ended.
-    fn ended(&mut self, scene: &mut Scene<'_>) {
-        note(|| format!("c{} is at the end", self.id));
-        let socket = &scene.net[self.socket];
-        let cut = socket.server_reset || socket.tight || socket.faulted || self.stalled || scene.cut_off;
-        assert!(cut || self.reader.is_empty(), "client {}: the stream ends inside something", self.id);
-        let words = self.state != State::Open || socket.client_fin;
-        assert!(cut || words, "client {}: the stream ends without a close frame", self.id);
-        assert!(!scene.plan.calm || self.state == State::Ending || words, "calm, but client {} was cut off", self.id);
-        self.state = State::Gone;
-    }
-
-    // What it checks in the end.
-
     /// Nothing is under way any more: whatever it was owed must be here.
     pub fn check_rest(&mut self, oracle: &Oracle, lossy: bool, is_done: impl Fn(usize) -> bool) {
         assert!(self.reader.is_empty(), "client {} holds half a frame", self.id);
@@ -504,18 +390,16 @@ impl Client {
         self.views.values_mut().for_each(|view| view.finish(oracle, &is_done, lossy));
     }
 
+    /// Whether there is something between it and the server that no time need pass for.
+    pub fn is_owed_an_end(&self, net: &[Socket]) -> bool {
+        let over = self.closing.is_some() || self.violation.is_some() || net[self.socket].client_fin;
+        !self.is_gone() && over && !self.mute
+    }
+
     /// Messages seen, messages missed, and the misses that it was told of.
     pub fn account(&self) -> (usize, usize, Option<usize>) {
         let (seen, missed) =
             self.views.values().fold(self.past, |(seen, missed), view| (seen + view.received, missed + view.missed));
         (seen, missed, (self.persona == Persona::Json).then_some(self.told))
     }
-}
-
-fn inflated(payload: Vec<u8>, tally: &mut Tally) -> Vec<u8> {
-    tally.inflated += 1;
-    let mut out = Vec::with_capacity(1 << 20);
-    let input = [&payload[..], &[0, 0, 0xff, 0xff]].concat();
-    Decompress::new(false).decompress_vec(&input, &mut out, FlushDecompress::Sync).expect("a deflate stream");
-    out
 }

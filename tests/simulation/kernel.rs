@@ -92,6 +92,11 @@ impl Kernel {
         self.slots.iter().flatten().count()
     }
 
+    /// Connections that nobody has accepted.
+    pub fn waiting(&self) -> usize {
+        self.backlog.len()
+    }
+
     /// Closes what nobody will accept any more.
     pub fn refuse_backlog(&mut self, net: &mut [Socket]) {
         self.backlog.drain(..).for_each(|socket| net[socket].close());
@@ -274,7 +279,7 @@ impl Kernel {
         let Some(tenant) = &mut self.slots[index] else { return };
         let Some(conn) = tenant.conn else { return };
         let socket = &mut net[tenant.socket];
-        if tenant.shutting && rng.percent(faults.pace.div_ceil(2)) {
+        if tenant.shutting && rng.percent(faults.shutdowns) {
             tenant.shutting = false;
             socket.server_fin = true;
             let result = if socket.client_reset { -ENOTCONN } else { 0 };

@@ -86,9 +86,8 @@ impl Socket {
     pub fn poll_mask(&self) -> i32 {
         let readable = !self.up.is_empty() || self.client_fin || self.client_reset;
         let ended = self.client_fin || self.client_reset;
-        (i32::from(readable) * POLLIN)
-            | (i32::from(ended) * POLLRDHUP)
-            | (i32::from(self.client_reset) * (POLLERR | POLLHUP))
+        let bits = [(readable, POLLIN), (ended, POLLRDHUP), (self.client_reset, POLLERR | POLLHUP)];
+        bits.into_iter().filter(|&(on, _)| on).fold(0, |mask, (_, bit)| mask | bit)
     }
 
     pub fn room(&self) -> usize {

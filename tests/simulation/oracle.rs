@@ -44,6 +44,11 @@ impl Oracle {
         self.payload(Message { publisher, topic, seq }).expect("it was published")
     }
 
+    /// Messages of a publisher on a topic.
+    pub fn count(&self, publisher: usize, topic: usize) -> usize {
+        self.published.get(&(publisher, topic)).map_or(0, Vec::len)
+    }
+
     /// Everyone who has published to a topic, with how much.
     pub fn publishers(&self, topic: usize) -> impl Iterator<Item = (usize, usize)> {
         self.published.iter().filter(move |((_, other), _)| *other == topic).map(|((who, _), all)| (*who, all.len()))
@@ -131,14 +136,19 @@ impl View {
         }
     }
 
+    /// The last of a publisher that was seen, or was there before.
+    pub fn last_of(&self, publisher: usize) -> usize {
+        let base = self.base.get(&publisher).copied().unwrap_or(0);
+        self.seen.get(&publisher).copied().unwrap_or(base)
+    }
+
     /// Takes note that nothing more is under way of the publishers that `is_done` tells of.
     pub fn finish(&mut self, oracle: &Oracle, is_done: impl Fn(usize) -> bool, lossy: bool) {
         for (publisher, count) in oracle.publishers(self.topic) {
             if !is_done(publisher) || publisher == self.subscriber && !self.own {
                 continue;
             }
-            let base = self.base.get(&publisher).copied().unwrap_or(0);
-            let last = self.seen.get(&publisher).copied().unwrap_or(base);
+            let last = self.last_of(publisher);
             let who = self.subscriber;
             assert!(
                 lossy || last >= count,

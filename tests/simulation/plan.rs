@@ -13,6 +13,8 @@ use super::rng::Rng;
 pub struct Faults {
     /// Percent of what could be delivered that is delivered in an enter.
     pub pace: usize,
+    /// Percent of the shutdowns under way that are done in an enter.
+    pub shutdowns: usize,
     /// Events made up, of a thousand.
     pub spurious: usize,
     /// Multishots that end by themselves, of a thousand.
@@ -24,7 +26,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    pub const NONE: Faults = Faults { pace: 100, spurious: 0, ends: 0, errors: 0, short_sends: 0 };
+    pub const NONE: Faults = Faults { pace: 100, shutdowns: 100, spurious: 0, ends: 0, errors: 0, short_sends: 0 };
 }
 
 pub struct Plan {
@@ -79,6 +81,7 @@ impl Plan {
 fn faults(rng: &mut Rng, calm: bool) -> Faults {
     Faults {
         pace: rng.pick(&[20, 60, 100]),
+        shutdowns: rng.pick(&[5, 30, 70]),
         spurious: rng.pick(&[0, 0, 5, 50]),
         ends: rng.pick(&[0, 20]),
         errors: if calm { 0 } else { rng.pick(&[0, 0, 3]) },

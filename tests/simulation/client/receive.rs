@@ -1,0 +1,169 @@
+//! What a client makes of what it receives.
+
+use super::*;
+
+impl Client {
+    pub(super) fn answered(&mut self, response: &Response, scene: &mut Scene<'_>) {
+        note(|| format!("c{} is answered {}", self.id, response.status));
+        let expected = self.expected.pop_front();
+        assert!(response.status == 101 || response.body.len() > 1, "a body");
+        match response.status {
+            101 => {
+                assert!(response.head.contains(ACCEPT));
+                assert_eq!(expected, Some(101));
+                self.opened(scene);
+            }
+            503 | 408 => {
+                assert!(response.closes(), "{response:?}");
+                assert!(!scene.plan.calm);
+                self.state = State::Ending;
+                scene.tally.refused += 1;
+            }
+            status => {
+                assert_eq!(Some(status), expected, "client {}, {:?}", self.id, self.persona);
+                scene.tally.pages += 1;
+                if response.closes() {
+                    self.state = State::Ending;
+                }
+            }
+        }
+    }
+
+    pub(super) fn opened(&mut self, scene: &mut Scene<'_>) {
+        self.state = State::Open;
+        scene.tally.opened += 1;
+        match self.persona {
+            Persona::Raw { topic, own } => {
+                self.views.insert(topic, View::new(scene.oracle, self.id, topic, own));
+            }
+            _ => {
+                let topics = (0..scene.plan.topics).filter(|_| scene.rng.percent(50)).take(3).collect::<Vec<_>>();
+                let topics = if topics.is_empty() { vec![0] } else { topics };
+                self.ask_for(Asked::Subscribe(topics), scene);
+            }
+        }
+    }
+
+    pub(super) fn got(&mut self, frame: Frame, scene: &mut Scene<'_>) {
+        match frame {
+            Frame::Ping(payload) => {
+                scene.tally.pings += 1;
+                if !self.mute && self.closing.is_none() {
+                    self.say(wire::control(PONG, &payload, scene.rng));
+                }
+            }
+            Frame::Pong(payload) => {
+                scene.tally.pongs += 1;
+                assert_eq!(self.pings.pop_front(), Some(payload), "pings are answered in order");
+            }
+            Frame::Close(code) => self.closed(code, scene),
+            Frame::Text { compressed, payload } => {
+                let payload = if compressed { inflated(payload, scene.tally) } else { payload };
+                match payload.first() {
+                    Some(b'{') => self.told(&payload, scene),
+                    _ => self.saw(false, &payload, scene),
+                }
+            }
+            Frame::Binary { compressed, payload } => {
+                let payload = if compressed { inflated(payload, scene.tally) } else { payload };
+                self.saw(true, &payload, scene);
+            }
+        }
+    }
+
+    pub(super) fn saw(&mut self, binary: bool, payload: &[u8], scene: &mut Scene<'_>) {
+        let message = scene.oracle.recognise(binary, payload);
+        note(|| format!("c{} sees {message:?}", self.id));
+        let last = self.ever.insert((message.topic, message.publisher), message.seq);
+        assert!(last < Some(message.seq), "client {} sees {message:?} again", self.id);
+        let view = self.views.get_mut(&message.topic);
+        let view = view.unwrap_or_else(|| panic!("client {} is not subscribed to {message:?}", self.id));
+        view.see(message, scene.oracle, scene.plan.drops());
+        scene.tally.delivered += 1;
+    }
+
+    /// The server has said something in `json`.
+    pub(super) fn told(&mut self, text: &[u8], scene: &mut Scene<'_>) {
+        let event: Value = serde_json::from_slice(text).expect("JSON");
+        note(|| format!("c{} is told {event}", self.id));
+        assert_eq!(self.persona, Persona::Json);
+        if event["type"] == "gap" {
+            self.told += event["dropped"].as_u64().expect("a count") as usize;
+            return;
+        }
+        let asked = self.asked.pop_front().expect("an answer to something");
+        match (&asked, event["type"].as_str()) {
+            (Asked::Subscribe(topics), Some("subscribed")) => self.subscribed(topics, &event, scene),
+            (Asked::Unsubscribe(topics), Some("unsubscribed")) => self.unsubscribed(topics, &event, scene.plan),
+            (Asked::Ping, Some("pong")) | (Asked::Nonsense, Some("error")) => {}
+            _ => panic!("{asked:?} is answered {event}"),
+        }
+    }
+
+    pub(super) fn subscribed(&mut self, topics: &[usize], event: &Value, scene: &mut Scene<'_>) {
+        assert_eq!(event["topics"].as_array().map(Vec::len), Some(topics.len()));
+        for (i, &topic) in topics.iter().enumerate() {
+            let ok = event["topics"][i]["ok"] == true;
+            let may = self.views.contains_key(&topic) || self.views.len() < scene.plan.settings.max_topics as usize;
+            assert_eq!(ok, may, "{event}");
+            if ok && !self.views.contains_key(&topic) {
+                self.views.insert(topic, View::new(scene.oracle, self.id, topic, true));
+            }
+        }
+    }
+
+    pub(super) fn unsubscribed(&mut self, topics: &[(usize, usize)], event: &Value, plan: &Plan) {
+        for (i, (topic, published)) in topics.iter().enumerate() {
+            let view = self.views.remove(topic);
+            // What was published before still comes. Other shards' messages are ordered later than they are sent.
+            let last = view.as_ref().map_or(*published, |view| view.last_of(self.id));
+            assert!(plan.drops() || plan.shards > 1 || last >= *published, "client {} left too early", self.id);
+            assert_eq!(event["topics"][i]["ok"] == true, view.is_some(), "{event}");
+            if let Some(view) = view {
+                self.past.0 += view.received;
+                self.past.1 += view.missed;
+            }
+        }
+    }
+
+    pub(super) fn closed(&mut self, code: Option<u16>, scene: &mut Scene<'_>) {
+        note(|| format!("c{} is closed {code:?}", self.id));
+        let tight = scene.net[self.socket].tight;
+        let may_end = self.may_be_ended(scene);
+        let right = match code {
+            code if self.closing == Some(code) => self.violation.is_none(),
+            Some(1001) => may_end,
+            Some(1013) => tight,
+            code => code.is_some() && code == self.violation,
+        };
+        assert!(right, "client {} is closed with {code:?}: {:?} {:?}", self.id, self.closing, self.violation);
+        *scene.tally.closes.entry(code.unwrap_or(1005)).or_default() += 1;
+        if self.closing.is_none() && self.violation.is_none() && !self.mute {
+            self.say_close(code, scene.rng);
+        }
+        self.closing.get_or_insert(code);
+        self.state = State::Ending;
+    }
+
+    /// The stream has ended.
+    pub(super) fn ended(&mut self, scene: &mut Scene<'_>) {
+        note(|| format!("c{} is at the end", self.id));
+        let cut = scene.net[self.socket].server_reset || self.is_cut(scene);
+        let socket = &mut scene.net[self.socket];
+        assert!(cut || self.reader.is_empty(), "client {}: the stream ends inside something", self.id);
+        let words = self.state != State::Open || socket.client_fin;
+        assert!(cut || words, "client {}: the stream ends without a close frame", self.id);
+        socket.finish();
+        self.state = State::Gone;
+    }
+
+    // What it checks in the end.
+}
+
+fn inflated(payload: Vec<u8>, tally: &mut Tally) -> Vec<u8> {
+    tally.inflated += 1;
+    let mut out = Vec::with_capacity(1 << 20);
+    let input = [&payload[..], &[0, 0, 0xff, 0xff]].concat();
+    Decompress::new(false).decompress_vec(&input, &mut out, FlushDecompress::Sync).expect("a deflate stream");
+    out
+}
