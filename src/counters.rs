@@ -129,5 +129,6 @@ counters! {
     mail: Counter "mail" "Messages from other shards and threads",
     wakes: Counter "wakes_sent" "Other shards woken",
     frame_bytes: Gauge "frame_bytes" "Bytes of frames that outboxes refer to",
+    partial_bytes: Gauge "partial_message_bytes" "Bytes of incomplete messages that connections keep",
     backlogged: Gauge "backlogged_connections" "Connections whose socket takes nothing at the moment",
 }

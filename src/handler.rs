@@ -118,7 +118,8 @@ pub trait Handler: 'static {
         let _ = conn;
     }
 
-    /// The connection was subscribed to or unsubscribed from a topic that has so many subscribers on this shard now.
+    /// The connection was subscribed to or unsubscribed from a topic that has so many subscribers on this shard now. Not
+    /// called for subscriptions that end with the connection.
     fn subscription(&mut self, conn: &mut Connection<'_>, topic: &str, subscribers: usize) {
         let _ = (conn, topic, subscribers);
     }
@@ -135,10 +136,11 @@ pub struct Topics<'a> {
 }
 
 impl Topics<'_> {
-    /// Publishes to all subscribers of a topic, on all shards.
-    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
+    /// Publishes to all subscribers of a topic, on all shards; `false` if the name is empty or longer than 256 bytes, or the
+    /// message larger than 1 GiB.
+    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> bool {
         let message = message.into();
-        self.core.publish(topic, message.kind, message.payload, None, true);
+        self.core.publish(topic, message.kind, message.payload, None, true)
     }
 
     /// Subscribers of a topic on this shard.
@@ -186,16 +188,17 @@ impl Connection<'_> {
         was_subscribed
     }
 
-    /// Publishes to all subscribers of a topic, on all shards, this connection too if it is one.
-    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
+    /// Publishes to all subscribers of a topic, on all shards, this connection too if it is one; `false` as for
+    /// [`Topics::publish`].
+    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> bool {
         let message = message.into();
-        self.core.publish(topic, message.kind, message.payload, Some(self.id), true);
+        self.core.publish(topic, message.kind, message.payload, Some(self.id), true)
     }
 
-    /// Publishes to all subscribers of a topic but this connection.
-    pub fn publish_to_others<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) {
+    /// Publishes to all subscribers of a topic but this connection; `false` as for [`Topics::publish`].
+    pub fn publish_to_others<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> bool {
         let message = message.into();
-        self.core.publish(topic, message.kind, message.payload, Some(self.id), false);
+        self.core.publish(topic, message.kind, message.payload, Some(self.id), false)
     }
 
     /// Starts the close handshake. Codes that may not be sent (RFC 6455 section 7.4) become 1011; the reason is cut to

@@ -40,23 +40,33 @@
 //! ```
 //!
 //! A shard is one thread with its own ring, connections, topics and timers. It shares nothing with the others but
-//! mailboxes and counters. `ARCHITECTURE.md` in the repository tells the rest.
+//! mailboxes and counters. `ARCHITECTURE.md` in the repository tells the rest. The engine's own modules are public for its
+//! tests and benchmarks, hidden here, and no promise.
 
+#[doc(hidden)]
 pub mod cli;
 pub mod config;
+#[doc(hidden)]
 pub mod conn;
 mod control;
+#[doc(hidden)]
 pub mod counters;
+#[doc(hidden)]
 pub mod dialect;
 pub mod error;
 mod handler;
 pub mod http;
+#[doc(hidden)]
 pub mod hub;
 pub mod limits;
+#[doc(hidden)]
 pub mod ring;
 pub mod server;
+#[doc(hidden)]
 pub mod shard;
+#[doc(hidden)]
 pub mod time;
+#[doc(hidden)]
 pub mod ws;
 
 pub use config::{BacklogPolicy, Config};

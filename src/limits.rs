@@ -19,6 +19,8 @@ pub const DELIVERIES_PER_TURN: usize = 128;
 pub const CODEC_BYTES_PER_TURN: usize = 1 << 20;
 /// Reads that may wait for that.
 pub const MAX_UNDECODED: usize = 128;
+/// Bytes of incomplete messages that the connections of a shard may keep in all; who adds to more is closed.
+pub const MAX_PARTIAL_BYTES: usize = 256 << 20;
 /// Bytes of a topic's name.
 pub const MAX_TOPIC_BYTES: usize = 256;
 /// Bytes of a WebSocket message that any configuration may allow; lengths are `u32` inside.

@@ -105,7 +105,8 @@ impl Server {
             signals,
             max_memory: config.max_memory,
             shutdown_timeout: config.shutdown_timeout,
-        })?;
+        })
+        .inspect_err(|_| control::shutdown(&publisher.postboxes, Duration::ZERO))?;
         Ok(Running { address, admin_address, publisher, threads, control, features, nofile, config })
     }
 }

@@ -60,12 +60,12 @@ impl Handler for Telltale {
                 conn.send(&format!("{count:?}"));
                 conn.set_user("counted".to_owned());
             }
-            Some("others") => conn.publish_to_others("room", "to others"),
+            Some("others") => assert!(conn.publish_to_others("room", "to others")),
             Some("close") => {
                 conn.close(4001, "bye");
                 assert!(!conn.send("too late"));
             }
-            Some(_) => conn.publish("room", message),
+            Some(_) => assert!(conn.publish("room", message)),
             None => {
                 conn.send(message);
             }

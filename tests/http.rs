@@ -226,7 +226,7 @@ fn an_incomplete_head_is_told_that_its_time_is_over() {
     idle.expect_end();
     drop((slow, silent, idle));
     server.wait_idle();
-    assert_eq!(server.metric("connections_closed_total reason=\"head_timeout\""), 3);
+    assert_eq!(server.metric("connections_closed_total reason=\"head_timeout\""), 2);
 }
 
 #[test]

@@ -48,14 +48,22 @@ impl Handle {
 /// Starts the control thread.
 ///
 /// # Errors
-/// The thread cannot be made.
+/// The thread cannot be made, or its ring cannot.
 pub fn start(setup: Setup) -> Result<Handle, StartError> {
     let (stop, stopped) = flume::bounded(1);
-    let body = move || tokio_uring::start(run(setup, stopped));
+    let (ready, runs) = flume::bounded(1);
+    let body = move || {
+        tokio_uring::start(async move {
+            let _ = ready.send(());
+            run(setup, stopped).await;
+        });
+    };
     let thread = thread::Builder::new()
         .name("control".into())
         .spawn(body)
         .map_err(|source| StartError::Io { doing: "cannot start the control thread", source })?;
+    // The runtime panics if it cannot have a ring.
+    runs.recv().map_err(|_| StartError::Kernel("the control thread cannot set up io_uring".into()))?;
     Ok(Handle { stop, thread })
 }
 

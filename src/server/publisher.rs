@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::handler::Message;
 use crate::hub::frame::MessageKind;
-use crate::limits::MAX_TOPIC_BYTES;
+use crate::limits::{MAX_MESSAGE_BYTES, MAX_TOPIC_BYTES};
 use crate::shard::mailbox::{self, Mail, Postbox, TopicRef};
 use crate::shard::shared::Shared;
 
@@ -22,6 +22,7 @@ pub struct Publisher {
 
 /// Why a message was not published.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PublishError {
     /// More is waiting to go out than may wait: try again later.
     #[error("the server is busy: try again later")]
@@ -32,6 +33,9 @@ pub enum PublishError {
     /// The topic's name is empty or longer than [`MAX_TOPIC_BYTES`].
     #[error("a topic's name has 1 to 256 bytes")]
     BadTopic,
+    /// The payload is larger than [`MAX_MESSAGE_BYTES`].
+    #[error("a message has at most 1 GiB")]
+    TooBig,
     /// A text message is not UTF-8.
     #[error("a text message is not UTF-8")]
     BadText,
@@ -54,6 +58,9 @@ impl Publisher {
     pub fn publish_bytes(&self, topic: &str, kind: MessageKind, payload: Bytes) -> Result<(), PublishError> {
         if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES {
             return Err(PublishError::BadTopic);
+        }
+        if payload.len() as u64 > MAX_MESSAGE_BYTES {
+            return Err(PublishError::TooBig);
         }
         if kind == MessageKind::Text && simdutf8::basic::from_utf8(&payload).is_err() {
             return Err(PublishError::BadText);

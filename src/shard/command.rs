@@ -27,9 +27,10 @@ impl Core {
                 self.unsubscribe_all(id, topics);
                 return true;
             }
-            Command::Publish { topic, .. } if !is_topic(&topic) => self.tell(id, Event::BadTopic),
             Command::Publish { topic, kind, payload } => {
-                self.publish(&topic, kind, payload, Some(id), true);
+                if !self.publish(&topic, kind, payload, Some(id), true) {
+                    self.tell(id, Event::BadTopic);
+                }
                 return true;
             }
             Command::Broadcast { kind, payload } => {
@@ -201,12 +202,13 @@ impl Core {
                 self.frames.release(span.chunk, 1);
                 continue;
             };
-            if !conn.is_open() {
-                self.frames.release(span.chunk, 1);
-                continue;
-            }
             if counted.0 != span {
                 counted = (span, u64::from(outbox::count(&self.frames, span)));
+            }
+            if !conn.is_open() {
+                self.counters.dropped_gone.add(counted.1);
+                self.frames.release(span.chunk, 1);
+                continue;
             }
             messages += counted.1;
             conn.outbox.push(&mut self.frames, span);
@@ -240,7 +242,7 @@ fn farewell(hub: &Hub, shared: &Shared, shard: u16, topic: u32) -> Option<Farewe
     Some(Farewell { home, mail, waiting: SmallVec::from_slice(hub.waiting(topic)) })
 }
 
-fn is_topic(name: &str) -> bool {
+pub(super) fn is_topic(name: &str) -> bool {
     (1..=MAX_TOPIC_BYTES).contains(&name.len())
 }
 

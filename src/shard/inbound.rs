@@ -10,10 +10,10 @@ use crate::http::request::{self, Method, Request};
 use crate::http::response::{Framing, Response};
 use crate::http::route::{Route, route};
 use crate::hub::frame::{Class, MessageKind};
-use crate::limits::CODEC_BYTES_PER_TURN;
+use crate::limits::{CODEC_BYTES_PER_TURN, MAX_PARTIAL_BYTES};
 use crate::ring::token::ConnId;
 use crate::ws::deflate::{self, Arena, Inflater};
-use crate::ws::message::{Compression, Decoder, Event};
+use crate::ws::message::{Compression, Decoder, Event, Partial};
 use crate::ws::{frame, handshake, message};
 
 use super::settings::Settings;
@@ -113,15 +113,15 @@ impl Shard {
                 let body = format!("{{\"status\":\"ok\",\"connections\":{}}}\n", self.core.shared.connections());
                 self.core.answer(id, request, &Response::json(body))
             }
-            Route::Playground if self.core.settings.playground => {
+            Route::Playground if self.core.settings.playground && self.routes.dialects => {
                 self.core.answer(id, request, &Response::html(PLAYGROUND))
             }
-            Route::UpgradeRequired => self.core.upgrade_required(id, request),
-            Route::BadTopic => {
+            Route::UpgradeRequired if self.routes.dialects => self.core.upgrade_required(id, request),
+            Route::BadTopic if self.routes.dialects => {
                 let sentence = "A topic is 1 to 256 bytes of percent-encoded UTF-8.";
                 self.core.answer(id, request, &Response::error(400, sentence))
             }
-            Route::Playground | Route::NotFound => {
+            Route::Playground | Route::UpgradeRequired | Route::BadTopic | Route::NotFound => {
                 self.core.answer(id, request, &Response::error(404, "There is nothing at this path."))
             }
         }
@@ -150,6 +150,7 @@ impl Shard {
         let Shard { core, routes, codec } = self;
         let Some(conn) = core.conns.get_mut(id) else { return };
         let mut partial = conn.partial.take();
+        let kept_before = kept(&partial);
         let compression = match conn.class.window_bits() {
             Some(_) => Compression::PerMessage,
             None => Compression::Off,
@@ -168,8 +169,13 @@ impl Shard {
             }
         }
         drop(decoder);
+        let kept_now = kept(&partial);
         if let Some(conn) = core.conns.get_mut(id) {
             conn.partial = partial;
+            core.partial_bytes = core.partial_bytes - kept_before + kept_now;
+        }
+        if kept_now > kept_before && core.partial_bytes > MAX_PARTIAL_BYTES {
+            core.fail(id, 1013, "too many incomplete messages", CloseReason::Policy);
         }
         core.put_off(id, bytes);
         core.pace(id, posted);
@@ -188,6 +194,11 @@ impl Shard {
             self.core.want_read(id);
         }
     }
+}
+
+/// Bytes that a connection keeps of an incomplete message.
+pub(super) fn kept(partial: &Partial) -> usize {
+    partial.as_ref().map_or(0, |pending| pending.heap_bytes())
 }
 
 /// Acts on what a client has sent; says whether it published or did something else that other shards have to know.

@@ -23,6 +23,7 @@ use crate::ring::token::ConnId;
 use crate::time::Tick;
 use crate::ws::frame;
 
+use super::inbound::kept;
 use super::settings::SPARE_SLOTS;
 use super::{Core, Notice};
 
@@ -60,14 +61,16 @@ impl Core {
             return;
         }
         match -completion.result {
-            sys::ENFILE | sys::EMFILE | sys::ENOBUFS | sys::ENOMEM => {
-                self.counters.accept_paused.add(1);
-                self.accept_again = Some(self.now.after(ACCEPT_PAUSE));
-            }
             sys::ECANCELED => {}
-            _ => {
+            // The multishot has ended by itself, or a client was gone before it was accepted.
+            error if error <= 0 || error == sys::ECONNABORTED => {
                 self.counters.rearmed.add(1);
                 self.ops.push(Op::Accept);
+            }
+            // No descriptor, no memory, or something that trying again at once will not cure.
+            _ => {
+                self.counters.accept_paused.add(1);
+                self.accept_again = Some(self.now.after(ACCEPT_PAUSE));
             }
         }
     }
@@ -230,6 +233,7 @@ impl Core {
         self.ops.push(Op::Close(id));
         let lost = conn.outbox.clear(&mut self.frames);
         self.counters.dropped_gone.add(u64::from(lost));
+        self.partial_bytes -= kept(&conn.partial);
         if conn.flags.subscriber() {
             self.leave_all(id.index);
         }
@@ -264,7 +268,8 @@ impl Core {
         let Some(conn) = self.conns.get_mut(id) else { return };
         if matches!(conn.session, Session::Head(None)) {
             // Not one byte of a request: nobody to tell.
-            return self.terminate(id, CloseReason::HeadTimeout);
+            let reason = if conn.flags.keep_alive() { CloseReason::Http } else { CloseReason::HeadTimeout };
+            return self.terminate(id, reason);
         }
         self.counters.http_errors.add(1);
         let response = Response::error(408, "The request did not arrive in time.");

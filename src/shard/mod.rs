@@ -63,6 +63,8 @@ pub struct Core {
     readable: VecDeque<ConnId>,
     /// What was read and is still to be decoded, because a turn had inflated and compressed as much as it may.
     undecoded: VecDeque<(ConnId, Vec<u8>)>,
+    /// Bytes of incomplete messages that connections keep.
+    partial_bytes: usize,
     /// Bytes inflated in this turn.
     inflated_bytes: usize,
     /// Read buffers that no receive is using.
@@ -146,6 +148,7 @@ impl Shard {
             now: Tick(0),
             readable: VecDeque::new(),
             undecoded: VecDeque::new(),
+            partial_bytes: 0,
             inflated_bytes: 0,
             buffers: (0..READ_BUFFERS).collect(),
             dirty: Vec::new(),
@@ -256,6 +259,7 @@ impl Core {
             websockets += u64::from(!matches!(conn.session, Session::Head(_)));
             backlogged += u64::from(flags.blocked());
         }
+        assert_eq!(self.counters.partial_bytes.get(), self.partial_bytes as u64);
         assert_eq!(self.counters.connections.get(), self.conns.len() as u64);
         assert_eq!(self.counters.websockets.get(), websockets);
         assert_eq!(self.counters.backlogged.get(), backlogged);

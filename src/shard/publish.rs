@@ -4,12 +4,13 @@ use bytes::Bytes;
 
 use crate::hub::TopicHandle;
 use crate::hub::frame::{Class, LogId, MessageKind};
-use crate::limits::MAX_REPLY_CHUNK;
+use crate::limits::{MAX_MESSAGE_BYTES, MAX_REPLY_CHUNK};
 use crate::ring::token::ConnId;
 use crate::ws::deflate::{Arena, Deflater};
 use crate::ws::frame::{self, HeaderBytes, Opcode};
 
 use super::Core;
+use super::command::is_topic;
 use super::mailbox::{Mail, Message, Origin, TopicRef};
 
 /// Queued payload above which publishers are not read from, per shard and per mailbox.
@@ -61,21 +62,32 @@ impl Encoder {
 }
 
 impl Core {
-    /// Publishes to a topic by name. `own`: the publisher, if it is subscribed, gets it too.
-    pub(crate) fn publish(&mut self, topic: &str, kind: MessageKind, payload: &[u8], from: Option<ConnId>, own: bool) {
+    /// Publishes to a topic by name; `false` if that cannot be one, or the message is too large. `own`: the publisher, if
+    /// it is subscribed, gets it too.
+    pub(crate) fn publish(
+        &mut self,
+        topic: &str,
+        kind: MessageKind,
+        payload: &[u8],
+        from: Option<ConnId>,
+        own: bool,
+    ) -> bool {
+        if payload.len() as u64 > MAX_MESSAGE_BYTES || !is_topic(topic) {
+            return false;
+        }
         let home = self.shared.home(topic);
         if home != self.id {
             let topic = match self.hub.find(topic).and_then(|local| self.hub.home(local)) {
                 Some(handle) => TopicRef::Handle(handle),
                 None => TopicRef::Name(topic.into()),
             };
-            return self.publish_remote(home, topic, kind, payload, from.filter(|_| !own));
-        }
-        if let Some(local) = self.hub.find(topic) {
+            self.publish_remote(home, topic, kind, payload, from.filter(|_| !own));
+        } else if let Some(local) = self.hub.find(topic) {
             self.publish_home(local, kind, payload, from.filter(|_| !own));
         } else {
             self.counters.published.add(1);
         }
+        true
     }
 
     /// Publishes to a topic that the publisher is subscribed to.
@@ -172,7 +184,8 @@ impl Core {
     /// Sends a message to one connection; `false` if the connection is not open. A connection that is sent more than
     /// it reads is closed for its backlog, as a subscriber would be.
     pub(crate) fn send(&mut self, id: ConnId, kind: MessageKind, payload: &[u8]) -> bool {
-        let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.is_open()) else { return false };
+        let fits = payload.len() as u64 <= MAX_MESSAGE_BYTES;
+        let Some(conn) = self.conns.get_mut(id).filter(|conn| fits && conn.is_open()) else { return false };
         // A socket that takes bytes is only behind by our own pace: one send a turn.
         let slack = if conn.flags.blocked() || conn.held > 0 { SLACK } else { OPEN_SLACK };
         let bound = u64::from(self.settings.backlog) + u64::from(self.settings.max_message) + slack;

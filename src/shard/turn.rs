@@ -140,6 +140,7 @@ impl Core {
         self.counters.deflated.set(self.encoder.runs);
         self.counters.topics.set(self.hub.topics() as u64);
         self.counters.subscriptions.set(self.hub.subscriptions() as u64);
+        self.counters.partial_bytes.set(self.partial_bytes as u64);
         self.counters.frame_bytes.set(self.frames.live_bytes() as u64);
     }
 
