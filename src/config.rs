@@ -151,6 +151,9 @@ knobs! {
     "Slow readers" {
         /// Bytes that may wait to be sent to one connection.
         backlog: u32 = 64 * KIB, Size { min: KIB, max: MAX_BYTES };
+        /// Bytes of a connection's send buffer in the kernel, which fills before the backlog does; auto: as
+        /// net.ipv4.tcp_wmem has it, up to megabytes. Small: a slow reader of prices gets fresher ones.
+        send_buffer: Option<u32> = None, Or("auto", Size { min: 4 * KIB, max: 64 * MIB });
         /// What to do with a connection whose backlog is full: close it (code 1013), drop its oldest or its newest
         /// messages, or keep the latest message of each topic.
         backlog_policy: BacklogPolicy = BacklogPolicy::Close, Choice(&BacklogPolicy::NAMES);
@@ -226,7 +229,8 @@ mod tests {
     }
 
     /// Name, the least value, one below it, the greatest, one above it.
-    const BOUNDS: [[&str; 5]; 17] = [
+    const BOUNDS: [[&str; 5]; 18] = [
+        ["send_buffer", "4KiB", "4095", "64MiB", "67108865"],
         ["accept_backlog", "1", "0", "65535", "65536"],
         ["shards", "1", "0", "256", "257"],
         ["max_connections", "1", "0", "268435456", "268435457"],

@@ -1,5 +1,6 @@
 //! What can go wrong at start-up, and why connections end.
 
+use std::fmt;
 use std::io;
 
 use thiserror::Error;
@@ -85,7 +86,7 @@ impl CloseReason {
 }
 
 /// Why the server did not start, or ended.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The configuration is not valid.
@@ -115,6 +116,13 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// As [`fmt::Display`] has it: a `main` that returns the error prints it so.
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl StartError {

@@ -211,9 +211,10 @@ fn banner(running: &Running) -> String {
     let pinned = if config.pin { ", pinned" } else { "" };
     let memory = config.max_memory.map_or("off".into(), |bytes| format!("{} MiB", bytes >> 20));
     format!(
-        "uproar {} is listening\n  page     http://{}/{page}\n  raw      ws://{}/raw/{{topic}}\n  admin    {}\n  \
-         shards   {}{pinned}\n  kernel   {}\n  limits   {} connections, {} descriptors (RLIMIT_NOFILE), memory {memory}\n",
+        "uproar {} is listening\n  page     http://{}/{page}\n  raw      ws://{}/raw/{{topic}}\n  json     ws://{}/\n  admin    {}\n  \
+         shards   {}{pinned}\n  kernel   {}\n  limits   {} connections in all, {} descriptors (RLIMIT_NOFILE), memory {memory}\n",
         env!("CARGO_PKG_VERSION"),
+        running.address(),
         running.address(),
         running.address(),
         running.admin_address().map_or("off".into(), |address| format!("{address} (/metrics)")),

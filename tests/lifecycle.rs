@@ -134,7 +134,7 @@ fn a_second_signal_ends_the_process_at_once() {
     server.signal("TERM");
     assert_eq!(stubborn.close_code(), 1001);
     server.signal("TERM");
-    assert_eq!(server.wait().code(), Some(130));
+    assert_eq!(server.wait().code(), Some(143));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::shard::mailbox::Postbox;
 
-/// Exit status of a process that was ended by a second signal, as a shell would report it for `SIGINT`.
-const INTERRUPTED: i32 = 130;
+/// Exit status of a process that a second signal has ended, as a shell reports one that died of it: 128 and its number.
+const DIED_OF: i32 = 128;
 
 /// Waits for a signal, stops the shards, and waits for another.
 pub async fn stop_on_signal(postboxes: Vec<Postbox>, within: Duration) {
@@ -15,17 +15,17 @@ pub async fn stop_on_signal(postboxes: Vec<Postbox>, within: Duration) {
     else {
         return tracing::error!("signals cannot be handled: the server can only be killed");
     };
-    let name = next(&mut terminate, &mut interrupt).await;
+    let (name, _) = next(&mut terminate, &mut interrupt).await;
     tracing::info!("{name}: closing all connections, for at most {within:?}; a second signal exits at once");
     super::shutdown(&postboxes, within);
-    let name = next(&mut terminate, &mut interrupt).await;
+    let (name, number) = next(&mut terminate, &mut interrupt).await;
     tracing::warn!("{name} again: exiting at once");
-    std::process::exit(INTERRUPTED);
+    std::process::exit(DIED_OF + number);
 }
 
-async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) {
     tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => ("SIGTERM", SignalKind::terminate().as_raw_value()),
+        _ = interrupt.recv() => ("SIGINT", SignalKind::interrupt().as_raw_value()),
     }
 }

@@ -43,7 +43,7 @@ pub struct Features {
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (major, minor) = self.kernel;
-        write!(f, "io_uring of Linux {major}.{minor}: {} connections", self.slots)?;
+        write!(f, "io_uring of Linux {major}.{minor}: {} connections a shard", self.slots)?;
         for (has, name) in [(self.no_sqarray, "no_sqarray"), (self.no_iowait, "no_iowait")] {
             write!(f, ", {}{name}", if has { "" } else { "without " })?;
         }
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn features_are_one_line() {
         let features = Features { kernel: (6, 8), no_sqarray: true, no_iowait: false, slots: 20_000 };
-        let line = "io_uring of Linux 6.8: 20000 connections, no_sqarray, without no_iowait";
+        let line = "io_uring of Linux 6.8: 20000 connections a shard, no_sqarray, without no_iowait";
         assert_eq!(features.to_string(), line);
     }
 }

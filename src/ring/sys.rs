@@ -27,6 +27,12 @@ pub fn give_back_memory() {
     unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
+/// Fixes the kernel's send buffer of the connections that a listener accepts (`SO_SNDBUF`, which the kernel doubles for
+/// its own accounting and caps at `net.core.wmem_max`).
+pub fn set_send_buffer(listener: &TcpListener, bytes: usize) -> io::Result<()> {
+    socket2::SockRef::from(listener).set_send_buffer_size(bytes)
+}
+
 /// Bits of a poll mask that say that the peer has sent its last byte, or that the connection is broken.
 pub const POLL_HANG_UP: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
 

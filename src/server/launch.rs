@@ -67,7 +67,14 @@ impl Launch<'_> {
             features = Some(outcome?);
         }
         let features = features.ok_or(StartError::ShardFailed(0))?;
-        self.shared.set_max_connections(self.max_connections(features.slots));
+        let max_connections = self.max_connections(features.slots);
+        if max_connections == 0 {
+            let nofile = self.nofile;
+            return Err(StartError::Kernel(format!(
+                "RLIMIT_NOFILE is {nofile}: too few for any connection; raise it (ulimit -n, LimitNOFILE=)"
+            )));
+        }
+        self.shared.set_max_connections(max_connections);
         for go in starts {
             let _ = go.send(());
         }
@@ -176,7 +183,13 @@ impl Drop for EndNotice {
 pub(super) fn listeners(config: &Config) -> Result<Vec<TcpListener>, StartError> {
     let address = config.listen;
     let cannot = |source| StartError::Bind { knob: "listen", address: address.to_string(), source };
-    let listen = |address: SocketAddr| sys::listen(address, config.accept_backlog as i32, true).map_err(cannot);
+    let listen = |address: SocketAddr| {
+        let listener = sys::listen(address, config.accept_backlog as i32, true).map_err(cannot)?;
+        if let Some(bytes) = config.send_buffer {
+            sys::set_send_buffer(&listener, bytes as usize).map_err(cannot)?;
+        }
+        Ok(listener)
+    };
     // With SO_REUSEPORT a second server would silently get half of the first one's connections.
     if sys::port_taken(address).map_err(cannot)? {
         return Err(cannot(io::ErrorKind::AddrInUse.into()));
