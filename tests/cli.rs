@@ -133,3 +133,13 @@ fn bad_usage_ends_with_2() {
 fn version_is_the_packages() {
     assert_eq!(out(&uproar(&["--version"], &[])), format!("uproar {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn too_few_descriptors_for_a_connection_are_an_error() {
+    let command =
+        format!("ulimit -n 60; exec {} --listen 127.0.0.1:0 --admin-listen off", env!("CARGO_BIN_EXE_uproar"));
+    let output = Command::new("sh").args(["-c", &command]).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{message}");
+    assert!(message.contains("RLIMIT_NOFILE is 60"), "{message}");
+}
