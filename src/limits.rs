@@ -30,6 +30,11 @@ pub const MAX_CONTROL_PAYLOAD: usize = 125;
 /// Header fields of an HTTP head.
 pub const MAX_HEADERS: usize = 64;
 
+/// Whether a topic may have that name.
+pub fn is_topic_name(name: &str) -> bool {
+    (1..=MAX_TOPIC_BYTES).contains(&name.len())
+}
+
 const _: () = {
     assert!(MAX_MESSAGE_BYTES < u32::MAX as u64 / 2, "a span's offsets are u32");
     assert!(MAX_UNDECODED >= READ_BUFFERS as usize);

@@ -44,7 +44,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that serves nothing yet but `/health` and, if the configuration says so, the playground.
+    /// A server that serves nothing yet but `/health`.
     pub fn new(config: Config) -> Server {
         Server { config, routes: Vec::new(), dialects: false }
     }
@@ -56,7 +56,8 @@ impl Server {
         self
     }
 
-    /// Serves the built-in dialects on all other paths: `raw` below `/raw/`, `json` elsewhere.
+    /// Serves the built-in dialects on all other paths: `raw` below `/raw/`, `json` elsewhere; and at `/` the playground,
+    /// if the configuration says so.
     pub fn dialects(mut self) -> Server {
         self.dialects = true;
         self

@@ -93,10 +93,10 @@ flags! {
     9 keep_alive set_keep_alive "When the response is sent, the connection waits for another request.",
     10 subscriber set_subscriber "It is, or has been, in the hub.",
     11 undecoded set_undecoded "Bytes that were read from it wait to be decoded; it is not read from meanwhile.",
+    12 throttled set_throttled "It is not read from until it reads what it was sent.",
     13 shutting set_shutting "A shutdown is under way on a kernel worker: the slot must not be closed.",
     14 doomed set_doomed "To be terminated when the shutdown is done.",
     15 mortal set_mortal "Its lifetime is bounded.",
-    12 throttled set_throttled "It is not read from until it reads what it was sent.",
 }
 
 impl Flags {

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use super::request::percent_decode;
-use crate::limits::MAX_TOPIC_BYTES;
+use crate::limits::is_topic_name;
 
 /// The answer to a path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Route<'a> {
     /// A WebSocket of the `raw` dialect.
     Raw {
-        /// The topic that its messages go to and come from: 1 to [`MAX_TOPIC_BYTES`] bytes, decoded.
+        /// The topic that its messages go to and come from: 1 to [`crate::limits::MAX_TOPIC_BYTES`] bytes, decoded.
         topic: Cow<'a, str>,
     },
     /// A WebSocket of the `json` dialect.
@@ -51,7 +51,7 @@ fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
 
 fn raw(encoded: &str) -> Route<'_> {
     match percent_decode(encoded) {
-        Some(topic) if (1..=MAX_TOPIC_BYTES).contains(&topic.len()) => Route::Raw { topic },
+        Some(topic) if is_topic_name(&topic) => Route::Raw { topic },
         _ => Route::BadTopic,
     }
 }
@@ -59,6 +59,7 @@ fn raw(encoded: &str) -> Route<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MAX_TOPIC_BYTES;
 
     fn raw_topic(topic: &str) -> Route<'_> {
         Route::Raw { topic: topic.into() }

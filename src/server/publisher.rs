@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::handler::Message;
 use crate::hub::frame::MessageKind;
-use crate::limits::{MAX_MESSAGE_BYTES, MAX_TOPIC_BYTES};
+use crate::limits::{MAX_MESSAGE_BYTES, is_topic_name};
 use crate::shard::mailbox::{self, Mail, Postbox, TopicRef};
 use crate::shard::shared::Shared;
 
@@ -30,7 +30,7 @@ pub enum PublishError {
     /// The server has stopped.
     #[error("the server has stopped")]
     Stopped,
-    /// The topic's name is empty or longer than [`MAX_TOPIC_BYTES`].
+    /// The topic's name is empty or longer than [`crate::limits::MAX_TOPIC_BYTES`].
     #[error("a topic's name has 1 to 256 bytes")]
     BadTopic,
     /// The payload is larger than [`MAX_MESSAGE_BYTES`].
@@ -56,7 +56,7 @@ impl Publisher {
     /// # Errors
     /// See [`PublishError`]; nothing was published then.
     pub fn publish_bytes(&self, topic: &str, kind: MessageKind, payload: Bytes) -> Result<(), PublishError> {
-        if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES {
+        if !is_topic_name(topic) {
             return Err(PublishError::BadTopic);
         }
         if payload.len() as u64 > MAX_MESSAGE_BYTES {

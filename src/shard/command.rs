@@ -8,7 +8,7 @@ use crate::conn::{Session, outbox};
 use crate::dialect::{Command, Event, Refusal, json};
 use crate::hub::frame::{Frames, MessageKind, Span};
 use crate::hub::{Hub, TopicHandle};
-use crate::limits::MAX_TOPIC_BYTES;
+use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
 
 use super::mailbox::{Mail, TopicRef};
@@ -77,7 +77,7 @@ impl Core {
 
     /// Subscribes a connection; the local topic. Until the topic's home shard knows of it, the connection is held.
     pub(crate) fn subscribe(&mut self, id: ConnId, topic: &str) -> Result<u32, Refusal> {
-        if !is_topic(topic) {
+        if !is_topic_name(topic) {
             return Err(Refusal::BadName);
         }
         let Some(conn) = self.conns.get_mut(id) else { return Err(Refusal::BadName) };
@@ -240,10 +240,6 @@ fn farewell(hub: &Hub, shared: &Shared, shard: u16, topic: u32) -> Option<Farewe
     let topic_ref = hub.home(topic).map_or_else(|| TopicRef::Name(name.into()), TopicRef::Handle);
     let mail = Mail::Disinterest { topic: topic_ref, shard, local: hub.handle(topic) };
     Some(Farewell { home, mail, waiting: SmallVec::from_slice(hub.waiting(topic)) })
-}
-
-pub(super) fn is_topic(name: &str) -> bool {
-    (1..=MAX_TOPIC_BYTES).contains(&name.len())
 }
 
 fn pack(id: ConnId) -> u64 {

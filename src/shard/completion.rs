@@ -35,9 +35,7 @@ impl Shard {
             }
         }
     }
-}
 
-impl Shard {
     /// Asks for the bytes of connections that have some; `false` if there is nothing to read. What the receives bring is
     /// handled in the same turn, so that a message does not wait for the sends of a turn twice.
     pub fn receive(&mut self) -> bool {
@@ -98,7 +96,7 @@ impl Core {
             }
             error if error == -sys::EAGAIN || error == -sys::EINTR => {}
             _ => {
-                let reason = if conn.phase == crate::conn::Phase::Open { CloseReason::Lost } else { conn.reason };
+                let reason = if conn.is_open() { CloseReason::Lost } else { conn.reason };
                 self.terminate(id, reason);
             }
         }
@@ -126,7 +124,7 @@ impl Core {
         let backlog = self.settings.backlog;
         let Some(conn) = self.conns.get_mut(id) else { return };
         let sends_nothing = conn.flags.blocked() || conn.held > 0;
-        if sends_nothing && conn.outbox.len_bytes() > backlog && !conn.flags.throttled() {
+        if sends_nothing && conn.outbox.len_bytes() > backlog {
             conn.flags.set_throttled(true);
         }
         if congested && !conn.flags.paused() {

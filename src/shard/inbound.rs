@@ -16,7 +16,6 @@ use crate::ws::deflate::{self, Arena, Inflater};
 use crate::ws::message::{Compression, Decoder, Event, Partial};
 use crate::ws::{frame, handshake, message};
 
-use super::settings::Settings;
 use super::{Core, Shard};
 
 /// What decoding needs between reads, shared by all connections of the shard.
@@ -24,13 +23,11 @@ pub(super) struct Codec {
     inflater: Inflater,
     arena: Arena,
     json: Vec<u8>,
-    max_message: u32,
 }
 
 impl Codec {
-    pub(super) fn new(settings: &Settings) -> Codec {
-        let max_message = settings.max_message;
-        Codec { inflater: Inflater::new(), arena: Arena::default(), json: Vec::new(), max_message }
+    pub(super) fn new() -> Codec {
+        Codec { inflater: Inflater::new(), arena: Arena::default(), json: Vec::new() }
     }
 }
 
@@ -103,27 +100,26 @@ impl Shard {
                 self.core.upgrade_required(id, request)
             };
         }
-        if !self.routes.dialects && upgrade {
-            return self.core.answer(id, request, &Response::error(404, "There is nothing at this path."));
-        }
-        match route(request.path, upgrade) {
+        let route = match route(request.path, upgrade) {
+            Route::Health => Route::Health,
+            Route::Playground if !self.core.settings.playground => Route::NotFound,
+            route if self.routes.dialects => route,
+            _ => Route::NotFound,
+        };
+        match route {
             Route::Raw { topic } => self.core.upgrade_to_raw(id, request, &topic),
             Route::Json => self.core.upgrade_to_json(id, request),
             Route::Health => {
                 let body = format!("{{\"status\":\"ok\",\"connections\":{}}}\n", self.core.shared.connections());
                 self.core.answer(id, request, &Response::json(body))
             }
-            Route::Playground if self.core.settings.playground && self.routes.dialects => {
-                self.core.answer(id, request, &Response::html(PLAYGROUND))
-            }
-            Route::UpgradeRequired if self.routes.dialects => self.core.upgrade_required(id, request),
-            Route::BadTopic if self.routes.dialects => {
+            Route::Playground => self.core.answer(id, request, &Response::html(PLAYGROUND)),
+            Route::UpgradeRequired => self.core.upgrade_required(id, request),
+            Route::BadTopic => {
                 let sentence = "A topic is 1 to 256 bytes of percent-encoded UTF-8.";
                 self.core.answer(id, request, &Response::error(400, sentence))
             }
-            Route::Playground | Route::UpgradeRequired | Route::BadTopic | Route::NotFound => {
-                self.core.answer(id, request, &Response::error(404, "There is nothing at this path."))
-            }
+            Route::NotFound => self.core.answer(id, request, &Response::error(404, "There is nothing at this path.")),
         }
     }
 
@@ -155,7 +151,7 @@ impl Shard {
             Some(_) => Compression::PerMessage,
             None => Compression::Off,
         };
-        let settings = message::Settings { max_message: codec.max_message, compression };
+        let settings = message::Settings { max_message: core.settings.max_message, compression };
         let mut decoder = Decoder::new(settings, &mut partial, &mut codec.inflater, &mut codec.arena);
         let mut posted = false;
         while !core.codec_is_spent() {

@@ -177,8 +177,7 @@ impl Shard {
             seed: parts.seed,
         };
         core.start_accepting();
-        let codec = Codec::new(&core.settings);
-        Shard { core, routes: parts.routes, codec }
+        Shard { core, routes: parts.routes, codec: Codec::new() }
     }
 }
 

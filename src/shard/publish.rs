@@ -4,13 +4,12 @@ use bytes::Bytes;
 
 use crate::hub::TopicHandle;
 use crate::hub::frame::{Class, LogId, MessageKind};
-use crate::limits::{MAX_MESSAGE_BYTES, MAX_REPLY_CHUNK};
+use crate::limits::{MAX_MESSAGE_BYTES, MAX_REPLY_CHUNK, is_topic_name};
 use crate::ring::token::ConnId;
 use crate::ws::deflate::{Arena, Deflater};
 use crate::ws::frame::{self, HeaderBytes, Opcode};
 
 use super::Core;
-use super::command::is_topic;
 use super::mailbox::{Mail, Message, Origin, TopicRef};
 
 /// Queued payload above which publishers are not read from, per shard and per mailbox.
@@ -72,7 +71,7 @@ impl Core {
         from: Option<ConnId>,
         own: bool,
     ) -> bool {
-        if payload.len() as u64 > MAX_MESSAGE_BYTES || !is_topic(topic) {
+        if payload.len() as u64 > MAX_MESSAGE_BYTES || !is_topic_name(topic) {
             return false;
         }
         let home = self.shared.home(topic);
