@@ -1,4 +1,4 @@
-//! The command line: arguments → configuration → server → exit code.
+//! The command line: arguments → configuration → server, or one of the tools → exit code.
 
 use std::env;
 use std::ffi::OsString;
@@ -6,9 +6,11 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand, value_parser};
 
+use crate::bench;
 use crate::config::{Config, ConfigError, Inputs, KNOBS, Knob, LogLevel, Resolved, load};
+use crate::doctor;
 use crate::error::StartError;
 
 const ABOUT: &str = "Broadcast server for games and market data: WebSockets on Linux io_uring.
@@ -38,7 +40,25 @@ Exit codes:
 
 /// What the command line asks for.
 #[derive(Debug)]
-pub struct Invocation {
+pub enum Invocation {
+    /// To serve, or to look at the configuration.
+    Server(ServerInvocation),
+    /// To use one of the tools.
+    Tool(Tool),
+}
+
+/// What comes with the server.
+#[derive(Subcommand, Debug)]
+pub enum Tool {
+    /// Load a WebSocket server, this one or another, and judge what it delivers
+    Bench(bench::Options),
+    /// Say what of this machine is fit for many connections, what is not, and what mends it
+    Doctor(doctor::Options),
+}
+
+/// The server's own arguments.
+#[derive(Debug)]
+pub struct ServerInvocation {
     mode: Mode,
     file: Option<PathBuf>,
     flags: Vec<(&'static str, String)>,
@@ -58,6 +78,14 @@ pub fn parse() -> Invocation {
 
 /// Does what was asked for; `start` serves until the server ends.
 pub fn run(invocation: Invocation, start: impl FnOnce(Config) -> Result<(), StartError>) -> ExitCode {
+    match invocation {
+        Invocation::Server(invocation) => serve(invocation, start),
+        Invocation::Tool(Tool::Bench(options)) => bench::run(options),
+        Invocation::Tool(Tool::Doctor(options)) => doctor::run(&options),
+    }
+}
+
+fn serve(invocation: ServerInvocation, start: impl FnOnce(Config) -> Result<(), StartError>) -> ExitCode {
     let result = resolve(&invocation).map_err(StartError::from).and_then(|resolved| match invocation.mode {
         Mode::Serve => {
             log_to_stderr(resolved.config.log);
@@ -78,18 +106,22 @@ pub fn run(invocation: Invocation, start: impl FnOnce(Config) -> Result<(), Star
 
 impl Invocation {
     fn from_matches(matches: &ArgMatches) -> Invocation {
+        if matches.subcommand_name().is_some() {
+            return Invocation::Tool(Tool::from_arg_matches(matches).unwrap_or_else(|error| error.exit()));
+        }
         let mode = match (matches.get_flag("check"), matches.get_flag("print_config")) {
             (true, _) => Mode::Check,
             (false, true) => Mode::PrintConfig,
             (false, false) => Mode::Serve,
         };
         let value = |knob: &'static Knob| Some((knob.name, matches.get_one::<String>(knob.name)?.clone()));
-        Invocation { mode, file: matches.get_one("config").cloned(), flags: KNOBS.iter().filter_map(value).collect() }
+        let file = matches.get_one("config").cloned();
+        Invocation::Server(ServerInvocation { mode, file, flags: KNOBS.iter().filter_map(value).collect() })
     }
 }
 
 /// Gathers the sources and puts the configuration together.
-fn resolve(invocation: &Invocation) -> Result<Resolved, ConfigError> {
+fn resolve(invocation: &ServerInvocation) -> Result<Resolved, ConfigError> {
     let file = match &invocation.file {
         Some(path) => Some((path.clone(), "--config")),
         None => env::var_os("UPROAR_CONFIG").map(|path| (path.into(), "UPROAR_CONFIG")),
@@ -136,11 +168,12 @@ fn print(text: &str) -> Result<(), StartError> {
 
 fn command() -> Command {
     let switch = |name: &'static str, flag: &'static str| Arg::new(name).long(flag).action(ArgAction::SetTrue);
-    Command::new("uproar")
+    let command = Command::new("uproar")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .after_help(AFTER_HELP)
         .max_term_width(120)
+        .args_conflicts_with_subcommands(true)
         .arg(
             Arg::new("config")
                 .long("config")
@@ -150,7 +183,8 @@ fn command() -> Command {
         )
         .arg(switch("check", "check").conflicts_with("print_config").help("Check the configuration and exit"))
         .arg(switch("print_config", "print-config").help("Print the configuration as a TOML file and exit"))
-        .args(KNOBS.iter().map(knob_arg))
+        .args(KNOBS.iter().map(knob_arg));
+    Tool::augment_subcommands(command)
 }
 
 fn knob_arg(knob: &'static Knob) -> Arg {
@@ -183,7 +217,8 @@ mod tests {
 
     #[test]
     fn flags_are_handed_on_as_they_are() {
-        let invocation = invocation(&["--shards", "-1", "--pin", "--deflate=false", "--ping-interval=off"]).unwrap();
+        let args = ["--shards", "-1", "--pin", "--deflate=false", "--ping-interval=off"];
+        let Invocation::Server(invocation) = invocation(&args).unwrap() else { panic!("no tool was named") };
         assert_eq!(invocation.mode, Mode::Serve);
         let mut flags: Vec<_> = invocation.flags.iter().map(|(name, value)| (*name, value.as_str())).collect();
         flags.sort_unstable();
@@ -192,7 +227,9 @@ mod tests {
 
     #[test]
     fn bad_usage_is_refused() {
-        for args in [&["--no-such"][..], &["stray"], &["--check", "--print-config"], &["--backlog"]] {
+        for args in
+            [&["--no-such"][..], &["stray"], &["--check", "--print-config"], &["--backlog"], &["--pin", "doctor"]]
+        {
             assert_eq!(invocation(args).unwrap_err().exit_code(), 2, "{args:?}");
         }
         assert!(invocation(&["--backlgo", "1"]).unwrap_err().to_string().contains("--backlog"));

@@ -14,7 +14,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 pub use load::{ConfigError, Inputs, Resolved, load};
-pub use value::{AdminListen, BacklogPolicy, LogLevel};
+pub use value::{AdminListen, BacklogPolicy, LogLevel, parse_size, parse_time};
 
 use crate::limits::{MAX_CONNECTIONS_PER_SHARD, MAX_MESSAGE_BYTES, MAX_SHARDS, READ_BUFFER_BYTES};
 use value::{Address, AdminAddress, Choice, Count, Grammar, Or, Size, Switch, Time};

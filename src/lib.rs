@@ -44,6 +44,8 @@
 //! tests and benchmarks, hidden here, and no promise.
 
 #[doc(hidden)]
+pub mod bench;
+#[doc(hidden)]
 pub mod cli;
 pub mod config;
 #[doc(hidden)]
@@ -53,6 +55,8 @@ mod control;
 pub mod counters;
 #[doc(hidden)]
 pub mod dialect;
+#[doc(hidden)]
+pub mod doctor;
 pub mod error;
 mod handler;
 pub mod http;

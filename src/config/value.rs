@@ -187,6 +187,16 @@ impl Grammar for Count {
     }
 }
 
+/// Bytes, as `64KiB` says them.
+pub fn parse_size(text: &str) -> Option<u64> {
+    parse_scaled(text, &BYTE_UNITS)
+}
+
+/// A time, as `250ms` says it.
+pub fn parse_time(text: &str) -> Option<Duration> {
+    Time { min: Duration::ZERO, max: Duration::MAX }.parse(text).ok()
+}
+
 /// A number of bytes.
 pub(super) struct Size<T> {
     pub min: T,

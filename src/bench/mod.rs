@@ -1,0 +1,31 @@
+//! `uproar bench`: a load generator and judge for WebSocket broadcast servers, this one or another.
+//!
+//! ```text
+//! options ─▶ target (URL, templates) ─▶ mode ─▶ report ─▶ text, JSON, HTML
+//!                                        │
+//!                message (stamps) ─▶ swarm (connections on a ring) ─▶ inspect (loss, order, corruption)
+//! ```
+//!
+//! A [`swarm::Swarm`] is one thread's connections, on a ring like a shard's. Some connections are *read*: every message is
+//! parsed and checked. The others are *counted*: the kernel throws away their bytes, which must be as many as those that a
+//! connection that is read received of the same topic.
+
+pub mod observe;
+pub mod options;
+pub mod report;
+
+use std::process::ExitCode;
+
+pub use options::Options;
+
+/// Why a run came to no result.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a run comes to, or why it does not.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Runs a mode and reports. Exit codes: 0 nothing was wrong; 1 the server lost, reordered, repeated or corrupted a message,
+/// or refused or closed a connection; 2 bad usage; 3 there was no result.
+pub fn run(_options: Options) -> ExitCode {
+    ExitCode::SUCCESS
+}

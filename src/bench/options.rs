@@ -1,0 +1,256 @@
+//! What `uproar bench` can be asked for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// Load a WebSocket server, this one or another, and judge what it delivers.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// What to do.
+    #[command(subcommand)]
+    pub mode: Mode,
+}
+
+/// The modes.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Mode {
+    /// Publish as fast as messages are delivered (closed loop)
+    Fanout(Fanout),
+    /// Publish at a fixed rate; latency counts from when a message was due (open loop)
+    Rate(Rate),
+    /// Hold many connections, publish to all of them now and then
+    Idle(Idle),
+    /// Send, and wait for one's own message
+    Echo(Echo),
+    /// Connect, shake hands and close, again and again
+    Churn(Churn),
+    /// Publish to some that never read, and see what that costs the server
+    Stalled(Stalled),
+    /// Cut all connections, and connect them all again at once
+    Storm(Storm),
+}
+
+/// What every mode has.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Where to connect; {topic} stands for a topic's name, {n} for the number of the connection
+    #[arg(long, default_value = "ws://127.0.0.1:8080/raw/{topic}")]
+    pub url: String,
+    /// Where publishers connect, if elsewhere; for the default --url it is that with ?self=false
+    #[arg(long)]
+    pub publish_url: Option<String>,
+    /// Text that subscribes, sent after the handshake: '{"type":"subscribe","topics":["{topic}"]}'
+    #[arg(long, value_name = "TEMPLATE")]
+    pub subscribe: Option<String>,
+    /// Text that the answer to it contains, and that is waited for
+    #[arg(long, value_name = "TEXT", requires = "subscribe")]
+    pub subscribed: Option<String>,
+    /// Text that publishes: '{"type":"publish","topic":"{topic}","data":"{payload}"}'; without it, the payload itself is sent
+    #[arg(long, value_name = "TEMPLATE")]
+    pub publish: Option<String>,
+    /// Send text messages where no template does; otherwise they are binary
+    #[arg(long)]
+    pub text: bool,
+    /// Offer permessage-deflate
+    #[arg(long)]
+    pub deflate: bool,
+    /// A header for every handshake, as "Name: value"; may be given more than once
+    #[arg(long = "header", value_name = "HEADER")]
+    pub headers: Vec<String>,
+    /// Read every connection in full, not only some; the others' bytes are only counted
+    #[arg(long)]
+    pub verify_all: bool,
+    /// Threads of load, each with connections of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// Source addresses: one, or a range as 127.0.1.1-127.0.1.60; connections take turns
+    #[arg(long, value_name = "ADDRESS")]
+    pub source: Option<String>,
+    /// Handshakes under way at once, for each thread
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub concurrency: u32,
+    /// How long to wait for a handshake or a message before it counts as lost
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+    pub timeout: Duration,
+    /// Read this process's CPU time and memory beside the load: the server's, on this machine
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Option<u32>,
+    /// Run on these CPUs, as 1 or 2,3; threads take turns
+    #[arg(long, value_name = "CPUS", value_delimiter = ',')]
+    pub cpus: Vec<usize>,
+    /// Write the report to this file as JSON; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the report to this file as a page with plots
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Print the report only: no progress
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// How messages look.
+#[derive(Args, Clone, Debug)]
+pub struct Payload {
+    /// Bytes of a message
+    #[arg(long, default_value = "64", value_name = "SIZE", value_parser = size)]
+    pub payload: usize,
+    /// What fills it up
+    #[arg(long, value_enum, default_value_t = Fill::Ticks)]
+    pub fill: Fill,
+}
+
+/// What a payload is filled up with.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fill {
+    /// Text like market data, which compresses about as well.
+    Ticks,
+    /// Text that hardly compresses.
+    Random,
+}
+
+/// Options of `fanout`.
+#[derive(Args, Clone, Debug)]
+pub struct Fanout {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub payload: Payload,
+    /// Subscribers, spread over the topics
+    #[arg(long, default_value_t = 1000)]
+    pub subscribers: u32,
+    /// Topics, each with a publisher; in a round each is published to
+    #[arg(long, default_value_t = 1)]
+    pub topics: u32,
+    /// Messages to a topic in one write
+    #[arg(long, default_value_t = 1)]
+    pub burst: u32,
+    /// Rounds under way at once
+    #[arg(long, default_value_t = 1)]
+    pub window: u32,
+    /// How many of a hundred subscribers never read; they are not judged
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    pub stalled: f64,
+    /// How long to measure, after a fifth of it to warm up
+    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = time)]
+    pub time: Duration,
+}
+
+/// Options of `rate`.
+#[derive(Args, Clone, Debug)]
+pub struct Rate {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub payload: Payload,
+    /// Subscribers, spread over the topics
+    #[arg(long, default_value_t = 1000)]
+    pub subscribers: u32,
+    /// Topics, published to in turn
+    #[arg(long, default_value_t = 1)]
+    pub topics: u32,
+    /// Messages a second, over all topics
+    #[arg(long, default_value_t = 100.0)]
+    pub rate: f64,
+    /// Subscribers whose messages are timed
+    #[arg(long, default_value_t = 100)]
+    pub samples: u32,
+    /// How long to measure, after a fifth of it to warm up
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = time)]
+    pub time: Duration,
+}
+
+/// Options of `idle`.
+#[derive(Args, Clone, Debug)]
+pub struct Idle {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub payload: Payload,
+    /// Connections, over all threads
+    #[arg(long, default_value_t = 10_000)]
+    pub connections: u32,
+    /// How long to hold them
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = time)]
+    pub hold: Duration,
+    /// Messages that are published to all while they are held, evenly spread
+    #[arg(long, default_value_t = 1)]
+    pub publishes: u32,
+    /// Subscribers of a second topic, whose latency is taken while all are published to; 0: none
+    #[arg(long, default_value_t = 0)]
+    pub bystanders: u32,
+    /// Messages a second to the second topic
+    #[arg(long, default_value_t = 100.0)]
+    pub bystander_rate: f64,
+}
+
+/// Options of `echo`.
+#[derive(Args, Clone, Debug)]
+pub struct Echo {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub payload: Payload,
+    /// Connections, each alone on a topic
+    #[arg(long, default_value_t = 100)]
+    pub connections: u32,
+    /// Messages of a connection under way at once
+    #[arg(long, default_value_t = 1)]
+    pub window: u32,
+    /// How long to measure, after a fifth of it to warm up
+    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = time)]
+    pub time: Duration,
+}
+
+/// Options of `churn`.
+#[derive(Args, Clone, Debug)]
+pub struct Churn {
+    #[command(flatten)]
+    pub common: Common,
+    /// Connections a second; 0: as many as go
+    #[arg(long, default_value_t = 0.0)]
+    pub rate: f64,
+    /// How long to measure, after a fifth of it to warm up
+    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = time)]
+    pub time: Duration,
+}
+
+/// Options of `stalled`.
+#[derive(Args, Clone, Debug)]
+pub struct Stalled {
+    #[command(flatten)]
+    pub common: Common,
+    /// Bytes of a message
+    #[arg(long, default_value = "1KiB", value_name = "SIZE", value_parser = size)]
+    pub payload: usize,
+    /// Subscribers that never read
+    #[arg(long, default_value_t = 30)]
+    pub readers: u32,
+    /// Bytes to publish to each
+    #[arg(long, default_value = "16MiB", value_name = "SIZE", value_parser = size)]
+    pub volume: usize,
+}
+
+/// Options of `storm`.
+#[derive(Args, Clone, Debug)]
+pub struct Storm {
+    #[command(flatten)]
+    pub common: Common,
+    /// Connections
+    #[arg(long, default_value_t = 10_000)]
+    pub connections: u32,
+    /// Times that they are all cut
+    #[arg(long, default_value_t = 3)]
+    pub rounds: u32,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    crate::config::parse_time(text).ok_or_else(|| format!("{text:?} is no time: 500ms, 30s, 10m"))
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let bytes = crate::config::parse_size(text).and_then(|bytes| usize::try_from(bytes).ok());
+    bytes.ok_or_else(|| format!("{text:?} is no size: 64, 1KiB, 16MiB"))
+}
