@@ -10,9 +10,13 @@
 //! parsed and checked. The others are *counted*: the kernel throws away their bytes, which must be as many as those that a
 //! connection that is read received of the same topic.
 
+pub mod frame;
+pub mod inspect;
+pub mod message;
 pub mod observe;
 pub mod options;
 pub mod report;
+pub mod target;
 
 use std::process::ExitCode;
 
