@@ -24,7 +24,6 @@ const TAG_BYTES: usize = 8;
 /// Bytes of a stamp before they are base64: mark 2, run 4, topic 4, seq 5, due 6, check 3.
 const RAW_BYTES: usize = 24;
 const RAW_TAG_BYTES: usize = 6;
-const RAW_CHECK: usize = 21;
 
 /// The greatest prime that three bytes hold.
 const CHECK_PRIME: u64 = 16_777_213;
@@ -36,7 +35,7 @@ const STARTS: usize = 256;
 
 const _: () = {
     assert!(RAW_BYTES * 4 == STAMP_BYTES * 3 && RAW_TAG_BYTES * 4 == TAG_BYTES * 3, "base64 without padding");
-    assert!(CHECK_PRIME < 1 << 24, "a remainder fits three bytes, and four of them with five bytes more a u64");
+    assert!(CHECK_PRIME < 1 << 24, "a remainder fits three bytes, and with five bytes more a u64");
 };
 
 /// What a message says of itself.
@@ -86,9 +85,8 @@ impl Payloads {
         }
         let mut tag = [0; TAG_BYTES];
         encode(&raw_tag(run), &mut tag);
-        let fill_bytes = bytes - STAMP_BYTES;
-        let records = if fill_bytes == 0 { 0 } else { STARTS + fill_bytes.div_ceil(RECORD) };
-        Ok(Payloads { run, tag, fill: fill_bytes, pattern: pattern(fill, records, run) })
+        let rest = bytes - STAMP_BYTES;
+        Ok(Payloads { run, tag, fill: rest, pattern: pattern(fill, STARTS + rest.div_ceil(RECORD), run) })
     }
 
     /// Bytes of a message.
@@ -158,8 +156,7 @@ fn raw_stamp(run: u32, stamp: Stamp) -> [u8; RAW_BYTES] {
     raw[6..10].copy_from_slice(&stamp.topic.to_be_bytes());
     raw[10..15].copy_from_slice(&stamp.seq.to_be_bytes()[3..]);
     raw[15..21].copy_from_slice(&stamp.due.to_be_bytes()[2..]);
-    let check = check(&raw[..RAW_CHECK]);
-    raw[RAW_CHECK..].copy_from_slice(&check.to_be_bytes()[5..]);
+    raw[21..24].copy_from_slice(&check(run, stamp).to_be_bytes()[5..]);
     raw
 }
 
@@ -169,17 +166,20 @@ fn parse_stamp(run: u32, text: &[u8; STAMP_BYTES]) -> Option<Stamp> {
     URL_SAFE_NO_PAD.decode_slice(text, &mut raw).ok()?;
     let stamp =
         Stamp { topic: big_endian(&raw[6..10]) as u32, seq: big_endian(&raw[10..15]), due: big_endian(&raw[15..21]) };
-    (raw == raw_stamp(run, stamp)).then_some(stamp)
+    (raw[..6] == raw_tag(run) && big_endian(&raw[21..24]) == check(run, stamp)).then_some(stamp)
 }
 
 fn big_endian(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// The bytes as one number, modulo a prime. So any change of one character shows: it changes the number by less than the
-/// prime, times a power of two.
-fn check(bytes: &[u8]) -> u64 {
-    bytes.chunks(5).fold(0, |sum, chunk| (sum << (8 * chunk.len()) | big_endian(chunk)) % CHECK_PRIME)
+/// Run, topic, seq and due as one number of 19 bytes, modulo a prime. So any change of one character shows: it changes the
+/// number by less than the prime, times a power of two.
+fn check(run: u32, stamp: Stamp) -> u64 {
+    let head = (u64::from(run) << 32 | u64::from(stamp.topic)) % CHECK_PRIME;
+    let with_seq = (head << 40 | stamp.seq) % CHECK_PRIME;
+    let with_most = (with_seq << 24 | stamp.due >> 24) % CHECK_PRIME;
+    (with_most << 24 | stamp.due & 0xff_ffff) % CHECK_PRIME
 }
 
 /// So many records.
