@@ -12,6 +12,7 @@
 
 pub mod crew;
 pub mod crowd;
+pub mod frame;
 pub mod inspect;
 pub mod message;
 pub mod mode;
