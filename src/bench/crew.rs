@@ -122,7 +122,10 @@ impl<T: Send + 'static> Crew<T> {
 
     /// Opens the gate.
     pub fn go(&self) {
-        self.go.iter().for_each(|go| drop(go.send(())));
+        for go in &self.go {
+            // Whoever is not there any more needs no telling.
+            let _ = go.send(());
+        }
     }
 
     /// Leads the threads through their gates, and gives back what each has to say.

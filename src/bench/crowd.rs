@@ -15,8 +15,8 @@ use crate::ring::token::ConnId;
 
 use super::Result;
 use super::crew::{Gauges, Member};
-use super::inspect::Tracker;
 use super::frame;
+use super::inspect::Tracker;
 use super::message::{Found, Payloads, Stamp};
 use super::options::Common;
 use super::report::Faults;
@@ -204,7 +204,9 @@ impl Crowd {
     /// Wakes this thread for some of those that are read, and times their messages: the last of each topic, or all.
     pub fn watch(&mut self, which: Which) {
         let watched: Vec<usize> = match which {
-            Which::LastOfAll => self.topics.iter().filter_map(|topic| topic.read.last().copied()).next_back().into_iter().collect(),
+            Which::LastOfAll => {
+                self.topics.iter().filter_map(|topic| topic.read.last().copied()).next_back().into_iter().collect()
+            }
             Which::EveryRead => self.topics.iter().flat_map(|topic| topic.read.iter().copied()).collect(),
         };
         for i in watched {
@@ -239,9 +241,13 @@ impl Crowd {
     /// those. `false`: they have not in time.
     pub fn await_all(&mut self, count: u64) -> Result<bool> {
         let read = self.topics.iter().flat_map(|topic| topic.read.iter().copied()).collect();
-        if !self.catch_up(read, |crowd, i| crowd.lacks_messages(i, count), |crowd, i| {
-            crowd.swarm.read(crowd.judge.subscribers[i].id);
-        })? {
+        if !self.catch_up(
+            read,
+            |crowd, i| crowd.lacks_messages(i, count),
+            |crowd, i| {
+                crowd.swarm.read(crowd.judge.subscribers[i].id);
+            },
+        )? {
             return Ok(false);
         }
         let owed = self.topics.iter().map(|topic| self.owed(topic)).collect::<Vec<_>>();
@@ -250,10 +256,14 @@ impl Crowd {
             let subscriber = &crowd.judge.subscribers[i];
             owed[subscriber.topic].saturating_sub(crowd.swarm.received(subscriber.id))
         };
-        self.catch_up(counted, |crowd, i| due(crowd, i) > 0, |crowd, i| {
-            let bytes = due(crowd, i);
-            crowd.swarm.discard(crowd.judge.subscribers[i].id, bytes);
-        })
+        self.catch_up(
+            counted,
+            |crowd, i| due(crowd, i) > 0,
+            |crowd, i| {
+                let bytes = due(crowd, i);
+                crowd.swarm.discard(crowd.judge.subscribers[i].id, bytes);
+            },
+        )
     }
 
     fn lacks_messages(&self, subscriber: usize, count: u64) -> bool {
@@ -355,7 +365,9 @@ pub fn connect(
     let (mut open, mut refused) = (0, None);
     let mut specs: VecDeque<Spec> = specs.collect();
     while open < ids.len() || !specs.is_empty() {
-        while ids.len() - open < concurrency as usize && let Some(spec) = specs.pop_front() {
+        while ids.len() - open < concurrency as usize
+            && let Some(spec) = specs.pop_front()
+        {
             ids.push(swarm.open(spec)?);
         }
         let before = open;

@@ -27,7 +27,6 @@ pub mod target;
 use std::process::ExitCode;
 
 pub use options::Options;
-use run::Run;
 
 /// Why a run came to no result.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

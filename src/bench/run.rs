@@ -55,7 +55,8 @@ impl Run {
             machine: Machine::this(),
             ..Report::default()
         };
-        let series = Series { name: "deliveries".into(), unit: "/s".into(), over: "s".into(), points: Vec::new() };
+        let (name, unit, over) = ("deliveries".into(), "/s".into(), "s".into());
+        let series = Series { name, unit, over, ..Series::default() };
         Ok(Run {
             start,
             report,
@@ -130,7 +131,8 @@ impl Run {
     /// What was counted, in all and for each of so many of something.
     pub fn cost_each(&self, what: &str, count: u64) -> Vec<Figure> {
         let Some(spent) = self.spent else { return Vec::new() };
-        let each = |cpu: Duration| Figure::new(format!("server CPU a {what}"), "ns", cpu.as_nanos() as f64 / count as f64);
+        let each =
+            |cpu: Duration| Figure::new(format!("server CPU a {what}"), "ns", cpu.as_nanos() as f64 / count as f64);
         spent.server.filter(|_| count > 0).map(each).into_iter().chain(spent.figures()).collect()
     }
 

@@ -106,7 +106,10 @@ impl Swarm {
         let ring = Ring::new(Setup { slots: connections, listener: None, wake: Arc::new(WakeFd::new()?) })?;
         if ring.slots() < connections {
             let slots = ring.slots();
-            return Err(format!("{connections} connections of one thread, but RLIMIT_NOFILE is {slots}: use --threads").into());
+            return Err(format!(
+                "{connections} connections of one thread, but RLIMIT_NOFILE is {slots}: use --threads"
+            )
+            .into());
         }
         let core = Core {
             target,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::bench::Result;
 use crate::bench::crew::{Crew, Gauges, Member};
 use crate::bench::crowd::connect;
 use crate::bench::frame::client_frame;
@@ -15,7 +16,6 @@ use crate::bench::report::{Faults, Figure, Report};
 use crate::bench::run::{Run, share};
 use crate::bench::swarm::{Attention, Event, Spec, Swarm};
 use crate::bench::target::{Role, Target};
-use crate::bench::Result;
 use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
 

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::bench::Result;
 use crate::bench::crew::{Crew, Gauges, Member};
 use crate::bench::crowd::{Crowd, Plan, Which};
 use crate::bench::message::Payloads;
 use crate::bench::options::Fanout;
 use crate::bench::report::{Faults, Figure, Report};
-use crate::bench::target::Target;
-use crate::bench::Result;
 use crate::bench::run::{Run, share};
+use crate::bench::target::Target;
 
 /// A phase has no fewer rounds than these.
 const LEAST_ROUNDS: u64 = 10;
@@ -54,7 +54,9 @@ fn check(options: &Fanout) -> Result<()> {
         return Err("--subscribers, --topics, --burst and --window must be at least 1".into());
     }
     if options.topics < threads || options.subscribers < options.topics {
-        return Err("every thread has topics of its own, and every topic a subscriber: threads ≤ topics ≤ subscribers".into());
+        return Err(
+            "every thread has topics of its own, and every topic a subscriber: threads ≤ topics ≤ subscribers".into()
+        );
     }
     if !(0.0..100.0).contains(&options.stalled) {
         return Err("--stalled is a percentage below 100".into());

@@ -3,9 +3,9 @@
 pub mod echo;
 pub mod fanout;
 
+use super::Result;
 use super::options::{Common, Mode};
 use super::report::Report;
-use super::Result;
 
 /// Runs a mode; gives back its common options too, as they tell where the report goes.
 pub fn run(mode: &Mode) -> (&Common, Result<Report>) {
