@@ -167,6 +167,11 @@ impl Target {
         String::from_utf8(text).ok()
     }
 
+    /// Whether there is an answer to be waited for.
+    pub fn awaits_subscribed(&self) -> bool {
+        self.subscribed.is_some()
+    }
+
     /// Whether a message answers a subscription. If no answer was named, every message does.
     pub fn is_subscribed(&self, message: &[u8]) -> bool {
         let answer = self.subscribed.as_deref().unwrap_or_default().as_bytes();
