@@ -56,7 +56,8 @@ fn names(reports: &[Report]) -> Vec<String> {
 }
 
 fn run(page: &mut String, report: &Report, name: &str) {
-    let (class, sign) = if report.faults.none() { ("good", "✓") } else { ("bad", "✗") };
+    let complaint = report.complaint.as_ref().map_or(String::new(), |complaint| format!(": {}", escape(complaint)));
+    let (class, sign) = if report.faults.none() && report.complaint.is_none() { ("good", "✓") } else { ("bad", "✗") };
     let name = if name.is_empty() { String::new() } else { format!("<b>{}</b> ", escape(name)) };
     let url = if report.url.is_empty() { String::new() } else { format!("<code>{}</code>", escape(&report.url)) };
     let (when, machine) = (utc(report.unix_time), escape(&report.machine.to_string()));
@@ -64,7 +65,7 @@ fn run(page: &mut String, report: &Report, name: &str) {
     let _ = write!(
         page,
         "<section>\n<p class=\"what\">{name}{url}</p>\n<p>{mode}: {title}</p>\n<p>{when} · {machine}</p>\n\
-         <p class=\"{class}\">{sign} {}</p>\n</section>\n",
+         <p class=\"{class}\">{sign} {}{complaint}</p>\n</section>\n",
         report.faults,
     );
 }

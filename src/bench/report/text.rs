@@ -16,6 +16,9 @@ pub fn render(report: &Report) -> String {
         text.push_str(&table);
     }
     let _ = writeln!(text, "\n{}", report.faults);
+    if let Some(complaint) = &report.complaint {
+        let _ = writeln!(text, "{}", plain(complaint));
+    }
     text
 }
 
