@@ -113,7 +113,7 @@ impl LimitName {
     }
 
     /// The way back from [`LimitName::conf_value`].
-    pub fn from_conf(self, value: u64) -> u64 {
+    pub fn to_own_unit(self, value: u64) -> u64 {
         match self {
             LimitName::Nofile => value,
             LimitName::Memlock => value.saturating_mul(1024),

@@ -141,7 +141,7 @@ impl Plan {
         let before = current(root, LIMITS_FILE)?;
         let text = limits_file(&with_old(&limits, before.as_deref(), |name, line| {
             let value = line.strip_prefix("* - ")?.strip_prefix(name.item())?.trim().parse().ok()?;
-            Some(name.from_conf(value))
+            Some(name.to_own_unit(value))
         }));
         self.write(LIMITS_FILE, before, text);
         if root.exists("/run/systemd/system") {

@@ -74,7 +74,7 @@ pub fn memlock(machine: &Machine, wanted: &Wanted) -> Verdict {
         .wanted(format!("{} for the rings of {}", bytes(needed), shards(wanted.shards)))
         .why("The server does not start: Linux 6.14 and newer charge rings to it, all those of one user together.");
     match machine.limits_file.get(LimitName::Memlock.item()) {
-        Some(&value) if LimitName::Memlock.from_conf(value) >= needed => {
+        Some(&value) if LimitName::Memlock.to_own_unit(value) >= needed => {
             verdict.advice("the limits file grants it already: log in again")
         }
         _ => verdict.mend(Mend::Limit { name: LimitName::Memlock, value: needed }),
