@@ -20,7 +20,6 @@ mod tests;
 mod wanted;
 
 use std::io::{self, IsTerminal, Write};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ use clap::ValueEnum;
 
 use crate::config::Config;
 use crate::limits::{MAX_CONNECTIONS_PER_SHARD, MAX_SHARDS};
-use crate::ring::{Ring, Setup, WakeFd, sys};
+use crate::ring::{Ring, Setup, WakeFd};
 
 use apply::{ApplyError, Plan, State};
 use finding::{Finding, Severity};
@@ -209,10 +208,8 @@ fn agreed(plan: &Plan, nothing: &str, yes: bool) -> bool {
 
 /// Whether a shard's ring can be made here: what it offers, or what stands in the way.
 fn try_ring() -> Result<String, String> {
-    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = sys::listen(any_port, 1, false).map_err(|error| format!("cannot listen on loopback: {error}"))?;
     let wake = WakeFd::new().map_err(|error| format!("cannot make an eventfd: {error}"))?;
-    let setup = Setup { slots: TRIAL_SLOTS, listener, wake: Arc::new(wake) };
+    let setup = Setup { slots: TRIAL_SLOTS, listener: None, wake: Arc::new(wake) };
     let ring = Ring::new(setup).map_err(|error| error.to_string())?;
     let features = ring.features();
     let newer = [(features.no_sqarray, "no_sqarray"), (features.no_iowait, "no_iowait")];
