@@ -106,7 +106,7 @@ pub fn kernel_version() -> io::Result<(u32, u32)> {
 }
 
 /// `6.1.0-13-amd64` → `(6, 1)`.
-fn parse_release(release: &str) -> Option<(u32, u32)> {
+pub fn parse_release(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
