@@ -12,6 +12,7 @@
 
 pub mod observe;
 pub mod options;
+pub mod progress;
 pub mod report;
 
 use std::process::ExitCode;

@@ -50,7 +50,7 @@ impl Launch<'_> {
         for (id, (listener, (wake, mailbox))) in (0..).zip(listeners.into_iter().zip(mailboxes)) {
             let (go, start) = flume::bounded(1);
             let cpu = (self.config.pin && !cpus.is_empty()).then(|| cpus[usize::from(id) % cpus.len()]);
-            let setup = Setup { slots: self.slots(), listener, wake };
+            let setup = Setup { slots: self.slots(), listener: Some(listener), wake };
             let seed = self.seed(id, mailbox);
             let (ready, ended) = (ready.clone(), ended.clone());
             let body = move || {
