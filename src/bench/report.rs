@@ -39,6 +39,9 @@ pub struct Report {
     pub series: Vec<Series>,
     /// What the server did that it should not have done.
     pub faults: Faults,
+    /// The first thing that went wrong, in words.
+    #[serde(default)]
+    pub complaint: Option<String>,
 }
 
 /// A machine.
@@ -129,6 +132,16 @@ impl Faults {
     /// Nothing was wrong.
     pub fn none(&self) -> bool {
         *self == Faults::default()
+    }
+
+    /// Adds those of another part of the run.
+    pub fn add(&mut self, other: &Faults) {
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.corrupted += other.corrupted;
+        self.refused += other.refused;
+        self.closed += other.closed;
     }
 }
 
