@@ -74,13 +74,13 @@ fn output(program: &str, args: &[&str]) -> Option<String> {
 }
 
 /// The version of a package that an npm lock file names.
-fn npm_version(lock: &str, name: &str) -> Option<String> {
+pub fn npm_version(lock: &str, name: &str) -> Option<String> {
     let lock: serde_json::Value = serde_json::from_str(lock).ok()?;
     lock["packages"][format!("node_modules/{name}")]["version"].as_str().map(str::to_owned)
 }
 
 /// The version of a crate that a Cargo lock file names; the newest, if there are several.
-fn crate_version(lock: &str, name: &str) -> Option<String> {
+pub fn crate_version(lock: &str, name: &str) -> Option<String> {
     let start = format!("name = \"{name}\"\nversion = \"");
     lock.rsplit_once(&start)?.1.split_once('"').map(|(version, _)| version.to_owned())
 }
@@ -90,27 +90,4 @@ pub fn check_cores(needed: &[&str]) -> Result<()> {
     let allowed = uproar::ring::sys::allowed_cpus()?;
     let missing = needed.iter().find(|core| !allowed.iter().any(|allowed| allowed.to_string() == **core));
     missing.map_or(Ok(()), |core| Err(format!("core {core} is needed, and this process may not use it").into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_read_from_lock_files() {
-        let npm = r#"{"packages":{"":{"name":"peers"},"node_modules/ws":{"version":"8.23.0"}}}"#;
-        assert_eq!(npm_version(npm, "ws").as_deref(), Some("8.23.0"));
-        assert_eq!(npm_version(npm, "bun"), None);
-        let cargo = "[[package]]\nname = \"tokio\"\nversion = \"1.54.1\"\nsource = \"x\"\n";
-        assert_eq!(crate_version(cargo, "tokio").as_deref(), Some("1.54.1"));
-        assert_eq!(crate_version(cargo, "mio"), None);
-    }
-
-    #[test]
-    fn this_machine_is_known() {
-        let machine = Machine::this();
-        assert!(machine.memory > 0 && machine.date.len() == "2026-11-21".len(), "{machine:?}");
-        assert!(machine.version("tokio-tungstenite").starts_with(" 0."), "{machine:?}");
-        assert_eq!(machine.version("nothing"), "");
-    }
 }

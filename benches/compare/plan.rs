@@ -35,25 +35,55 @@ pub enum Better {
 }
 
 /// A figure that contenders are compared in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Metric {
     /// As the load generator calls it; of a latency also which share: "due to delivered, p99".
     pub figure: &'static str,
     /// As the tables call it.
     pub title: &'static str,
+    /// What the tables have it in, and how much of the load generator's unit that is.
+    pub unit: &'static str,
+    pub scale: f64,
     pub better: Better,
 }
 
-const fn less(figure: &'static str, title: &'static str) -> Metric {
-    Metric { figure, title, better: Better::Less }
+/// The server's CPU time for each of something.
+const fn cpu(figure: &'static str, title: &'static str) -> Metric {
+    Metric { figure, title, unit: "ns", scale: 1.0, better: Better::Less }
 }
 
-const fn more(figure: &'static str, title: &'static str) -> Metric {
-    Metric { figure, title, better: Better::More }
+const fn latency(figure: &'static str, title: &'static str) -> Metric {
+    Metric { figure, title, unit: "ms", scale: 1e6, better: Better::Less }
 }
 
-const CPU_A_DELIVERY: Metric = less("server CPU a delivery", "server's CPU a delivery");
-const DELIVERIES: Metric = more("deliveries", "deliveries a second");
+const fn memory(figure: &'static str, title: &'static str, unit: &'static str, scale: f64) -> Metric {
+    Metric { figure, title, unit, scale, better: Better::Less }
+}
+
+const fn rate(figure: &'static str, title: &'static str) -> Metric {
+    Metric { figure, title, unit: "/s", scale: 1.0, better: Better::More }
+}
+
+const FANOUT: [Metric; 2] = [cpu("server CPU a delivery", "CPU a delivery"), rate("deliveries", "deliveries a second")];
+const RATE: [Metric; 4] = [
+    latency("due to delivered, p50", "latency, p50"),
+    latency("due to delivered, p99", "latency, p99"),
+    latency("due to delivered, p99.9", "latency, p99.9"),
+    cpu("server CPU a delivery", "CPU a delivery"),
+];
+const BYSTANDER: [Metric; 3] = [
+    latency("bystanders, p50", "latency of the 10, p50"),
+    latency("bystanders, p99", "latency of the 10, p99"),
+    latency("bystanders, p99.9", "latency of the 10, p99.9"),
+];
+const STALLED: [Metric; 1] = [memory("server memory growth", "growth of the server's memory", "MiB", 1.0)];
+const IDLE: [Metric; 2] = [
+    memory("server memory a connection", "server's memory a connection", "B", 1.0),
+    memory("kernel memory a connection", "kernel's memory a connection, both ends", "B", 1.0),
+];
+const CHURN: [Metric; 2] =
+    [cpu("server CPU a connection", "CPU a connection"), rate("connections", "connections a second")];
+const ECHO: [Metric; 2] = [cpu("server CPU a message", "CPU a message"), rate("echoes", "echoes a second")];
 
 impl Part {
     pub const ALL: [Part; 12] = [
@@ -72,7 +102,7 @@ impl Part {
     ];
 
     /// The first word of its cells' names.
-    fn word(self) -> String {
+    pub fn word(self) -> String {
         match self {
             Part::Fanout { burst: 1 } => "single".into(),
             Part::Fanout { burst } => format!("burst of {burst}"),
@@ -108,28 +138,13 @@ impl Part {
     /// What its contenders are compared in, the most telling first.
     pub fn metrics(self) -> &'static [Metric] {
         match self {
-            Part::Fanout { .. } | Part::Topics | Part::Deflate | Part::SomeStalled => &[CPU_A_DELIVERY, DELIVERIES],
-            Part::Rate => &[
-                less("due to delivered, p50", "latency, p50"),
-                less("due to delivered, p99", "latency, p99"),
-                less("due to delivered, p99.9", "latency, p99.9"),
-                CPU_A_DELIVERY,
-            ],
-            Part::Bystander => &[
-                less("bystanders, p50", "latency of the 10, p50"),
-                less("bystanders, p99", "latency of the 10, p99"),
-                less("bystanders, p99.9", "latency of the 10, p99.9"),
-            ],
-            Part::Stalled => &[less("server memory growth", "growth of resident memory")],
-            Part::Idle => &[
-                less("server memory a connection", "resident memory a connection"),
-                less("kernel memory a connection", "kernel's memory a connection, both ends"),
-            ],
-            Part::Churn => &[
-                less("server CPU a handshake", "server's CPU a connection"),
-                more("handshakes", "connections a second"),
-            ],
-            Part::Echo => &[less("server CPU a message", "server's CPU a message"), more("messages", "messages a second")],
+            Part::Fanout { .. } | Part::Topics | Part::Deflate | Part::SomeStalled => &FANOUT,
+            Part::Rate => &RATE,
+            Part::Bystander => &BYSTANDER,
+            Part::Stalled => &STALLED,
+            Part::Idle => &IDLE,
+            Part::Churn => &CHURN,
+            Part::Echo => &ECHO,
         }
     }
 
@@ -226,8 +241,10 @@ fn special_fan_outs(pace: Pace) -> Vec<Cell> {
         Cell::new(part, name, format!("fanout --burst {burst} --time {time}ms {more}"))
     };
     let topics = |burst| cell(Part::Topics, "64 B", burst, "--topics 1000 --subscribers 10000 --payload 64");
-    let deflate = |burst| cell(Part::Deflate, "1 KiB ticks to 1,000", burst, "--deflate --subscribers 1000 --payload 1KiB");
-    let stalled = |burst| cell(Part::SomeStalled, "1 KiB to 1,000", burst, "--stalled 1 --subscribers 1000 --payload 1KiB");
+    let deflate =
+        |burst| cell(Part::Deflate, "1 KiB ticks to 1,000", burst, "--deflate --subscribers 1000 --payload 1KiB");
+    let stalled =
+        |burst| cell(Part::SomeStalled, "1 KiB to 1,000", burst, "--stalled 1 --subscribers 1000 --payload 1KiB");
     vec![topics(1), topics(32), deflate(1), deflate(8), stalled(1), stalled(8)]
 }
 
@@ -249,7 +266,11 @@ fn others(pace: Pace) -> Vec<Cell> {
         rate(50),
         rate(100),
         Cell::new(Part::Bystander, format!("64 B to {} meanwhile", thousands(crowd.into())), bystanders),
-        Cell::new(Part::Stalled, "16 MiB in messages of 1 KiB".into(), "stalled --readers 30 --volume 16MiB --payload 1KiB".into()),
+        Cell::new(
+            Part::Stalled,
+            "16 MiB in messages of 1 KiB".into(),
+            "stalled --readers 30 --volume 16MiB --payload 1KiB".into(),
+        ),
         Cell::new(Part::Idle, format!("{} subscribers", thousands(crowd.into())), format!("{hold} --publishes 1")),
         Cell::new(Part::Churn, "handshake, close".into(), format!("churn --time {}ms", 2 * short)),
         echo(100, 64),
@@ -265,52 +286,7 @@ fn bytes(size: u32) -> String {
 /// "10,000" of 10,000.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap_or("")).collect();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap_or("")).collect();
     groups.join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn cells_are_told_apart() {
-        for pace in [Pace::FULL, Pace::QUICK] {
-            let cells = all(pace);
-            let ids: BTreeSet<_> = cells.iter().map(Cell::id).collect();
-            assert_eq!(ids.len(), cells.len());
-            let loads: BTreeSet<_> = cells.iter().map(|cell| (&cell.load, cell.part.title())).collect();
-            assert_eq!(loads.len(), cells.len());
-        }
-    }
-
-    #[test]
-    fn every_size_crowd_and_burst_is_there_and_every_part() {
-        let cells = all(Pace::FULL);
-        let fan_outs = cells.iter().filter(|cell| matches!(cell.part, Part::Fanout { .. }));
-        assert_eq!(fan_outs.count(), SIZES.len() * CROWDS.len() * BURSTS.len());
-        for part in Part::ALL {
-            assert!(cells.iter().any(|cell| cell.part == part), "{part:?}");
-            assert!(!part.metrics().is_empty());
-        }
-        assert!(cells.iter().all(|cell| Part::ALL.contains(&cell.part)));
-    }
-
-    #[test]
-    fn the_load_generator_understands_every_cell() {
-        use clap::{Args, Command, FromArgMatches};
-        for cell in all(Pace::FULL).into_iter().chain(short(Pace::CALM)) {
-            let command = uproar::bench::Options::augment_args(Command::new("bench"));
-            let words = ["bench"].into_iter().chain(cell.load.iter().map(String::as_str));
-            let matches = command.try_get_matches_from(words).unwrap_or_else(|error| panic!("{}: {error}", cell.id()));
-            uproar::bench::Options::from_arg_matches(&matches).expect("options");
-        }
-    }
-
-    #[test]
-    fn numbers_are_grouped() {
-        let shown = [0, 999, 1_000, 12_345, 1_000_000].map(thousands);
-        assert_eq!(shown, ["0", "999", "1,000", "12,345", "1,000,000"]);
-    }
 }

@@ -155,8 +155,11 @@ impl Publisher {
     }
 }
 
-/// The first frame, if it is whole, with its payload, which is still masked.
-fn split_frame(bytes: &mut [u8]) -> Result<Option<(Header, [u8; 4], &mut [u8])>> {
+/// A frame, and its payload, still masked.
+type Frame<'b> = (Header, [u8; 4], &'b mut [u8]);
+
+/// The first frame, if it is whole.
+fn split_frame(bytes: &mut [u8]) -> Result<Option<Frame<'_>>> {
     let parsed = Header::parse(bytes, Expect { continuation: false, deflate: false });
     let Some(header) = parsed.map_err(|_| "a frame that is none")? else { return Ok(None) };
     let (Some(key), end) = (header.key(bytes), header.size + header.len as usize) else { return Ok(None) };
@@ -211,11 +214,13 @@ struct Epoll(OwnedFd);
 
 impl Epoll {
     fn new() -> io::Result<Epoll> {
-        // SAFETY: takes no pointer; a descriptor that it returns is nobody else's.
-        match unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } {
-            -1 => Err(io::Error::last_os_error()),
-            fd => Ok(Epoll(unsafe { OwnedFd::from_raw_fd(fd) })),
+        // SAFETY: takes no pointer.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
         }
+        // SAFETY: the descriptor was just made, and is nobody else's.
+        Ok(Epoll(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
     fn add(&self, fd: RawFd, data: u64) -> io::Result<()> {
