@@ -19,7 +19,7 @@ use super::frame;
 use super::inspect::Tracker;
 use super::message::{Found, Payloads, Stamp};
 use super::options::Common;
-use super::report::Faults;
+use super::report::{self, Faults};
 use super::swarm::{Attention, Event, Spec, Swarm};
 use super::target::{Role, Target};
 
@@ -148,7 +148,7 @@ impl Crowd {
             start,
             faults: Faults::default(),
             complaint: None,
-            latency: Histogram::new(3)?,
+            latency: report::histogram(),
             gauges: member.gauges.clone(),
         };
         let kind = if target.publishes_text() { MessageKind::Text } else { MessageKind::Binary };

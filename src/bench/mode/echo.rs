@@ -12,7 +12,7 @@ use crate::bench::frame::client_frame;
 use crate::bench::inspect::Tracker;
 use crate::bench::message::{Found, Payloads, Stamp};
 use crate::bench::options::Echo;
-use crate::bench::report::{Faults, Figure, Report};
+use crate::bench::report::{self, Faults, Figure, Report};
 use crate::bench::run::{Run, share};
 use crate::bench::swarm::{Attention, Event, Spec, Swarm};
 use crate::bench::target::{Role, Target};
@@ -70,7 +70,7 @@ pub fn run(options: &Echo) -> Result<Report> {
     let crew = Crew::start(options.common.threads, &options.common.cpus, work)?;
     let outcomes = crew.conclude(|crew| run.measure(crew, options.connections, options.time))?;
 
-    let (mut latency, mut faults) = (Histogram::new(3)?, Faults::default());
+    let (mut latency, mut faults) = (report::histogram(), Faults::default());
     for outcome in &outcomes {
         latency.add(&outcome.latency)?;
         faults.add(&outcome.faults);
@@ -99,7 +99,7 @@ fn thread(options: &Echo, target: &Arc<Target>, start: Instant, tag: u32, member
         first,
         callers,
         by_slot,
-        latency: Histogram::new(3)?,
+        latency: report::histogram(),
         faults: Faults::default(),
         complaint: None,
         timeout: options.common.timeout,

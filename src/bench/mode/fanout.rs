@@ -10,7 +10,7 @@ use crate::bench::crew::{Crew, Gauges, Member};
 use crate::bench::crowd::{Crowd, Plan, Which};
 use crate::bench::message::Payloads;
 use crate::bench::options::Fanout;
-use crate::bench::report::{Faults, Figure, Report};
+use crate::bench::report::{self, Faults, Figure, Report};
 use crate::bench::run::{Run, share};
 use crate::bench::target::Target;
 
@@ -148,7 +148,7 @@ fn report(options: &Fanout, run: Run, outcomes: Vec<Outcome>) -> Result<Report> 
     let deliveries: u64 = outcomes.iter().map(|outcome| outcome.deliveries).sum();
     let elapsed = outcomes.iter().map(|outcome| outcome.elapsed).max().unwrap_or_default();
     let rounds: u64 = outcomes.iter().map(|outcome| outcome.rounds).sum();
-    let mut latency = Histogram::new(3)?;
+    let mut latency = report::histogram();
     let mut faults = Faults::default();
     for outcome in &outcomes {
         latency.add(&outcome.latency)?;
