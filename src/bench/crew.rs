@@ -1,7 +1,7 @@
 //! Threads of load that go from phase to phase together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -50,6 +50,7 @@ pub struct Member {
     pub gauges: Arc<Gauges>,
     reached: Sender<()>,
     go: Receiver<()>,
+    over: Arc<AtomicBool>,
 }
 
 impl Member {
@@ -61,6 +62,14 @@ impl Member {
         self.reached.send(()).map_err(|_| Stopped)?;
         self.go.recv().map_err(|_| Stopped.into())
     }
+
+    /// To be asked now and then by whoever is busy for long.
+    ///
+    /// # Errors
+    /// The run is over: another has failed.
+    pub fn goes_on(&self) -> Result<()> {
+        if self.over.load(Ordering::Relaxed) { Err(Stopped.into()) } else { Ok(()) }
+    }
 }
 
 /// The threads.
@@ -70,6 +79,7 @@ pub struct Crew<T> {
     handles: Vec<JoinHandle<Result<T>>>,
     reached: Receiver<()>,
     go: Vec<Sender<()>>,
+    over: Arc<AtomicBool>,
 }
 
 impl<T: Send + 'static> Crew<T> {
@@ -82,13 +92,14 @@ impl<T: Send + 'static> Crew<T> {
         cpus: &[usize],
         work: impl Fn(&Member) -> Result<T> + Clone + Send + 'static,
     ) -> Result<Crew<T>> {
-        let gauges = Arc::new(Gauges::default());
+        let (gauges, over) = (Arc::new(Gauges::default()), Arc::new(AtomicBool::new(false)));
         let (here, reached) = flume::unbounded();
         let (mut handles, mut go) = (Vec::new(), Vec::new());
         for index in 0..threads {
             let (sender, receiver) = flume::bounded(1);
             go.push(sender);
-            let member = Member { index, gauges: gauges.clone(), reached: here.clone(), go: receiver };
+            let (gauges, reached, over) = (gauges.clone(), here.clone(), over.clone());
+            let member = Member { index, gauges, reached, go: receiver, over };
             let cpu = (!cpus.is_empty()).then(|| cpus[usize::from(index) % cpus.len()]);
             let work = work.clone();
             let body = move || {
@@ -97,7 +108,7 @@ impl<T: Send + 'static> Crew<T> {
             };
             handles.push(thread::Builder::new().name(format!("load-{index}")).spawn(body)?);
         }
-        Ok(Crew { gauges, handles, reached, go })
+        Ok(Crew { gauges, handles, reached, go, over })
     }
 
     /// Waits until every thread is at a gate, and looks up now and then.
@@ -135,7 +146,10 @@ impl<T: Send + 'static> Crew<T> {
     pub fn conclude(self, lead: impl FnOnce(&Crew<T>) -> Result<()>) -> Result<Vec<T>> {
         match lead(&self) {
             Ok(()) => self.join(),
-            Err(error) => Err(self.join().err().unwrap_or(error)),
+            Err(error) => {
+                self.over.store(true, Ordering::Relaxed);
+                Err(self.join().err().unwrap_or(error))
+            }
         }
     }
 

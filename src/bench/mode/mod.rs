@@ -2,6 +2,7 @@
 
 pub mod echo;
 pub mod fanout;
+pub mod rate;
 
 use super::Result;
 use super::options::{Common, Mode};
@@ -11,6 +12,7 @@ use super::report::Report;
 pub fn run(mode: &Mode) -> (&Common, Result<Report>) {
     match mode {
         Mode::Fanout(options) => (&options.common, fanout::run(options)),
+        Mode::Rate(options) => (&options.common, rate::run(options)),
         Mode::Echo(options) => (&options.common, echo::run(options)),
         _ => todo!(),
     }
