@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use flume::{Receiver, RecvTimeoutError, Sender};
+use flume::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 
 use crate::ring::sys;
 
@@ -23,12 +23,27 @@ pub struct Gauges {
     pub deliveries: AtomicU64,
     /// The latest latency of a sample, in nanoseconds.
     pub latency: AtomicU64,
+    /// A thread has failed, so that there is nothing to be told any more.
+    over: AtomicBool,
 }
 
 impl Gauges {
+    /// To be asked now and then by whoever is busy for long.
+    ///
+    /// # Errors
+    /// The run is over: another has failed.
+    pub fn goes_on(&self) -> Result<()> {
+        if self.over.load(Ordering::Relaxed) { Err(Stopped.into()) } else { Ok(()) }
+    }
+
     /// Adds to a count.
     pub fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Takes off a count.
+    pub fn sub(counter: &AtomicU64, n: u64) {
+        counter.fetch_sub(n, Ordering::Relaxed);
     }
 
     /// Reads a count.
@@ -50,7 +65,6 @@ pub struct Member {
     pub gauges: Arc<Gauges>,
     reached: Sender<()>,
     go: Receiver<()>,
-    over: Arc<AtomicBool>,
 }
 
 impl Member {
@@ -59,16 +73,28 @@ impl Member {
     /// # Errors
     /// The run is over: another has failed.
     pub fn gate(&self) -> Result<()> {
-        self.reached.send(()).map_err(|_| Stopped)?;
+        self.arrive()?;
         self.go.recv().map_err(|_| Stopped.into())
     }
 
-    /// To be asked now and then by whoever is busy for long.
+    /// Tells that it is here. For those who have connections to look after until [`Member::is_let_go`] says so.
+    ///
+    /// # Errors
+    /// The run is over.
+    pub fn arrive(&self) -> Result<()> {
+        self.reached.send(()).map_err(|_| Stopped.into())
+    }
+
+    /// Whether all have arrived, and were told to go on: `true` once.
     ///
     /// # Errors
     /// The run is over: another has failed.
-    pub fn goes_on(&self) -> Result<()> {
-        if self.over.load(Ordering::Relaxed) { Err(Stopped.into()) } else { Ok(()) }
+    pub fn is_let_go(&self) -> Result<bool> {
+        match self.go.try_recv() {
+            Ok(()) => Ok(true),
+            Err(TryRecvError::Empty) => Ok(false),
+            Err(TryRecvError::Disconnected) => Err(Stopped.into()),
+        }
     }
 }
 
@@ -79,7 +105,6 @@ pub struct Crew<T> {
     handles: Vec<JoinHandle<Result<T>>>,
     reached: Receiver<()>,
     go: Vec<Sender<()>>,
-    over: Arc<AtomicBool>,
 }
 
 impl<T: Send + 'static> Crew<T> {
@@ -92,14 +117,13 @@ impl<T: Send + 'static> Crew<T> {
         cpus: &[usize],
         work: impl Fn(&Member) -> Result<T> + Clone + Send + 'static,
     ) -> Result<Crew<T>> {
-        let (gauges, over) = (Arc::new(Gauges::default()), Arc::new(AtomicBool::new(false)));
+        let gauges = Arc::new(Gauges::default());
         let (here, reached) = flume::unbounded();
         let (mut handles, mut go) = (Vec::new(), Vec::new());
         for index in 0..threads {
             let (sender, receiver) = flume::bounded(1);
             go.push(sender);
-            let (gauges, reached, over) = (gauges.clone(), here.clone(), over.clone());
-            let member = Member { index, gauges, reached, go: receiver, over };
+            let member = Member { index, gauges: gauges.clone(), reached: here.clone(), go: receiver };
             let cpu = (!cpus.is_empty()).then(|| cpus[usize::from(index) % cpus.len()]);
             let work = work.clone();
             let body = move || {
@@ -108,7 +132,7 @@ impl<T: Send + 'static> Crew<T> {
             };
             handles.push(thread::Builder::new().name(format!("load-{index}")).spawn(body)?);
         }
-        Ok(Crew { gauges, handles, reached, go, over })
+        Ok(Crew { gauges, handles, reached, go })
     }
 
     /// Waits until every thread is at a gate, and looks up now and then.
@@ -147,7 +171,7 @@ impl<T: Send + 'static> Crew<T> {
         match lead(&self) {
             Ok(()) => self.join(),
             Err(error) => {
-                self.over.store(true, Ordering::Relaxed);
+                self.gauges.over.store(true, Ordering::Relaxed);
                 Err(self.join().err().unwrap_or(error))
             }
         }

@@ -102,7 +102,7 @@ impl Crowd {
             n: plan.first_n + i,
             attention: if is_stalled(i, plan.stalled) { Attention::Ignore } else { Attention::Read },
         };
-        let ids = connect(&mut swarm, (0..plan.subscribers).map(subscriber), common.concurrency, member)?;
+        let ids = connect(&mut swarm, (0..plan.subscribers).map(subscriber), common.concurrency, &member.gauges)?;
         let publishers = if target.one_publisher() { plan.topics.min(1) } else { plan.topics };
         let publisher = |i: u32| Spec {
             role: Role::Publisher,
@@ -110,7 +110,7 @@ impl Crowd {
             n: plan.first_n + plan.subscribers + i,
             attention: Attention::Watch,
         };
-        let publishers = connect(&mut swarm, (0..publishers).map(publisher), common.concurrency, member)?;
+        let publishers = connect(&mut swarm, (0..publishers).map(publisher), common.concurrency, &member.gauges)?;
 
         let mut judge = Judge::new(payloads, plan.first_topic, slots, start, member.gauges.clone());
         for (i, &id) in (0..).zip(&ids) {
@@ -402,7 +402,7 @@ pub fn connect(
     swarm: &mut Swarm,
     specs: impl Iterator<Item = Spec>,
     concurrency: u32,
-    member: &Member,
+    gauges: &Gauges,
 ) -> Result<Vec<ConnId>> {
     let mut ids = Vec::new();
     let (mut open, mut refused) = (0, None);
@@ -419,11 +419,11 @@ pub fn connect(
             Event::Refused(_, why) | Event::Closed(_, why) => drop(refused.get_or_insert(why)),
             Event::Message(..) | Event::CaughtUp(_) => {}
         })?;
-        Gauges::add(&member.gauges.opened, (open - before) as u64);
+        Gauges::add(&gauges.opened, (open - before) as u64);
         if let Some(why) = refused {
             return Err(format!("connection {} of {}: {why}", open + 1, ids.len() + specs.len()).into());
         }
-        member.goes_on()?;
+        gauges.goes_on()?;
     }
     Ok(ids)
 }

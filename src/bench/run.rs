@@ -141,7 +141,6 @@ impl Run {
         self,
         figures: Vec<Figure>,
         latencies: &[(&str, &Histogram<u64>)],
-        series: Vec<Series>,
         faults: Faults,
         complaint: Option<String>,
     ) -> Result<Report> {
@@ -149,7 +148,7 @@ impl Run {
         progress.end();
         let taken = latencies.iter().filter(|(_, histogram)| !histogram.is_empty());
         report.latencies = taken.map(|(name, histogram)| report::latency(name, histogram)).collect();
-        report.series = [rate.series].into_iter().chain(series).filter(|series| !series.points.is_empty()).collect();
+        report.series = [rate.series].into_iter().filter(|series| !series.points.is_empty()).collect();
         report.series.extend(sampler.stop());
         (report.figures, report.faults, report.complaint) = (figures, faults, complaint);
         Ok(report)

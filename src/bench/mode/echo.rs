@@ -81,7 +81,7 @@ pub fn run(options: &Echo) -> Result<Report> {
     let mut figures = vec![Figure::new("echoes", "/s", per_second(echoes, elapsed))];
     figures.extend(run.cost_each("message", echoes));
     let complaint = outcomes.into_iter().find_map(|outcome| outcome.complaint);
-    run.finish(figures, &[("sent to received", &latency)], Vec::new(), faults, complaint)
+    run.finish(figures, &[("sent to received", &latency)], faults, complaint)
 }
 
 fn thread(options: &Echo, target: &Arc<Target>, start: Instant, tag: u32, member: &Member) -> Result<Outcome> {
@@ -89,7 +89,7 @@ fn thread(options: &Echo, target: &Arc<Target>, start: Instant, tag: u32, member
     let payloads = Payloads::new(options.payload.payload, options.payload.fill, tag)?;
     let mut swarm = Swarm::new(target.clone(), end - first, options.common.timeout, start)?;
     let spec = |n| Spec { role: Role::Subscriber, topic: n, n, attention: Attention::Watch };
-    let ids = connect(&mut swarm, (first..end).map(spec), options.common.concurrency, member)?;
+    let ids = connect(&mut swarm, (first..end).map(spec), options.common.concurrency, &member.gauges)?;
     let mut by_slot = vec![0; ids.len()];
     ids.iter().enumerate().for_each(|(i, id)| by_slot[id.index as usize] = i);
     let callers = ids.into_iter().map(|id| Caller { id, sent: 0, tracker: Tracker::default() }).collect();

@@ -146,7 +146,7 @@ fn rounds(crowd: &mut Crowd, sentinel: usize, options: &Fanout, time: Duration, 
         fine = crowd.await_one(sentinel, under_way)? && crowd.await_all(under_way)?;
         Gauges::add(&member.gauges.deliveries, deliveries);
         crowd.stay_alive();
-        member.goes_on()?;
+        member.gauges.goes_on()?;
     }
     fine = fine && crowd.await_all(0)?;
     Ok(Phase { rounds: published, elapsed: begin.elapsed(), fine })
@@ -166,5 +166,5 @@ fn report(options: &Fanout, run: Run, outcomes: Vec<Outcome>) -> Result<Report> 
     let mut figures = vec![Figure::new("deliveries", "/s", per_second(deliveries, elapsed))];
     figures.extend(run.cost_each("delivery", deliveries));
     figures.push(Figure::new("publications", "/s", per_second(rounds * u64::from(options.burst), elapsed)));
-    run.finish(figures, &[("published to delivered, of one subscriber", &latency)], Vec::new(), faults, complaint)
+    run.finish(figures, &[("published to delivered, of one subscriber", &latency)], faults, complaint)
 }

@@ -218,7 +218,7 @@ impl<'a> Publishing<'a> {
         while self.sent < self.schedule.count && self.crowd.judge.complaint.is_none() {
             self.step()?;
             self.tell(member);
-            member.goes_on()?;
+            member.gauges.goes_on()?;
         }
         let publishing = since(self.crowd.swarm.now());
         let fine = self.crowd.await_all(0)?;
@@ -300,5 +300,7 @@ fn report(run: Run, outcomes: Vec<Outcome>) -> Result<Report> {
     figures.push(Figure::new("load's own lag, p99.9", "ns", lag.value_at_quantile(0.999) as f64));
     let complaint = outcomes.into_iter().find_map(|outcome| outcome.complaint);
     let latencies = [("due to delivered", &latency), ("due to sent: the load's own lag", &lag)];
-    run.finish(figures, &latencies, timeline.series("latency", &PERCENTILES), faults, complaint)
+    let mut report = run.finish(figures, &latencies, faults, complaint)?;
+    report.series.extend(timeline.series("latency", &PERCENTILES));
+    Ok(report)
 }
