@@ -215,15 +215,6 @@ const TAILS: [u64; 15] = [1000, 900, 800, 700, 600, 500, 450, 400, 350, 300, 250
 /// Powers of ten that they are divided by: down to 0.00001, so 99.999 %.
 const DECADES: u32 = 5;
 
-/// The longest time that a histogram tells from longer ones: an hour, in nanoseconds.
-const LONGEST: u64 = 3_600_000_000_000;
-
-/// A histogram of nanoseconds, of three digits. It has a bound from the beginning: one that grows does so with
-/// [`Histogram::record`] only, and takes whatever is saturated for 2.
-pub fn histogram() -> Histogram<u64> {
-    Histogram::new_with_max(LONGEST, 3).expect("the bounds are constants, and good")
-}
-
 /// A distribution, from a histogram of nanoseconds.
 ///
 /// Its shares are such as people ask for (0.5, 0.95, 0.999), and dense enough for a curve over the logarithm of what is

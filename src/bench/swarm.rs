@@ -180,7 +180,22 @@ impl Swarm {
         self.core.attend(id, attention);
     }
 
-    /// Bytes that an open connection has received after its handshake.
+    /// What becomes of what a connection is sent.
+    pub fn attention(&self, id: ConnId) -> Attention {
+        self.core.conns[id.index as usize].attention
+    }
+
+    /// Bytes that wait to be sent, as the server does not take them.
+    pub fn unsent(&self, id: ConnId) -> usize {
+        self.core.outboxes.bytes(id)
+    }
+
+    /// Counts from nothing the bytes that an open connection receives.
+    pub fn forget_received(&mut self, id: ConnId) {
+        self.core.conns[id.index as usize].received = 0;
+    }
+
+    /// Bytes that an open connection has received since it was open.
     pub fn received(&self, id: ConnId) -> u64 {
         self.core.conns[id.index as usize].received
     }
