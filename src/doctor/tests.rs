@@ -340,8 +340,8 @@ MUST    bad       1
                   see     tuning/x.md#bad
 
 1 must be changed, 1 should be; 1 are fine, 1 cannot be told.
---apply changes 1 of them by itself, as root, and shows first how; what it sets with `sysctl -w` it also writes into \
-/etc/sysctl.d/60-uproar.conf, for later starts.
+--apply changes 1 of them by itself, as root, and shows first how.
+What it sets with `sysctl -w` it also writes into /etc/sysctl.d/60-uproar.conf, for later starts.
 ";
     assert_eq!(report.text(false), expected);
     assert_eq!(report.severity(), Severity::Must);

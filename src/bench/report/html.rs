@@ -57,7 +57,8 @@ fn names(reports: &[Report]) -> Vec<String> {
 
 fn run(page: &mut String, report: &Report, name: &str) {
     let complaint = report.complaint.as_ref().map_or(String::new(), |complaint| format!(": {}", escape(complaint)));
-    let (class, sign) = if report.faults.none() && report.complaint.is_none() { ("good", "✓") } else { ("bad", "✗") };
+    let (class, sign) =
+        if report.faults.none() && report.complaint.is_none() { ("good", "✓") } else { ("bad", "✗") };
     let name = if name.is_empty() { String::new() } else { format!("<b>{}</b> ", escape(name)) };
     let url = if report.url.is_empty() { String::new() } else { format!("<code>{}</code>", escape(&report.url)) };
     let (when, machine) = (utc(report.unix_time), escape(&report.machine.to_string()));

@@ -11,9 +11,9 @@ mod sysctls;
 #[cfg(test)]
 mod tests;
 
-use super::finding::{Finding, Verdict};
-use super::machine::Machine;
-use super::wanted::Wanted;
+use crate::doctor::finding::{Finding, Verdict};
+use crate::doctor::machine::Machine;
+use crate::doctor::wanted::Wanted;
 
 /// A check: its id, the chapter of the guide that explains it, and the check itself.
 type Check = (&'static str, &'static str, fn(&Machine, &Wanted) -> Verdict);
