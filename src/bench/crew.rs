@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use flume::{Receiver, RecvTimeoutError, Sender};
+use flume::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 
 use crate::ring::sys;
 
@@ -29,6 +29,11 @@ impl Gauges {
     /// Adds to a count.
     pub fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Takes off a count.
+    pub fn sub(counter: &AtomicU64, n: u64) {
+        counter.fetch_sub(n, Ordering::Relaxed);
     }
 
     /// Reads a count.
@@ -58,8 +63,28 @@ impl Member {
     /// # Errors
     /// The run is over: another has failed.
     pub fn gate(&self) -> Result<()> {
-        self.reached.send(()).map_err(|_| Stopped)?;
+        self.arrive()?;
         self.go.recv().map_err(|_| Stopped.into())
+    }
+
+    /// Tells that it is here. For those who have connections to look after until [`Member::is_let_go`] says so.
+    ///
+    /// # Errors
+    /// The run is over.
+    pub fn arrive(&self) -> Result<()> {
+        self.reached.send(()).map_err(|_| Stopped.into())
+    }
+
+    /// Whether all have arrived, and were told to go on: `true` once.
+    ///
+    /// # Errors
+    /// The run is over: another has failed.
+    pub fn is_let_go(&self) -> Result<bool> {
+        match self.go.try_recv() {
+            Ok(()) => Ok(true),
+            Err(TryRecvError::Empty) => Ok(false),
+            Err(TryRecvError::Disconnected) => Err(Stopped.into()),
+        }
     }
 }
 

@@ -27,6 +27,8 @@ use outbox::Outboxes;
 
 /// The receive buffer of those that never read: the smallest that the kernel allows is about half of it.
 const STALLED_RECEIVE_BUFFER: usize = 4096;
+/// How often a turn reads as many as there are buffers for. Whoever is sent more and more does not keep a turn from ending.
+const READ_ROUNDS: usize = 64;
 /// What one operation throws away at most.
 const MAX_DISCARD: u64 = 1 << 30;
 
@@ -209,7 +211,10 @@ impl Swarm {
         }
         let wait = if self.core.readable.is_empty() { wait } else { Duration::ZERO };
         self.enter(wait, on)?;
-        while !self.core.readable.is_empty() {
+        for _ in 0..READ_ROUNDS {
+            if self.core.readable.is_empty() {
+                break;
+            }
             self.core.submit_reads();
             self.enter(Duration::ZERO, on)?;
         }

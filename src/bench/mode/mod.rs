@@ -2,6 +2,8 @@
 
 pub mod echo;
 pub mod fanout;
+pub mod idle;
+pub mod stalled;
 
 use super::Result;
 use super::options::{Common, Mode};
@@ -12,6 +14,8 @@ pub fn run(mode: &Mode) -> (&Common, Result<Report>) {
     match mode {
         Mode::Fanout(options) => (&options.common, fanout::run(options)),
         Mode::Echo(options) => (&options.common, echo::run(options)),
+        Mode::Idle(options) => (&options.common, idle::run(options)),
+        Mode::Stalled(options) => (&options.common, stalled::run(options)),
         _ => todo!(),
     }
 }
