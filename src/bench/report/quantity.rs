@@ -43,7 +43,7 @@ fn join(number: &str, unit: &str) -> String {
 }
 
 /// The unit of the same kind that leaves a number of one to three digits before the point, and how many of `unit` it is.
-/// A unit of no known kind suits everything.
+/// A unit of no known kind suits everything, and every unit suits nothing.
 pub fn fitting(value: f64, unit: &str) -> (f64, String) {
     let (base, per) = match unit.strip_suffix("/s") {
         Some(base) => (base, "/s"),
@@ -56,7 +56,9 @@ pub fn fitting(value: f64, unit: &str) -> (f64, String) {
         _ if has(&BYTES, base) => &BYTES,
         _ => &THOUSANDS,
     };
-    let Some(&(_, size)) = ladder.iter().find(|(name, _)| *name == base) else { return (1.0, unit.into()) };
+    let Some(&(_, size)) = ladder.iter().find(|(name, _)| *name == base && value != 0.0) else {
+        return (1.0, unit.into());
+    };
     let fits = |(_, larger): &&(&str, f64)| rounded(value * size / larger).abs() >= 1.0;
     let &(name, larger) = ladder.iter().rev().find(fits).unwrap_or(&ladder[0]);
     (larger / size, format!("{name}{per}"))
@@ -128,7 +130,7 @@ mod tests {
             (0.012345, "", "0.0123"),
             (97.26, "%", "97.3 %"),
             (-3.5 * 1048576.0, "B", "−3.50 MiB"),
-            (0.0, "ns", "0 ns"),
+            (0.0, "s", "0 s"),
             (7.0, "a connection", "7 a connection"),
             (f64::NAN, "ns", "–"),
             (f64::INFINITY, "/s", "–"),
