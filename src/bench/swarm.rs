@@ -319,7 +319,11 @@ impl Core {
                 let bytes = ring.buffer(buffer, result as usize);
                 self.take(id, bytes, on);
                 let conn = &self.conns[id.index as usize];
-                if bytes.len() == READ_BUFFER_BYTES || conn.hung_up { self.want_read(id) } else { self.caught_up(id, on) }
+                if bytes.len() == READ_BUFFER_BYTES || conn.hung_up {
+                    self.want_read(id)
+                } else {
+                    self.caught_up(id, on)
+                }
             }
             (Kind::Discard, 1..) => {
                 conn.received += result as u64;
