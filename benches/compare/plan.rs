@@ -157,10 +157,15 @@ impl Part {
         }
     }
 
-    /// What all servers are told. Nobody shall lose messages where some read nothing.
+    /// What all servers are told. Nobody shall lose messages: not those of a burst, which is 512 KiB at most, and not where
+    /// some read nothing.
     pub fn setting(self) -> Setting {
-        let stalled = matches!(self, Part::SomeStalled | Part::Stalled);
-        Setting { deflate: self == Part::Deflate, backlog: stalled.then_some(64 << 20) }
+        let backlog = match self {
+            Part::Stalled => 64 << 20,
+            Part::SomeStalled => 16 << 20,
+            _ => 1 << 20,
+        };
+        Setting { deflate: self == Part::Deflate, backlog }
     }
 
     /// Where clients connect, below the server's address, and where publishers do.
@@ -216,11 +221,17 @@ const SIZES: [u32; 3] = [64, 1024, 16 << 10];
 const CROWDS: [u32; 3] = [100, 1_000, 10_000];
 const BURSTS: [u32; 3] = [1, 8, 32];
 
+/// Bytes that a round may have under way: what the kernel lets all sockets hold is of the same order.
+const MOST_IN_FLIGHT: u64 = 2 << 30;
+
 /// Everything.
 pub fn all(pace: Pace) -> Vec<Cell> {
-    let fan_outs = BURSTS.into_iter().flat_map(|burst| {
-        CROWDS.into_iter().flat_map(move |crowd| SIZES.map(|size| fan_out(size, crowd, burst, pace)))
-    });
+    let fits = |&(burst, crowd, size): &(u32, u32, u32)| {
+        u64::from(burst) * u64::from(crowd) * u64::from(size) <= MOST_IN_FLIGHT
+    };
+    let of = |burst| CROWDS.into_iter().flat_map(move |crowd| SIZES.map(|size| (burst, crowd, size)));
+    let fan_outs = BURSTS.into_iter().flat_map(of).filter(fits);
+    let fan_outs = fan_outs.map(|(burst, crowd, size)| fan_out(size, crowd, burst, pace));
     fan_outs.chain(special_fan_outs(pace)).chain(others(pace)).collect()
 }
 
