@@ -27,6 +27,8 @@ use outbox::Outboxes;
 
 /// The receive buffer of those that never read: the smallest that the kernel allows is about half of it.
 const STALLED_RECEIVE_BUFFER: usize = 4096;
+/// How often a turn reads as many as there are buffers for. Whoever is sent more and more does not keep a turn from ending.
+const READ_ROUNDS: usize = 64;
 /// What one operation throws away at most.
 const MAX_DISCARD: u64 = 1 << 30;
 
@@ -178,7 +180,22 @@ impl Swarm {
         self.core.attend(id, attention);
     }
 
-    /// Bytes that an open connection has received after its handshake.
+    /// What becomes of what a connection is sent.
+    pub fn attention(&self, id: ConnId) -> Attention {
+        self.core.conns[id.index as usize].attention
+    }
+
+    /// Bytes that wait to be sent, as the server does not take them.
+    pub fn unsent(&self, id: ConnId) -> usize {
+        self.core.outboxes.bytes(id)
+    }
+
+    /// Counts from nothing the bytes that an open connection receives.
+    pub fn forget_received(&mut self, id: ConnId) {
+        self.core.conns[id.index as usize].received = 0;
+    }
+
+    /// Bytes that an open connection has received since it was open.
     pub fn received(&self, id: ConnId) -> u64 {
         self.core.conns[id.index as usize].received
     }
@@ -209,7 +226,10 @@ impl Swarm {
         }
         let wait = if self.core.readable.is_empty() { wait } else { Duration::ZERO };
         self.enter(wait, on)?;
-        while !self.core.readable.is_empty() {
+        for _ in 0..READ_ROUNDS {
+            if self.core.readable.is_empty() {
+                break;
+            }
             self.core.submit_reads();
             self.enter(Duration::ZERO, on)?;
         }

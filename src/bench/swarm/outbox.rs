@@ -38,6 +38,11 @@ impl Outboxes {
         self.ready.iter().any(|id| self.waiting.get(id).is_some_and(|outbox| outbox.spans.len() > 1))
     }
 
+    /// Bytes that wait.
+    pub fn bytes(&self, id: ConnId) -> usize {
+        self.waiting.get(&id).map_or(0, |outbox| outbox.spans.iter().map(|span| span.len() as usize).sum())
+    }
+
     /// Asks for one send for each connection that may send.
     pub fn submit(&mut self, ops: &mut Vec<Op>) {
         for id in self.ready.drain(..) {
