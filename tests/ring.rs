@@ -41,7 +41,7 @@ fn opening_and_closing_many_connections_leaks_no_slot_and_no_descriptor() {
     let listener = sys::listen((Ipv4Addr::LOCALHOST, 0).into(), 1024, true).unwrap();
     let port = listener.local_addr().unwrap().port();
     // A table without room for a single leaked slot.
-    let setup = Setup { slots: BATCH as u32, listener, wake: Arc::new(WakeFd::new().unwrap()) };
+    let setup = Setup { slots: BATCH as u32, listener: Some(listener), wake: Arc::new(WakeFd::new().unwrap()) };
     let mut ring = Ring::new(setup).unwrap();
     let made = descriptors();
     enter(&mut ring, vec![Op::Accept], Wait::None);

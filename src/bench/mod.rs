@@ -10,9 +10,20 @@
 //! parsed and checked. The others are *counted*: the kernel throws away their bytes, which must be as many as those that a
 //! connection that is read received of the same topic.
 
+pub mod crew;
+pub mod crowd;
+pub mod frame;
+pub mod inspect;
+pub mod message;
+pub mod mode;
 pub mod observe;
 pub mod options;
+pub mod progress;
 pub mod report;
+mod run;
+pub mod swarm;
+pub mod target;
+pub mod timeline;
 
 use std::process::ExitCode;
 
@@ -24,8 +35,31 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// What a run comes to, or why it does not.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// The options do not go together.
+#[derive(thiserror::Error, Debug)]
+#[error("{0}")]
+pub struct Usage(&'static str);
+
+impl Usage {
+    /// It as a result.
+    ///
+    /// # Errors
+    /// Always: this.
+    fn error<T>(why: &'static str) -> Result<T> {
+        Err(Usage(why).into())
+    }
+}
+
 /// Runs a mode and reports. Exit codes: 0 nothing was wrong; 1 the server lost, reordered, repeated or corrupted a message,
-/// or refused or closed a connection; 2 bad usage; 3 there was no result.
-pub fn run(_options: Options) -> ExitCode {
-    ExitCode::SUCCESS
+/// or refused or closed a connection; 2 bad usage; 3 there is no result.
+pub fn run(options: Options) -> ExitCode {
+    let (common, outcome) = mode::run(&options.mode);
+    match outcome.and_then(|report| run::publish(&report, common).map(|()| report)) {
+        Ok(report) if report.complaint.is_none() && report.faults.none() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("uproar bench: {error}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 3 })
+        }
+    }
 }

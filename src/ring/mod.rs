@@ -33,6 +33,7 @@
 #![allow(unsafe_code)]
 
 mod buffers;
+pub mod dial;
 pub mod op;
 mod probe;
 mod submit;
@@ -46,10 +47,12 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem;
 use std::net::TcpListener;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 use std::vec::Drain;
+
+use socket2::Socket;
 
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue};
@@ -71,12 +74,16 @@ const RETRIES: u32 = 1000;
 /// How long dropping the ring may wait for the end of what is armed.
 const CANCEL_TIMEOUT: Timespec = Timespec::new().sec(1);
 
+/// No descriptor has this number.
+const NO_DESCRIPTOR: RawFd = -1;
+
 /// What a ring is made of.
 pub struct Setup {
     /// Connections at most: entries of the registered-file table, which `RLIMIT_NOFILE` bounds (see [`Ring::slots`]).
     pub slots: u32,
-    /// Where connections come from, once [`Op::Accept`] is given. Closed with the ring.
-    pub listener: TcpListener,
+    /// Where connections come from, once [`Op::Accept`] is given. Closed with the ring. A ring of clients has none, and
+    /// is given its connections by [`Ring::adopt`].
+    pub listener: Option<TcpListener>,
     /// Writes to it complete with [`Kind::Wake`].
     pub wake: Arc<WakeFd>,
 }
@@ -100,7 +107,7 @@ const _: () = assert!(SIZES.completions >= 4 * SIZES.submissions);
 pub struct Ring {
     uring: IoUring,
     buffers: Buffers,
-    listener: TcpListener,
+    listener: Option<TcpListener>,
     wake: Arc<WakeFd>,
     features: Features,
     /// Completions moved out of a queue that was in danger of overflowing.
@@ -171,6 +178,15 @@ impl Ring {
         Ok(())
     }
 
+    /// Puts a socket into a slot, and out of the process's descriptor table. The slot has to be free: whatever is in it is
+    /// dropped.
+    ///
+    /// # Errors
+    /// There is no such slot, or no kernel memory.
+    pub fn adopt(&mut self, slot: u32, socket: Socket) -> io::Result<()> {
+        self.uring.submitter().register_files_update(slot, &[socket.as_raw_fd()]).map(drop)
+    }
+
     /// Appends every completion there is to `out`, oldest first.
     pub fn drain(&mut self, out: &mut Vec<Completion>) {
         for entry in self.stowed.drain(..).chain(self.uring.completion()) {
@@ -208,7 +224,7 @@ impl Ring {
 
     /// Moves operations into the submission queue until it is full or they are at an end.
     fn push(&mut self, ops: &mut Drain<'_, Op>, frames: &Frames) {
-        let listener = self.listener.as_raw_fd();
+        let listener = self.listener.as_ref().map_or(NO_DESCRIPTOR, AsRawFd::as_raw_fd);
         let mut queue = self.uring.submission();
         let room = queue.capacity() - queue.len();
         for op in ops.take(room) {

@@ -25,6 +25,14 @@ pub enum Op {
         /// Index of the read buffer, which is the ring's alone until the completion was handled.
         buffer: u16,
     },
+    /// Throw away up to so many bytes of what is there, in the kernel and without waiting: done when the enter returns. The
+    /// completion has their number.
+    Discard {
+        /// Whose.
+        conn: ConnId,
+        /// At most; below 2³¹.
+        bytes: u32,
+    },
     /// Send a span without waiting: when the enter returns, it was either sent whole and posts nothing,
     /// or a completion tells how much was sent.
     Send {

@@ -35,6 +35,7 @@ pub(super) fn entry(op: Op, listener: RawFd, frames: &Frames, buffers: &mut Buff
         }
         Op::CancelWritable(conn) => cancel(Kind::Writable, conn),
         Op::Receive { conn, buffer } => receive(conn, buffer, buffers.get(buffer)),
+        Op::Discard { conn, bytes } => discard(conn, bytes),
         Op::Send { conn, span } => send(conn, span, frames),
         Op::Shutdown(conn) => {
             opcode::Shutdown::new(slot(conn), libc::SHUT_WR).build().user_data(bits(Kind::Shutdown, conn))
@@ -75,6 +76,14 @@ fn receive(conn: ConnId, buffer: u16, memory: &mut [u8]) -> Entry {
         .flags(libc::MSG_DONTWAIT)
         .build()
         .user_data(bits(Kind::Receive, ConnId { index, ..conn }))
+}
+
+/// With `MSG_TRUNC`, a TCP socket takes bytes off its queue and writes none (tcp(7)).
+fn discard(conn: ConnId, bytes: u32) -> Entry {
+    opcode::Recv::new(slot(conn), std::ptr::null_mut(), bytes)
+        .flags(libc::MSG_DONTWAIT | libc::MSG_TRUNC)
+        .build()
+        .user_data(bits(Kind::Discard, conn))
 }
 
 fn send(conn: ConnId, span: Span, frames: &Frames) -> Entry {
@@ -159,6 +168,7 @@ mod tests {
             (Op::AwaitWritable(CONN), 6, FIXED, 0, 4, Kind::Writable),
             (Op::Send { conn: CONN, span }, 26, FIXED | SKIP, 5, 0x40 | 0x100 | 0x4000, Kind::Send),
             (Op::Shutdown(CONN), 34, FIXED, 1, 0, Kind::Shutdown),
+            (Op::Discard { conn: CONN, bytes: 9 }, 27, FIXED, 9, 0x40 | 0x20, Kind::Discard),
         ] {
             let addr = if kind == Kind::Send { frames.bytes(span).as_ptr() as u64 } else { 0 };
             let (fd, user_data) = (CONN.index as i32, bits(kind, CONN));

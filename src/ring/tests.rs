@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use super::dial::Dial;
 use super::token::{ConnId, Token};
 use super::*;
 use crate::hub::frame::{LogId, Span};
@@ -28,7 +29,7 @@ impl Rig {
         let listener = sys::listen((Ipv4Addr::LOCALHOST, 0).into(), 1024, true).unwrap();
         let addr = listener.local_addr().unwrap();
         let wake = Arc::new(WakeFd::new().unwrap());
-        let ring = Ring::with_sizes(Setup { slots, listener, wake: wake.clone() }, sizes).unwrap();
+        let ring = Ring::with_sizes(Setup { slots, listener: Some(listener), wake: wake.clone() }, sizes).unwrap();
         Rig { ring, addr, wake, frames: Frames::new(), ops: Vec::new(), out: Vec::new() }
     }
 
@@ -266,6 +267,46 @@ fn a_poll_that_has_just_been_triggered_is_ended_too() {
         rig.now(&[Op::Unwatch(conn), Op::Close(conn)]);
         assert_eq!(client.read(&mut [0; 1]).expect("FIN, as nothing holds the socket open"), 0);
     }
+}
+
+#[test]
+fn a_socket_that_connects_is_adopted_and_leaves_the_descriptor_table() {
+    let server = sys::listen((Ipv4Addr::LOCALHOST, 0).into(), 8, false).unwrap();
+    let mut rig = Rig::new(4, SIZES);
+    let from = Some(Ipv4Addr::new(127, 0, 9, 9).into());
+    let socket = dial::dial(&Dial { to: server.local_addr().unwrap(), from, receive_buffer: Some(4096) }).unwrap();
+    let descriptor = socket.as_raw_fd();
+    rig.ring.adopt(3, socket).unwrap();
+    assert!(!std::path::Path::new(&format!("/proc/self/fd/{descriptor}")).exists());
+
+    let (mut accepted, peer) = server.accept().unwrap();
+    assert_eq!(Some(peer.ip()), from);
+    rig.ops.push(Op::AwaitWritable(conn(3)));
+    rig.await_kind(Kind::Writable);
+    let span = rig.span(b"hello");
+    rig.now(&[Op::Send { conn: conn(3), span }]);
+    let mut text = [0; 5];
+    accepted.read_exact(&mut text).unwrap();
+    assert_eq!(&text, b"hello");
+    rig.now(&[Op::Close(conn(3))]);
+    let reset = accepted.read(&mut text).unwrap_err();
+    assert_eq!(reset.raw_os_error(), Some(libc::ECONNRESET), "it leaves no TIME_WAIT");
+}
+
+#[test]
+fn discarding_takes_bytes_and_counts_them() {
+    let mut rig = Rig::accepting(4);
+    let (mut client, conn) = rig.connect();
+    let discard = Op::Discard { conn, bytes: 1000 };
+    assert_eq!(rig.now(&[discard])[0].result, -libc::EAGAIN);
+    client.write_all(&[7; 1500]).unwrap();
+    rig.ops.push(Op::Watch(conn));
+    rig.await_kind(Kind::Readable);
+    let results: Vec<_> = (0..3).map(|_| rig.now(&[discard])[0].result).collect();
+    assert_eq!(results, [1000, 500, -libc::EAGAIN]);
+    drop(client);
+    rig.await_kind(Kind::Readable);
+    assert_eq!(rig.now(&[discard])[0].result, 0);
 }
 
 #[test]

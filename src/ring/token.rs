@@ -40,10 +40,12 @@ pub enum Kind {
     Close,
     /// A poll or the accept was cancelled.
     Cancel,
+    /// Bytes were thrown away; the result is their count.
+    Discard,
 }
 
 impl Kind {
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 10] = [
         Kind::Accept,
         Kind::Wake,
         Kind::Readable,
@@ -53,6 +55,7 @@ impl Kind {
         Kind::Shutdown,
         Kind::Close,
         Kind::Cancel,
+        Kind::Discard,
     ];
 }
 

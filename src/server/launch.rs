@@ -9,9 +9,10 @@ use super::Factory;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::handler::Routes;
+use crate::limits::SPARE_SLOTS;
 use crate::ring::{Features, Ring, Setup, WakeFd, sys};
 use crate::shard::mailbox::{self, Mailbox, Postbox};
-use crate::shard::settings::{SPARE_SLOTS, Settings};
+use crate::shard::settings::Settings;
 use crate::shard::shared::Shared;
 use crate::shard::{Parts, Shard, worker};
 
@@ -50,7 +51,7 @@ impl Launch<'_> {
         for (id, (listener, (wake, mailbox))) in (0..).zip(listeners.into_iter().zip(mailboxes)) {
             let (go, start) = flume::bounded(1);
             let cpu = (self.config.pin && !cpus.is_empty()).then(|| cpus[usize::from(id) % cpus.len()]);
-            let setup = Setup { slots: self.slots(), listener, wake };
+            let setup = Setup { slots: self.slots(), listener: Some(listener), wake };
             let seed = self.seed(id, mailbox);
             let (ready, ended) = (ready.clone(), ended.clone());
             let body = move || {

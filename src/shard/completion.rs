@@ -31,7 +31,8 @@ impl Shard {
                     }
                 }
                 Kind::Shutdown => self.core.shutdown_completed(id),
-                Kind::Send | Kind::Wake | Kind::Close | Kind::Cancel => {}
+                // A shard never discards.
+                Kind::Send | Kind::Wake | Kind::Close | Kind::Cancel | Kind::Discard => {}
             }
         }
     }

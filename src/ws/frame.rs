@@ -1,4 +1,5 @@
-//! Frames (RFC 6455 section 5.2): headers of the client's are parsed, headers of the server's are made.
+//! Frames (RFC 6455 section 5.2): headers are parsed, the client's for the server and the server's for the load generator;
+//! headers of the server's are made.
 
 use crate::error::CloseReason;
 use crate::hub::frame::MessageKind;
@@ -107,7 +108,7 @@ impl Opcode {
     }
 }
 
-/// What a client may send next.
+/// What the peer may send next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expect {
     /// A message has begun and not ended, so that data must be a continuation.
@@ -116,7 +117,7 @@ pub struct Expect {
     pub deflate: bool,
 }
 
-/// A client's frame header up to its masking key.
+/// A frame's header; a client's goes up to its masking key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     /// Whether the frame is its message's last.
@@ -131,19 +132,38 @@ pub struct Header {
     pub size: usize,
 }
 
+/// Bytes of a masking key.
+const KEY_BYTES: usize = 4;
+
 impl Header {
-    /// Parses the header at the beginning of `bytes`. `None`: its length is not there yet, though its masking key may
-    /// be missing all the same ([`Header::key`]), so that a frame can be refused for its length as early as possible.
+    /// Parses the header of a client's frame at the beginning of `bytes`. `None`: its length is not there yet, though its
+    /// masking key may be missing all the same ([`Header::key`]), so that a frame can be refused for its length as early
+    /// as possible.
     ///
     /// # Errors
     /// Code 1002. Bytes are judged in their order, so what is reported does not depend on how many have arrived.
     #[inline]
     pub fn parse(bytes: &[u8], expect: Expect) -> Result<Option<Header>, Violation> {
+        Header::parse_masked::<true>(bytes, expect)
+    }
+
+    /// Parses the header of a server's frame, which must not be masked (RFC 6455 section 5.1), at the beginning of `bytes`.
+    /// `None`: it is not there in whole.
+    ///
+    /// # Errors
+    /// As [`Header::parse`].
+    #[inline]
+    pub fn parse_unmasked(bytes: &[u8], expect: Expect) -> Result<Option<Header>, Violation> {
+        Header::parse_masked::<false>(bytes, expect)
+    }
+
+    #[inline]
+    fn parse_masked<const MASK: bool>(bytes: &[u8], expect: Expect) -> Result<Option<Header>, Violation> {
         let Some(&first) = bytes.first() else { return Ok(None) };
         let opcode = parse_first(first, expect)?;
         let Some(&second) = bytes.get(1) else { return Ok(None) };
-        if second & MASKED == 0 {
-            return Err(Violation::protocol("frame is not masked"));
+        if (second & MASKED != 0) != MASK {
+            return Err(Violation::protocol(if MASK { "frame is not masked" } else { "frame is masked" }));
         }
         let short = second & !MASKED;
         if matches!(opcode, Opcode::Control(_)) && usize::from(short) > MAX_CONTROL_PAYLOAD {
@@ -151,10 +171,11 @@ impl Header {
         }
         let Some((len, extended)) = parse_len(short, bytes.get(2..).unwrap_or_default())? else { return Ok(None) };
         let fin = first & FIN != 0;
-        Ok(Some(Header { fin, rsv1: first & RSV1 != 0, opcode, len, size: 2 + extended + 4 }))
+        let size = 2 + extended + if MASK { KEY_BYTES } else { 0 };
+        Ok(Some(Header { fin, rsv1: first & RSV1 != 0, opcode, len, size }))
     }
 
-    /// The masking key of the header at the beginning of `bytes`, which this was parsed from.
+    /// The masking key of the client's header at the beginning of `bytes`, which this was parsed from.
     #[inline]
     pub fn key(&self, bytes: &[u8]) -> Option<[u8; 4]> {
         bytes.get(..self.size)?.last_chunk().copied()
@@ -293,6 +314,26 @@ pub fn encode_pong(payload: &[u8]) -> ControlFrame {
     ControlFrame::new(Control::Pong, [&payload[..payload.len().min(MAX_CONTROL_PAYLOAD)], &[]])
 }
 
+/// Code and reason of a close frame's payload (RFC 6455 sections 5.5.1 and 7.4). Without a code there is no reason.
+///
+/// # Errors
+/// Code 1002 if there is half a code, or one that must not be sent; 1007 if the reason is not UTF-8.
+pub fn parse_close(payload: &[u8]) -> Result<(Option<u16>, &str), Violation> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return match payload {
+            [] => Ok((None, "")),
+            _ => Err(Violation::protocol("close code is cut")),
+        };
+    };
+    let code = u16::from_be_bytes(*code);
+    // 1012 to 1014 are in the IANA registry; 1004 to 1006 and 1015 must not be sent.
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(Violation::protocol("close code is not allowed"));
+    }
+    let reason = simdutf8::basic::from_utf8(reason).map_err(|_| Violation::payload("close reason is not UTF-8"))?;
+    Ok((Some(code), reason))
+}
+
 /// Bytes, header and payload, of the server's frame that `bytes` begin with, whose payload need not be there.
 /// `None`: not even its header is. For bytes of our own making: nothing is checked.
 #[inline]
@@ -385,6 +426,19 @@ mod tests {
                 rest = &rest[header + len..];
             }
             prop_assert_eq!(first_len(rest), None);
+        }
+
+        #[test]
+        fn a_server_header_parses_to_what_was_encoded(len in 0u64..1 << 63, rsv1: bool) {
+            let mut bytes = encode_header(TEXT, rsv1, len).as_slice().to_vec();
+            let expect = Expect { continuation: false, deflate: true };
+            let header = Header { fin: true, rsv1, opcode: TEXT, len, size: bytes.len() };
+            for cut in 0..bytes.len() {
+                prop_assert_eq!(Header::parse_unmasked(&bytes[..cut], expect), Ok(None));
+            }
+            prop_assert_eq!(Header::parse_unmasked(&bytes, expect), Ok(Some(header)));
+            bytes[1] |= MASKED;
+            prop_assert_eq!(Header::parse_unmasked(&bytes[..2], expect), Err(Violation::protocol("frame is masked")));
         }
 
         #[test]

@@ -7,7 +7,7 @@
 use crate::hub::frame::MessageKind;
 use crate::limits::MAX_MESSAGE_BYTES;
 use crate::ws::deflate::{self, Arena, InflateError, Inflater};
-use crate::ws::frame::{CONTINUATION_OF_NOTHING, Control, Expect, Header, MAX_CLIENT_HEADER, Opcode, Violation};
+use crate::ws::frame::{self, CONTINUATION_OF_NOTHING, Control, Expect, Header, MAX_CLIENT_HEADER, Opcode, Violation};
 use crate::ws::mask;
 use crate::ws::utf8::Validator;
 
@@ -383,23 +383,6 @@ fn control_event(control: Control, payload: &[u8]) -> Result<Event<'_>, Violatio
     match control {
         Control::Ping => Ok(Event::Ping(payload)),
         Control::Pong => Ok(Event::Pong(payload)),
-        Control::Close => close_event(payload),
+        Control::Close => frame::parse_close(payload).map(|(code, reason)| Event::Close { code, reason }),
     }
-}
-
-/// Reads a close frame's payload (RFC 6455 sections 5.5.1 and 7.4).
-fn close_event(payload: &[u8]) -> Result<Event<'_>, Violation> {
-    let Some((code, reason)) = payload.split_first_chunk() else {
-        return match payload {
-            [] => Ok(Event::Close { code: None, reason: "" }),
-            _ => Err(Violation::protocol("close code is cut")),
-        };
-    };
-    let code = u16::from_be_bytes(*code);
-    // 1012 to 1014 are in the IANA registry; 1004 to 1006 and 1015 must not be sent.
-    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        return Err(Violation::protocol("close code is not allowed"));
-    }
-    let reason = simdutf8::basic::from_utf8(reason).map_err(|_| Violation::payload("close reason is not UTF-8"))?;
-    Ok(Event::Close { code: Some(code), reason })
 }

@@ -132,6 +132,7 @@ impl Kernel {
                     (tenant.shutting, tenant.fin_sent) = (true, true);
                 }
                 Op::Close(conn) => self.close(conn, net),
+                Op::Discard { .. } => panic!("a shard reads what it is sent"),
             }
         }
     }

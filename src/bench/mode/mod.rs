@@ -1,0 +1,23 @@
+//! What a run does, one mode a file.
+
+pub mod echo;
+pub mod fanout;
+pub mod idle;
+pub mod rate;
+pub mod stalled;
+
+use super::Result;
+use super::options::{Common, Mode};
+use super::report::Report;
+
+/// Runs a mode; gives back its common options too, as they tell where the report goes.
+pub fn run(mode: &Mode) -> (&Common, Result<Report>) {
+    match mode {
+        Mode::Fanout(options) => (&options.common, fanout::run(options)),
+        Mode::Rate(options) => (&options.common, rate::run(options)),
+        Mode::Echo(options) => (&options.common, echo::run(options)),
+        Mode::Idle(options) => (&options.common, idle::run(options)),
+        Mode::Stalled(options) => (&options.common, stalled::run(options)),
+        _ => todo!(),
+    }
+}

@@ -1,0 +1,176 @@
+//! What every mode has around it: progress, the server's cost, the report.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hdrhistogram::Histogram;
+
+use super::Result;
+use super::crew::{Crew, Gauges};
+use super::observe::{Meter, Process, Sampler, Spent};
+use super::options::Common;
+use super::progress::Progress;
+use super::report::{self, Faults, Figure, Machine, Report, Series};
+
+/// How often the server's memory and CPU are read.
+const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+
+/// Between the last arrival and the reading of the server's clock.
+const SETTLE: Duration = Duration::from_millis(5);
+
+/// One run.
+pub struct Run {
+    /// When it began: what all its times count from.
+    pub start: Instant,
+    /// The server, if it was told which process that is.
+    pub server: Option<Process>,
+    report: Report,
+    progress: Progress,
+    sampler: Sampler,
+    rate: Rate,
+    meter: Option<Meter>,
+    spent: Option<Spent>,
+}
+
+/// Deliveries a second, over time.
+struct Rate {
+    series: Series,
+    last: (Instant, u64),
+}
+
+impl Run {
+    /// Begins one.
+    ///
+    /// # Errors
+    /// There is no process of the server's number.
+    pub fn begin(mode: &str, title: String, common: &Common) -> Result<Run> {
+        let start = Instant::now();
+        let server = common.server_pid.map(Process::new).transpose()?;
+        let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let report = Report {
+            mode: mode.into(),
+            title,
+            url: common.url.clone(),
+            unix_time,
+            machine: Machine::this(),
+            ..Report::default()
+        };
+        let (name, unit, over) = ("deliveries".into(), "/s".into(), "s".into());
+        let series = Series { name, unit, over, ..Series::default() };
+        Ok(Run {
+            start,
+            report,
+            progress: Progress::new(common.quiet),
+            sampler: Sampler::start(server, SAMPLE_EVERY)?,
+            server,
+            rate: Rate { series, last: (start, 0) },
+            meter: None,
+            spent: None,
+        })
+    }
+
+    /// Something begins that takes so many units; 0: nobody knows.
+    pub fn phase(&mut self, name: &str, total: u64, unit: &str) {
+        self.progress.phase(name, total, unit);
+    }
+
+    /// Shows how far it is.
+    pub fn tick(&mut self, done: u64, gauges: &Gauges) {
+        let (now, deliveries) = (Instant::now(), Gauges::get(&gauges.deliveries));
+        let (then, before) = self.rate.last;
+        let seconds = now.duration_since(then).as_secs_f64();
+        if seconds >= SAMPLE_EVERY.as_secs_f64() {
+            let rate = deliveries.saturating_sub(before) as f64 / seconds;
+            self.rate.series.points.push((now.duration_since(self.start).as_secs_f64(), rate));
+            self.rate.last = (now, deliveries);
+            self.progress.show(&[
+                ("deliveries", format!("{rate:.0} /s")),
+                ("latency", format!("{:.3} ms", Gauges::get(&gauges.latency) as f64 / 1e6)),
+            ]);
+        }
+        self.progress.at(done);
+    }
+
+    /// What tells this run's messages from those of another to the same topics.
+    pub fn tag(&self) -> u32 {
+        std::process::id() ^ self.report.unix_time as u32
+    }
+
+    /// Leads a crew through three gates, as most modes have them: connected, warm, measured.
+    pub fn measure<T: Send + 'static>(&mut self, crew: &Crew<T>, connections: u32, time: Duration) -> Result<()> {
+        self.phase("connecting", u64::from(connections), "connections");
+        crew.gather(|gauges| self.tick(Gauges::get(&gauges.opened), gauges))?;
+        crew.go();
+        let millis = |begin: Instant| begin.elapsed().as_millis() as u64;
+        self.phase("warming up", time.as_millis() as u64 / 5, "ms");
+        let begin = Instant::now();
+        crew.gather(|gauges| self.tick(millis(begin), gauges))?;
+        self.measure_from_here()?;
+        crew.go();
+        self.phase("measuring", time.as_millis() as u64, "ms");
+        let begin = Instant::now();
+        crew.gather(|gauges| self.tick(millis(begin), gauges))?;
+        std::thread::sleep(SETTLE);
+        self.measure_to_here()?;
+        crew.go();
+        Ok(())
+    }
+
+    /// From here on, what the server costs is counted.
+    pub fn measure_from_here(&mut self) -> Result<()> {
+        self.meter = Some(Meter::start(self.server)?);
+        Ok(())
+    }
+
+    /// To here.
+    pub fn measure_to_here(&mut self) -> Result<()> {
+        self.spent = self.meter.as_ref().map(Meter::spent).transpose()?;
+        Ok(())
+    }
+
+    /// What was counted, in all and for each of so many of something.
+    pub fn cost_each(&self, what: &str, count: u64) -> Vec<Figure> {
+        let Some(spent) = self.spent else { return Vec::new() };
+        let each =
+            |cpu: Duration| Figure::new(format!("server CPU a {what}"), "ns", cpu.as_nanos() as f64 / count as f64);
+        spent.server.filter(|_| count > 0).map(each).into_iter().chain(spent.figures()).collect()
+    }
+
+    /// Puts the report together.
+    pub fn finish(
+        self,
+        figures: Vec<Figure>,
+        latencies: &[(&str, &Histogram<u64>)],
+        faults: Faults,
+        complaint: Option<String>,
+    ) -> Result<Report> {
+        let Run { mut report, progress, sampler, rate, .. } = self;
+        progress.end();
+        let taken = latencies.iter().filter(|(_, histogram)| !histogram.is_empty());
+        report.latencies = taken.map(|(name, histogram)| report::latency(name, histogram)).collect();
+        report.series = [rate.series].into_iter().filter(|series| !series.points.is_empty()).collect();
+        report.series.extend(sampler.stop());
+        (report.figures, report.faults, report.complaint) = (figures, faults, complaint);
+        Ok(report)
+    }
+}
+
+/// A thread's share of so many: from one number up to another. The shares differ by one at most.
+pub fn share(all: u32, index: u16, threads: u16) -> (u32, u32) {
+    let until = |part: u16| (u64::from(all) * u64::from(part) / u64::from(threads)) as u32;
+    (until(index), until(index + 1))
+}
+
+/// How many a second; 0 if there was no time.
+pub fn per_second(count: u64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
+}
+
+/// Prints a report, and writes it where the options say.
+pub fn publish(report: &Report, common: &Common) -> Result<()> {
+    // Standard output is the JSON's alone then.
+    if common.json.as_deref() != Some(Path::new("-")) {
+        print!("{}", report::text::render(report));
+    }
+    report::write(report, common.json.as_deref(), common.html.as_deref())
+}
