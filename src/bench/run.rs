@@ -148,7 +148,7 @@ impl Run {
         progress.end();
         let taken = latencies.iter().filter(|(_, histogram)| !histogram.is_empty());
         report.latencies = taken.map(|(name, histogram)| report::latency(name, histogram)).collect();
-        report.series = if rate.series.points.is_empty() { Vec::new() } else { vec![rate.series] };
+        report.series = [rate.series].into_iter().filter(|series| !series.points.is_empty()).collect();
         report.series.extend(sampler.stop());
         (report.figures, report.faults, report.complaint) = (figures, faults, complaint);
         Ok(report)
@@ -159,6 +159,11 @@ impl Run {
 pub fn share(all: u32, index: u16, threads: u16) -> (u32, u32) {
     let until = |part: u16| (u64::from(all) * u64::from(part) / u64::from(threads)) as u32;
     (until(index), until(index + 1))
+}
+
+/// How many a second; 0 if there was no time.
+pub fn per_second(count: u64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }
 
 /// Prints a report, and writes it where the options say.

@@ -3,6 +3,7 @@
 pub mod echo;
 pub mod fanout;
 pub mod idle;
+pub mod rate;
 pub mod stalled;
 
 use super::Result;
@@ -13,6 +14,7 @@ use super::report::Report;
 pub fn run(mode: &Mode) -> (&Common, Result<Report>) {
     match mode {
         Mode::Fanout(options) => (&options.common, fanout::run(options)),
+        Mode::Rate(options) => (&options.common, rate::run(options)),
         Mode::Echo(options) => (&options.common, echo::run(options)),
         Mode::Idle(options) => (&options.common, idle::run(options)),
         Mode::Stalled(options) => (&options.common, stalled::run(options)),
