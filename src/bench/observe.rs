@@ -108,6 +108,12 @@ impl Meter {
 }
 
 impl Spent {
+    /// What has passed in two times.
+    pub fn and(&self, other: &Spent) -> Spent {
+        let server = self.server.zip(other.server).map(|(one, other)| one + other);
+        Spent { time: self.time + other.time, server, load: self.load + other.load }
+    }
+
     /// "server CPU" and "load CPU", in percent of one core: where the load's is near a hundred for each of its threads,
     /// it was the limit.
     pub fn figures(&self) -> Vec<Figure> {
@@ -193,6 +199,8 @@ mod tests {
         assert_eq!(spent.figures(), figures);
         assert_eq!(spent.server_each("delivery", 1000), Some(Figure::new("server CPU a delivery", "ns", 500_000.0)));
         assert_eq!(spent.server_each("delivery", 0), None);
+        let twice = Spent { time: 2 * time, server: Some(2 * cpu), load: 4 * time };
+        assert_eq!(spent.and(&spent), twice);
         let unknown = Spent { server: None, ..spent };
         assert_eq!((unknown.figures().len(), unknown.server_each("delivery", 1)), (1, None));
     }
