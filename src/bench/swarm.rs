@@ -6,7 +6,7 @@
 mod conn;
 mod outbox;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -89,6 +89,8 @@ struct Core {
     frames: Frames,
     outboxes: Outboxes,
     conns: Vec<Conn>,
+    /// Beginnings of handshakes' answers, by slot: of those that came in pieces.
+    heads: HashMap<u32, Vec<u8>>,
     free: Vec<u32>,
     /// Closed with the next enter, free after it.
     closing: Vec<u32>,
@@ -121,6 +123,7 @@ impl Swarm {
             frames: Frames::new(),
             outboxes: Outboxes::default(),
             conns: (0..connections).map(|_| Conn::default()).collect(),
+            heads: HashMap::new(),
             free: (0..connections).rev().collect(),
             closing: Vec::new(),
             readable: VecDeque::new(),
@@ -294,6 +297,7 @@ impl Core {
             // An armed poll holds the socket open.
             self.ops.extend([Op::Unwatch(id), Op::CancelWritable(id), Op::Close(id)]);
             conn.end();
+            self.heads.remove(&id.index);
             self.outboxes.forget(id, &mut self.frames);
             self.closing.push(id.index);
         }
@@ -309,7 +313,8 @@ impl Core {
         match (token.kind, result) {
             (Kind::Writable, _) if conn.phase == Phase::Connecting => self.shake(id),
             (Kind::Writable, _) => self.outboxes.retry(id),
-            (Kind::Readable, _) => {
+            (Kind::Readable, events) => {
+                conn.hung_up |= events > 0 && events & sys::POLL_HANG_UP != 0;
                 if !more && conn.attention == Attention::Watch {
                     self.ops.push(Op::Watch(id));
                 }
@@ -319,7 +324,12 @@ impl Core {
             (Kind::Receive, 1..) => {
                 let bytes = ring.buffer(buffer, result as usize);
                 self.take(id, bytes, on);
-                if bytes.len() == READ_BUFFER_BYTES { self.want_read(id) } else { self.caught_up(id, on) }
+                let conn = &self.conns[id.index as usize];
+                if bytes.len() == READ_BUFFER_BYTES || conn.hung_up {
+                    self.want_read(id)
+                } else {
+                    self.caught_up(id, on)
+                }
             }
             (Kind::Discard, 1..) => {
                 conn.received += result as u64;
@@ -365,12 +375,11 @@ impl Core {
             conn.received += bytes.len() as u64;
             return self.inspect(id, bytes, on);
         }
-        let mut head = std::mem::take(&mut conn.head);
+        let mut head = self.heads.remove(&id.index).unwrap_or_default();
         head.extend_from_slice(bytes);
         match self.target.accepts(&head) {
-            Ok(None) => self.conns[id.index as usize].head = head,
+            Ok(None) => drop(self.heads.insert(id.index, head)),
             Ok(Some((len, deflate))) => {
-                let conn = &mut self.conns[id.index as usize];
                 (conn.phase, conn.deflate) = (Phase::Subscribing, deflate);
                 conn.received = (head.len() - len) as u64;
                 self.subscribe(id, on);

@@ -32,6 +32,7 @@ fn good() -> Machine {
     machine.cpus.online = vec![0, 1];
     machine.sysctls.extend(
         [
+            ("fs.file-max", "75536"),
             ("fs.nr_open", "1048576"),
             ("kernel.io_uring_disabled", "0"),
             ("kernel.io_uring_group", "-1"),
@@ -347,7 +348,16 @@ fn firewalls_are_not_in_the_way() {
             (ten_thousand(), |_| {}, Fine, &["not tracked"]),
             (ten_thousand(), |m| set(m, MAX, "12500"), Fine, &["0 of 12,500"]),
             (ten_thousand(), |m| set(m, MAX, "12499"), Should, &["sysctl -w net.netfilter.nf_conntrack_max=12500"]),
-            (ten_thousand(), |m| set(m, MAX, "9999"), Must, &["dropped", "modules-load.d"]),
+            (ten_thousand(), |m| set(m, MAX, "9999"), Should, &["nothing is tracked at present"]),
+            (
+                ten_thousand(),
+                |m| {
+                    set(m, MAX, "9999");
+                    set(m, "net.netfilter.nf_conntrack_count", "7");
+                },
+                Must,
+                &["7 of 9,999", "dropped", "modules-load.d"],
+            ),
             (ten_thousand(), |m| set(m, MAX, "0"), Fine, &["0 of 0"]),
         ],
     );
@@ -402,14 +412,24 @@ fn sysctls_are_compared_and_never_lowered() {
     assert_eq!(said.mend, [Mend::Sysctl { key: MEM.into(), value, kind: Kind::AtLeastEach }]);
     assert_eq!(said.why.as_deref(), Some(&*rule.why));
 
-    let garbage = verdict(MEM, &ten_thousand(), |machine| set(machine, MEM, "many"));
+    let garbage = verdict(MEM, &hundred_thousand(), |machine| set(machine, MEM, "many"));
     assert_eq!(garbage.severity, Unknown, "{}", garbage.found);
-    let absent = verdict(MEM, &ten_thousand(), |machine| drop(machine.sysctls.remove(MEM)));
+    let absent = verdict(MEM, &hundred_thousand(), |_| {});
     assert_eq!(absent.severity, Unknown, "{}", absent.found);
-    let few = verdict("fs.file-max", &ten_thousand(), |machine| set(machine, "fs.file-max", "9999"));
-    assert_eq!(few.severity, Must, "{}", few.found);
-    let some = verdict("fs.file-max", &ten_thousand(), |machine| set(machine, "fs.file-max", "10000"));
-    assert_eq!(some.severity, Should, "{}", some.found);
+}
+
+#[test]
+fn there_are_handles_for_every_socket() {
+    const KEY: &str = "fs.file-max";
+    table(
+        KEY,
+        &[
+            (ten_thousand(), |m| set(m, KEY, "9223372036854775807"), Fine, &["9223372036854775807"]),
+            (ten_thousand(), |m| set(m, KEY, "75535"), Should, &["at least 75536", "sysctl -w fs.file-max=75536"]),
+            (ten_thousand(), |m| set(m, KEY, "9999"), Must, &["file handle"]),
+            (Wanted::new(1_000_000, 2, 80, false), |m| set(m, KEY, "999999"), Must, &["sysctl -w fs.file-max="]),
+        ],
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ const TICKS: f64 = 6.0;
 /// How far an axis reaches beyond its data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reach {
-    /// Not at all.
+    /// Not at all; but a linear one begins at zero, if that leaves less than half of it empty.
     Tight,
     /// To the next round number, and to zero where the data come from that side.
     Round,
@@ -86,6 +86,8 @@ impl Ruler {
 fn linear(unit: &str, (mut low, mut high): (f64, f64), reach: Reach) -> Ruler {
     if reach == Reach::Round {
         (low, high) = (low.min(0.0), high.max(0.0));
+    } else if (0.0..high / 2.0).contains(&low) {
+        low = 0.0;
     }
     if high <= low {
         high = low + low.abs().max(1.0);
@@ -204,6 +206,8 @@ mod tests {
         let seconds = ruler(Scale::Linear, "s", &[0.0, 0.5, 4.9], Reach::Tight);
         assert_eq!(labels(&seconds), ["0", "1", "2", "3", "4"]);
         assert_eq!((seconds.high, &*seconds.caption("")), (4.9, "s"));
+        let [soon, late] = [2.0, 3.0].map(|first| ruler(Scale::Linear, "s", &[first, 5.0], Reach::Tight).low);
+        assert_eq!((soon, late), (0.0, 3.0));
         let small = ruler(Scale::Linear, "%", &[0.25, 1.0], Reach::Round);
         assert_eq!(labels(&small), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
     }
