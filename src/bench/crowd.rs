@@ -330,7 +330,7 @@ impl Crowd {
         while self.judge.subscribers[subscriber].lacks(end) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || self.judge.complaint.is_some() {
-                return Ok(false);
+                return Ok(self.give_up());
             }
             self.turn(left)?;
         }
@@ -373,13 +373,20 @@ impl Crowd {
             let before = behind.len();
             behind.retain(|&i| lacks(self, i) > 0);
             if self.judge.complaint.is_some() || Instant::now() > deadline {
-                return Ok(false);
+                return Ok(self.give_up());
             }
             if behind.len() == before {
                 self.turn(BREATH)?;
             }
         }
         Ok(true)
+    }
+
+    /// What was waited for is not going to come: that is a complaint, if there is none yet.
+    fn give_up(&mut self) -> bool {
+        let why = || format!("a subscriber did not get everything within {:?}", self.timeout);
+        self.judge.complaint.get_or_insert_with(why);
+        false
     }
 
     /// Listens for a while to what should not come, then counts what never came.

@@ -138,7 +138,9 @@ impl Run {
     /// What was counted, in all and for each of so many of something.
     pub fn cost_each(&self, what: &str, count: u64) -> Vec<Figure> {
         let Some(spent) = self.spent else { return Vec::new() };
-        spent.server_each(what, count).into_iter().chain(spent.figures()).collect()
+        let each =
+            |cpu: Duration| Figure::new(format!("server CPU a {what}"), "ns", cpu.as_nanos() as f64 / count as f64);
+        spent.server.filter(|_| count > 0).map(each).into_iter().chain(spent.figures()).collect()
     }
 
     /// Puts the report together.
