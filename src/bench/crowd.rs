@@ -25,6 +25,8 @@ pub use judge::{Judge, Subscriber};
 
 /// How long to leave a server alone that has not delivered everything yet, before looking again.
 const BREATH: Duration = Duration::from_micros(50);
+/// Subscribers that one turn surely reads.
+const READ_AT_ONCE: usize = 1024;
 /// How long to listen for what should not come.
 const AFTERMATH: Duration = Duration::from_millis(50);
 /// Descriptors that a thread's ring has besides its subscribers and publishers.
@@ -53,8 +55,13 @@ impl Plan {
         i % self.topics
     }
 
+    /// Topic after topic, so that each has its share.
+    fn is_stalled(&self, i: u32) -> bool {
+        is_stalled(self.topic(i) * (self.subscribers / self.topics) + i / self.topics, self.stalled)
+    }
+
     fn subscriber(&self, i: u32) -> Spec {
-        let attention = if is_stalled(i, self.stalled) { Attention::Ignore } else { Attention::Read };
+        let attention = if self.is_stalled(i) { Attention::Ignore } else { Attention::Read };
         let topic = self.first_topic + self.topic(i);
         Spec { role: Role::Subscriber, topic, n: self.first_n + i, attention }
     }
@@ -123,10 +130,11 @@ impl Crowd {
 
         let mut judge = Judge::new(payloads, plan.first_topic, slots, start, member.gauges.clone());
         for (i, &id) in (0..).zip(&ids) {
-            let stalled = is_stalled(i, plan.stalled);
+            let stalled = plan.is_stalled(i);
             judge.subscribers.push(Subscriber::new(id, plan.topic(i) as usize, stalled, 0));
             judge.seat(i as usize);
         }
+        judge.published = vec![0; plan.topics as usize];
         let topic = |topic: usize| {
             let healthy = judge.subscribers.iter().enumerate().filter(|(_, s)| s.topic == topic && !s.stalled);
             let read = healthy.map(|(i, _)| i).collect();
@@ -175,6 +183,7 @@ impl Crowd {
             frame::client_frame(self.kind, message, frames);
             topic.published += 1;
         }
+        self.judge.published[(number - self.judge.first_topic) as usize] = topic.published;
         self.swarm.send(topic.publisher, frames);
     }
 
@@ -395,9 +404,11 @@ impl Crowd {
         while Instant::now() < deadline {
             self.turn(AFTERMATH)?;
         }
-        let everybody: Vec<usize> = (0..self.judge.subscribers.len()).collect();
-        everybody.into_iter().for_each(|i| self.ask(i, u64::MAX));
-        self.turn(Duration::ZERO)?;
+        for first in (0..self.judge.subscribers.len()).step_by(READ_AT_ONCE) {
+            let end = self.judge.subscribers.len().min(first + READ_AT_ONCE);
+            (first..end).for_each(|i| self.ask(i, u64::MAX));
+            self.turn(Duration::ZERO)?;
+        }
         let Crowd { topics, judge, swarm, .. } = self;
         for topic in topics {
             settle(topic, judge, swarm);

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hdrhistogram::Histogram;
 
 use super::Result;
+use crate::ring::sys;
+
 use super::crew::{Crew, Gauges};
 use super::observe::{Meter, Process, Sampler, Spent};
 use super::options::Common;
@@ -45,12 +47,14 @@ impl Run {
     /// There is no process of the server's number.
     pub fn begin(mode: &str, title: String, common: &Common) -> Result<Run> {
         let start = Instant::now();
+        // This thread, and those that it starts: or they would run on the server's CPU now and then.
+        sys::allow_cpus(&common.cpus)?;
         let server = common.server_pid.map(Process::new).transpose()?;
         let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let report = Report {
             mode: mode.into(),
             title,
-            url: common.url.clone(),
+            url: without_secrets(&common.url),
             unix_time,
             machine: Machine::this(),
             ..Report::default()
@@ -160,6 +164,11 @@ impl Run {
         (report.figures, report.faults, report.complaint) = (figures, faults, complaint);
         Ok(report)
     }
+}
+
+/// An address without the values of its query, which may hold a token.
+fn without_secrets(url: &str) -> String {
+    url.split_once('?').map_or(url.into(), |(address, _)| format!("{address}?…"))
 }
 
 /// A thread's share of so many: from one number up to another. The shares differ by one at most.
