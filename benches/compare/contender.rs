@@ -56,12 +56,12 @@ impl fmt::Display for Contender {
 }
 
 /// What every contender is told alike.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Setting {
     /// Agree to `permessage-deflate`.
     pub deflate: bool,
-    /// Bytes that may wait for a connection, if not what the server has by default.
-    pub backlog: Option<u64>,
+    /// Bytes that may wait for a connection.
+    pub backlog: u64,
 }
 
 impl Contender {
@@ -105,7 +105,7 @@ fn uproar(port: u16, setting: Setting) -> Vec<String> {
     let mut command = vec![UPROAR.into(), "--listen".into(), format!("127.0.0.1:{port}")];
     command.extend(["--shards", "1", "--admin-listen", "off", "--log", "warn"].map(String::from));
     command.push(format!("--deflate={}", setting.deflate));
-    command.extend(setting.backlog.map(|bytes| format!("--backlog={bytes}")));
+    command.push(format!("--backlog={}", setting.backlog));
     command
 }
 
@@ -170,8 +170,8 @@ impl Server {
         let mut command = Command::new("taskset");
         // Should the benchmark be killed, the kernel kills the server.
         command.args(["-c", SERVER_CORE, "setpriv", "--pdeathsig", "KILL"]).args(contender.command(port, setting)?);
-        command.env("PORT", port.to_string()).env("DEFLATE", if setting.deflate { "1" } else { "0" });
-        command.env_remove("BACKLOG").envs(setting.backlog.map(|bytes| ("BACKLOG", bytes.to_string())));
+        command.env("PORT", port.to_string()).env("BACKLOG", setting.backlog.to_string());
+        command.env("DEFLATE", if setting.deflate { "1" } else { "0" });
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         let mut server = Server { process, contender, port };
         server.await_start()?;

@@ -12,6 +12,7 @@ use crate::plan::Cell;
 const GIVE_UP: &str = "180";
 /// How long the load waits for a message of a server that has much to do.
 const PATIENCE: &str = "30s";
+const MISSING: &str = "bytes missing, of all stalled ones";
 /// The shares of a latency that become figures.
 const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
@@ -49,7 +50,7 @@ fn bench(cell: &Cell, server: &Server) -> Result<Output> {
 /// The outcome, or why there is none: the load generator found a fault, or came to no result.
 pub fn judge(output: &Output) -> Result<Outcome> {
     match serde_json::from_slice::<Report>(&output.stdout) {
-        Ok(report) if report.faults.none() && report.complaint.is_none() => Ok(reduce(report)),
+        Ok(report) if report.faults.none() && report.complaint.is_none() => nothing_saved_by_dropping(reduce(report)),
         Ok(report) => Err(complaint(&report).into()),
         Err(_) => {
             let said = String::from_utf8_lossy(&output.stderr);
@@ -58,6 +59,14 @@ pub fn judge(output: &Output) -> Result<Outcome> {
                 .map_or_else(|| format!("the load ended without a report ({})", output.status), str::to_owned)
                 .into())
         }
+    }
+}
+
+/// In `stalled`, the load generator does not mind what those who read nothing never get. A comparison of memory does.
+fn nothing_saved_by_dropping(outcome: Outcome) -> Result<Outcome> {
+    match outcome.figures.iter().find(|figure| figure.name == MISSING && figure.value > 0.0) {
+        Some(missing) => Err(format!("{} bytes were dropped", missing.value).into()),
+        None => Ok(outcome),
     }
 }
 

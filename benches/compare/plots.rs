@@ -7,30 +7,33 @@ use uproar::bench::report::plot::{self, Axis, Bars, Line, Scale};
 
 use crate::Result;
 use crate::contender::Contender;
-use crate::plan::{Cell, Part};
+use crate::plan::{Cell, Metric, Part};
 use crate::record::{Distribution, Record};
 
 /// Who is shown, in this order.
 const SHOWN: [Contender; 5] =
     [Contender::Floor, Contender::Uproar, Contender::Bun, Contender::Tungstenite, Contender::Ws];
 
-/// Writes the pictures of a record into a directory: bars of each part's first figure, and lines of the latencies of
-/// those parts that are about them.
+/// Writes the pictures of a record into a directory.
 pub fn write(record: &Record, dir: &Path) -> Result<()> {
-    for (file, picture) in pictures(record) {
+    for (file, picture) in Part::ALL.into_iter().flat_map(|part| of_part(record, part)) {
         fs::write(dir.join(file), picture)?;
     }
     Ok(())
 }
 
-/// The names of the files that a part has.
-pub fn files(record: &Record, part: Part) -> Vec<String> {
+/// The pictures of a part, with the names of their files: bars of its first figure, unless that is a share of a latency,
+/// and of each cell with a latency the lines.
+pub fn of_part(record: &Record, part: Part) -> Vec<(String, String)> {
     let cells: Vec<Cell> = record.cells().into_iter().filter(|cell| cell.part == part).collect();
-    match part {
-        _ if cells.is_empty() => Vec::new(),
-        Part::Rate | Part::Bystander => cells.iter().map(|cell| file(&cell.id())).collect(),
-        part => vec![file(&part.word())],
-    }
+    let metrics = part.metrics();
+    let bars = (metrics[0].distribution().is_none() && !cells.is_empty())
+        .then(|| (file(&part.word()), bars(record, part, &cells)));
+    let latency = metrics.iter().find_map(Metric::distribution);
+    let lines = latency.into_iter().flat_map(|name| {
+        cells.iter().map(move |cell| (file(&[&cell.id(), " latency"].concat()), latencies(record, cell, name)))
+    });
+    bars.into_iter().chain(lines).collect()
 }
 
 /// "burst-of-32.svg" of "burst of 32".
@@ -39,26 +42,11 @@ pub fn file(name: &str) -> String {
     words.collect::<Vec<_>>().join("-") + ".svg"
 }
 
-fn pictures(record: &Record) -> Vec<(String, String)> {
-    let cells = record.cells();
-    let mut pictures = Vec::new();
-    for part in Part::ALL {
-        let rows: Vec<&Cell> = cells.iter().filter(|cell| cell.part == part).collect();
-        let drawn: Vec<String> = match part {
-            _ if rows.is_empty() => continue,
-            Part::Rate | Part::Bystander => rows.iter().map(|cell| latencies(record, cell)).collect(),
-            part => vec![bars(record, part, &rows)],
-        };
-        pictures.extend(files(record, part).into_iter().zip(drawn));
-    }
-    pictures
-}
-
-fn bars(record: &Record, part: Part, rows: &[&Cell]) -> String {
+fn bars(record: &Record, part: Part, rows: &[Cell]) -> String {
     let metric = &part.metrics()[0];
     let groups: Vec<&str> = rows.iter().map(|cell| cell.name.as_str()).collect();
     let of = |contender: Contender| {
-        let value = |cell: &&Cell| Some(record.series(&cell.id(), contender, metric.figure)?.median() / metric.scale);
+        let value = |cell: &Cell| Some(record.series(&cell.id(), contender, metric.figure)?.median() / metric.scale);
         Bars { name: contender.to_string(), values: rows.iter().map(value).collect() }
     };
     let bars: Vec<Bars> = SHOWN.map(of).into_iter().filter(|bars| bars.values.iter().any(Option::is_some)).collect();
@@ -67,10 +55,8 @@ fn bars(record: &Record, part: Part, rows: &[&Cell]) -> String {
     plot::bars(&part.title(), Axis { label: metric.title, unit: metric.unit, scale }, &groups, &bars)
 }
 
-/// Which times of a cell are drawn: those that its first figure is of.
-fn latencies(record: &Record, cell: &Cell) -> String {
-    let figure = cell.part.metrics()[0].figure;
-    let name = figure.split_once(',').map_or(figure, |(name, _)| name);
+/// The times of that name, by share.
+fn latencies(record: &Record, cell: &Cell, name: &str) -> String {
     let of = |contender: Contender| {
         let points = median_of(
             record.latencies.iter().filter(|l| l.cell == cell.id() && l.contender == contender && l.name == name),

@@ -6,6 +6,7 @@ use uproar::bench::report::quantity;
 
 use crate::contender::Contender;
 use crate::plan::{Better, Cell, Metric, Part, thousands};
+use crate::plots;
 use crate::record::{Record, Series};
 
 /// A figure in which a peer did better, or a cell that Uproar failed.
@@ -100,6 +101,9 @@ pub fn page(record: &Record) -> String {
             let _ = write!(page, "\n## {}\n", part.title());
             part.metrics().iter().for_each(|metric| page += &part_table(record, &rows, metric));
             page += &failures(record, &rows);
+            plots::of_part(record, part).iter().for_each(|(file, _)| {
+                let _ = write!(page, "\n![]({file})\n");
+            });
         }
     }
     page
@@ -200,30 +204,31 @@ pub fn number(value: f64, metric: &Metric) -> String {
     }
 }
 
+const DELIVERY: &str = "server CPU a delivery";
+const CROWD: &str = "crowd, 15,000 subscribers";
+const MEANWHILE_P50: &str = "bystanders, while all are published to: due to delivered, p50";
+const MEANWHILE_P999: &str = "bystanders, while all are published to: due to delivered, p99.9";
+
 /// The README's rows: what they are called there, and the cell and the figure that they show.
 pub const HEADLINES: [(&str, &str, &str); 18] = [
-    ("CPU a delivery, 64 B to 1,000", "single, 64 B to 1,000", "server CPU a delivery"),
-    ("… to 10,000", "single, 64 B to 10,000", "server CPU a delivery"),
-    ("… 1 KiB to 1,000", "single, 1 KiB to 1,000", "server CPU a delivery"),
-    ("… 16 KiB to 1,000", "single, 16 KiB to 1,000", "server CPU a delivery"),
-    ("… 64 B to 1,000, bursts of 32", "burst of 32, 64 B to 1,000", "server CPU a delivery"),
-    ("… 1 KiB to 1,000, bursts of 32", "burst of 32, 1 KiB to 1,000", "server CPU a delivery"),
-    ("… 1,000 topics of 10", "topics, 64 B", "server CPU a delivery"),
-    ("… 1 KiB to 1,000, compressed", "deflate, 1 KiB ticks to 1,000", "server CPU a delivery"),
-    ("… 1 KiB to 1,000, 1 % of them stalled", "some stalled, 1 KiB to 1,000", "server CPU a delivery"),
+    ("CPU a delivery, 64 B to 1,000", "single, 64 B to 1,000", DELIVERY),
+    ("… to 10,000", "single, 64 B to 10,000", DELIVERY),
+    ("… 1 KiB to 1,000", "single, 1 KiB to 1,000", DELIVERY),
+    ("… 16 KiB to 1,000", "single, 16 KiB to 1,000", DELIVERY),
+    ("… 64 B to 1,000, bursts of 32", "burst of 32, 64 B to 1,000", DELIVERY),
+    ("… 1 KiB to 1,000, bursts of 32", "burst of 32, 1 KiB to 1,000", DELIVERY),
+    ("… 64 B, 1,000 topics of 10", "topics, 64 B", DELIVERY),
+    ("… 1 KiB to 1,000, compressed", "deflate, 1 KiB ticks to 1,000", DELIVERY),
+    ("… 1 KiB to 1,000, 1 % of them stalled", "some stalled, 1 KiB to 1,000", DELIVERY),
     ("CPU of an echo, 64 B", "echo, 64 B over 1,000 connections", "server CPU a message"),
     ("CPU of a connection that comes and goes", "churn, handshake, close", "server CPU a connection"),
     ("connections a second", "churn, handshake, close", "connections"),
-    ("memory of an idle subscriber, of 15,000", "idle, 15,000 subscribers", "server memory a connection"),
-    ("memory for 30 stalled subscribers", "stalled, 16 MiB in messages of 1 KiB", "server memory growth"),
+    ("memory of an idle subscriber, of 15,000", CROWD, "server's resident memory a connection"),
+    ("memory for 30 stalled subscribers", "stalled, 16 MiB in messages of 1 KiB", "resident growth of the server"),
     ("latency at 100 a second to 1,000, p50", "rate, 64 B to 1,000, 100 a second", "due to delivered, p50"),
     ("… p99.9", "rate, 64 B to 1,000, 100 a second", "due to delivered, p99.9"),
-    (
-        "latency of a topic of 10 while another goes to 15,000, p50",
-        "bystander, 64 B to 15,000 meanwhile",
-        "bystanders, p50",
-    ),
-    ("… p99.9", "bystander, 64 B to 15,000 meanwhile", "bystanders, p99.9"),
+    ("latency of a topic of 10 while another goes to 15,000, p50", CROWD, MEANWHILE_P50),
+    ("… p99.9", CROWD, MEANWHILE_P999),
 ];
 
 /// Where the README's part begins and ends.

@@ -1,7 +1,7 @@
 //! Threads of load that go from phase to phase together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -23,9 +23,19 @@ pub struct Gauges {
     pub deliveries: AtomicU64,
     /// The latest latency of a sample, in nanoseconds.
     pub latency: AtomicU64,
+    /// A thread has failed, so that there is nothing to be told any more.
+    over: AtomicBool,
 }
 
 impl Gauges {
+    /// To be asked now and then by whoever is busy for long.
+    ///
+    /// # Errors
+    /// The run is over: another has failed.
+    pub fn goes_on(&self) -> Result<()> {
+        if self.over.load(Ordering::Relaxed) { Err(Stopped.into()) } else { Ok(()) }
+    }
+
     /// Adds to a count.
     pub fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
@@ -160,7 +170,10 @@ impl<T: Send + 'static> Crew<T> {
     pub fn conclude(self, lead: impl FnOnce(&Crew<T>) -> Result<()>) -> Result<Vec<T>> {
         match lead(&self) {
             Ok(()) => self.join(),
-            Err(error) => Err(self.join().err().unwrap_or(error)),
+            Err(error) => {
+                self.gauges.over.store(true, Ordering::Relaxed);
+                Err(self.join().err().unwrap_or(error))
+            }
         }
     }
 

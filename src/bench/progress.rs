@@ -42,14 +42,15 @@ impl Progress {
         Progress { shown, bar: Pace::default(), table: Pace::default() }
     }
 
-    /// Begins a phase of `total` steps of a unit: "connect", 10,000, "connections"; "measure", 5,000, "ms".
+    /// Begins a phase of `total` steps of a unit: "connect", 10,000, "connections"; "measure", 5,000, "ms". 0: nobody
+    /// knows how many.
     pub fn phase(&mut self, name: &str, total: u64, unit: &str) {
         (self.bar, self.table) = (Pace::default(), Pace::default());
         match &self.shown {
             Shown::Nothing => {}
             Shown::Lines => eprintln!("{}", announcement(name, total, unit)),
             Shown::Bar(bar) => {
-                bar.set_style(style(unit));
+                bar.set_style(style(total, unit));
                 bar.set_length(total);
                 bar.set_message("");
                 bar.set_prefix(name.to_owned());
@@ -117,7 +118,7 @@ fn is_time(unit: &str) -> bool {
 
 /// What a phase is, where there is no bar.
 fn announcement(name: &str, total: u64, unit: &str) -> String {
-    format!("{name}: {}", amount(total, unit))
+    if total == 0 { name.into() } else { format!("{name}: {}", amount(total, unit)) }
 }
 
 /// Names, and values that end below each other.
@@ -132,8 +133,9 @@ fn table(rows: &[(&str, String)]) -> String {
 }
 
 /// A bar, how much is done and of what. Time goes on by itself; of anything else there is a rate, and a time left.
-fn style(unit: &str) -> ProgressStyle {
+fn style(total: u64, unit: &str) -> ProgressStyle {
     let template = match is_time(unit) {
+        _ if total == 0 => "{prefix}{msg}",
         true => "{prefix} {bar:32} {done} of {total}{msg}",
         false => "{prefix} {bar:32} {done} of {total}, {rate}, {left} left{msg}",
     };
@@ -241,9 +243,13 @@ mod tests {
         progress.at(3210);
         let drawn = terminal.take();
         assert!(drawn.contains("3.21 s of 5.00 s") && !drawn.contains("left") && !drawn.contains("p99"), "{drawn}");
+        progress.phase("closing", 0, "");
+        terminal.take();
+        progress.at(7);
+        assert_eq!(terminal.take().trim_matches(['^', ' ']), "closing");
         progress.end();
         let drawn = terminal.take();
-        assert!(drawn.starts_with('^') && !drawn.contains("measure"), "{drawn}");
+        assert!(drawn.starts_with('^') && !drawn.contains("closing"), "{drawn}");
     }
 
     #[test]
@@ -280,6 +286,7 @@ mod tests {
     fn without_a_terminal_there_are_lines_and_if_quiet_nothing() {
         assert_eq!(announcement("connect", 10_000, "connections"), "connect: 10,000 connections");
         assert_eq!(announcement("measure", 5000, "ms"), "measure: 5.00 s");
+        assert_eq!(announcement("getting ready", 0, ""), "getting ready");
         let mut progress = Progress::new(true);
         assert!(matches!(progress.shown, Shown::Nothing));
         progress.phase("connect", 1, "connections");

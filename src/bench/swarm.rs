@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::hub::frame::{Frames, LogId};
+use crate::hub::frame::Frames;
 use crate::limits::{READ_BUFFER_BYTES, READ_BUFFERS};
 use crate::ring::dial::{Dial, dial};
 use crate::ring::op::{Completion, Op, ReadBuffers, Wait};
@@ -165,7 +165,7 @@ impl Swarm {
 
     /// Sends bytes after all that the connection was given before.
     pub fn send(&mut self, id: ConnId, bytes: &[u8]) {
-        self.core.send(id, &[bytes]);
+        self.core.outboxes.push(id, bytes);
     }
 
     /// Reads what is there with the next turn.
@@ -183,7 +183,22 @@ impl Swarm {
         self.core.attend(id, attention);
     }
 
-    /// Bytes that an open connection has received after its handshake.
+    /// What becomes of what a connection is sent.
+    pub fn attention(&self, id: ConnId) -> Attention {
+        self.core.conns[id.index as usize].attention
+    }
+
+    /// Bytes that wait to be sent, as the server does not take them.
+    pub fn unsent(&self, id: ConnId) -> usize {
+        self.core.outboxes.bytes(id)
+    }
+
+    /// Counts from nothing the bytes that an open connection receives.
+    pub fn forget_received(&mut self, id: ConnId) {
+        self.core.conns[id.index as usize].received = 0;
+    }
+
+    /// Bytes that an open connection has received since it was open.
     pub fn received(&self, id: ConnId) -> u64 {
         self.core.conns[id.index as usize].received
     }
@@ -208,10 +223,6 @@ impl Swarm {
     /// # Errors
     /// The ring fails.
     pub fn turn(&mut self, wait: Duration, on: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        // A connection sends once in an enter; what it has to send besides is not to wait for anything else.
-        while self.core.outboxes.have_more() {
-            self.enter(Duration::ZERO, on)?;
-        }
         let wait = if self.core.readable.is_empty() { wait } else { Duration::ZERO };
         self.enter(wait, on)?;
         for _ in 0..READ_ROUNDS {
@@ -231,7 +242,7 @@ impl Swarm {
             Ok(0) => Wait::None,
             nanos => Wait::AtMost(nanos.unwrap_or(u64::MAX)),
         };
-        core.outboxes.submit(&mut core.ops);
+        core.outboxes.submit(&mut core.frames, &mut core.ops);
         ring.enter(&mut core.ops, &core.frames, wait)?;
         core.free.append(&mut core.closing);
         ring.drain(completions);
@@ -252,11 +263,6 @@ fn no_socket(error: &std::io::Error, from: Option<std::net::IpAddr>) -> Error {
 }
 
 impl Core {
-    fn send(&mut self, id: ConnId, parts: &[&[u8]]) {
-        let chunk = self.frames.alloc(parts.iter().map(|part| part.len()).sum(), LogId::NONE);
-        self.outboxes.push(id, self.frames.append(chunk, parts));
-    }
-
     fn attend(&mut self, id: ConnId, attention: Attention) {
         let conn = &mut self.conns[id.index as usize];
         match (conn.attention == Attention::Watch, attention == Attention::Watch) {
@@ -358,7 +364,7 @@ impl Core {
         conn.phase = Phase::Shaking;
         let mut request = Vec::new();
         self.target.handshake(conn.role, conn.topic, conn.n, &mut request);
-        self.send(id, &[&request]);
+        self.outboxes.push(id, &request);
         self.ops.push(Op::Watch(id));
     }
 
@@ -390,7 +396,7 @@ impl Core {
         if let Some(text) = &text {
             let mut frame = Vec::new();
             frame::client_frame(crate::hub::frame::MessageKind::Text, text.as_bytes(), &mut frame);
-            self.send(id, &[&frame]);
+            self.outboxes.push(id, &frame);
         }
         if text.is_none() || !self.target.awaits_subscribed() {
             self.opened(id, on);
@@ -432,7 +438,7 @@ impl Core {
         });
         self.pings += pings;
         if !answers.is_empty() {
-            self.send(id, &[&answers]);
+            self.outboxes.push(id, &answers);
         }
         match (fed, closed) {
             (Err(violation), _) => self.lost(id, format!("the server broke the protocol: {violation}"), on),

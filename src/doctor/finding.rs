@@ -96,6 +96,23 @@ impl LimitName {
         }
     }
 
+    /// Which of the two limits is set for those who log in. The server raises its descriptors to the hard limit by
+    /// itself; other programs are better off with the soft limit that they are used to.
+    pub fn kind(self) -> &'static str {
+        match self {
+            LimitName::Nofile => "hard",
+            LimitName::Memlock => "-",
+        }
+    }
+
+    /// Its letter in the shell's `ulimit`.
+    fn flag(self) -> char {
+        match self {
+            LimitName::Nofile => 'n',
+            LimitName::Memlock => 'l',
+        }
+    }
+
     /// Its name in a systemd unit.
     pub fn directive(self) -> &'static str {
         match self {
@@ -190,13 +207,19 @@ impl Mend {
     /// The step in words, or as a command: a line each.
     pub fn lines(&self) -> Vec<String> {
         match self {
-            Mend::Sysctl { key, value, .. } if value.contains(' ') => vec![format!("sysctl -w {key}=\"{value}\"")],
+            Mend::Sysctl { key, value, .. } if value.is_empty() || value.contains(' ') => {
+                vec![format!("sysctl -w {key}=\"{value}\"")]
+            }
             Mend::Sysctl { key, value, .. } => vec![format!("sysctl -w {key}={value}")],
             Mend::Limit { name, value } => {
                 let (item, conf, directive) = (name.item(), name.conf_value(*value), name.directive());
+                let (kind, flag) = (name.kind(), name.flag());
                 let dir = UNIT_FILE.rsplit_once('/').map_or("", |(dir, _)| dir);
                 vec![
-                    format!("printf '* - {item} {conf}\\nroot - {item} {conf}\\n' >> {LIMITS_FILE}    # log in again"),
+                    format!(
+                        "printf '* {kind} {item} {conf}\\nroot {kind} {item} {conf}\\n' >> {LIMITS_FILE}    \
+                         # log in again; root's shell, at once: ulimit -{flag} {conf}"
+                    ),
                     format!("mkdir -p {dir}; printf '[Service]\\n{directive}={value}\\n' >> {UNIT_FILE}"),
                     "systemctl daemon-reload; systemctl restart uproar    # if it runs as a service".to_owned(),
                 ]

@@ -59,8 +59,8 @@ impl Report<'_> {
             self.findings.iter().filter(|finding| finding.verdict.mend.iter().any(Mend::is_automatic)).count();
         if automatic > 0 {
             text.push_str(&format!(
-                "--apply changes {automatic} of them by itself, as root, and shows first how; what it sets with `sysctl -w` it \
-                 also writes into {SYSCTL_FILE}, for later starts.\n"
+                "--apply changes {automatic} of them by itself, as root, and shows first how.\n\
+                 What it sets with `sysctl -w` it also writes into {SYSCTL_FILE}, for later starts.\n"
             ));
         }
         text

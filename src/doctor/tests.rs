@@ -53,7 +53,10 @@ fn a_process_and_its_machine_are_read() {
         ("/sys/devices/system/cpu/vulnerabilities/meltdown", "Not affected\n"),
         ("/sys/devices/system/cpu/vulnerabilities/spectre_v2", "Mitigation: Retpolines\n"),
         ("/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
-        ("/etc/security/limits.d/60-uproar.conf", "# x\n* - nofile 5564\nroot - nofile 5564\n* - memlock nonsense\n"),
+        (
+            "/etc/security/limits.d/60-uproar.conf",
+            "# x\n* hard nofile 5564\nroot hard nofile 5564\n* - memlock nonsense\n",
+        ),
         ("/run/.containerenv", ""),
     ]);
     assert_eq!(machine.kernel(), Some((6, 1)));
@@ -340,8 +343,8 @@ MUST    bad       1
                   see     tuning/x.md#bad
 
 1 must be changed, 1 should be; 1 are fine, 1 cannot be told.
---apply changes 1 of them by itself, as root, and shows first how; what it sets with `sysctl -w` it also writes into \
-/etc/sysctl.d/60-uproar.conf, for later starts.
+--apply changes 1 of them by itself, as root, and shows first how.
+What it sets with `sysctl -w` it also writes into /etc/sysctl.d/60-uproar.conf, for later starts.
 ";
     assert_eq!(report.text(false), expected);
     assert_eq!(report.severity(), Severity::Must);

@@ -40,7 +40,7 @@ fn package() -> &'static Path {
 fn the_readmes_table_and_the_records_page_are_of_the_newest_record() {
     let readme = fs::read_to_string(package().join("README.md")).expect("a README");
     let Some(dir) = record::newest(&package().join("benches/record")) else {
-        assert_eq!(table::in_readme(&readme, ""), None, "the README has a table of no record");
+        assert!(table::in_readme(&readme, "").is_some(), "the README has no place for the table");
         return;
     };
     let record = Record::read(&dir).expect("a record");

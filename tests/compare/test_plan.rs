@@ -20,7 +20,7 @@ fn cells_are_told_apart() {
 fn every_size_crowd_and_burst_is_there_and_every_part() {
     let cells = all(Pace::FULL);
     let fan_outs = cells.iter().filter(|cell| matches!(cell.part, Part::Fanout { .. }));
-    assert_eq!(fan_outs.count(), 3 * 3 * 3, "sizes, crowds and bursts");
+    assert_eq!(fan_outs.count(), 3 * 3 * 3 - 1, "bursts of 5 GB are left out");
     for part in Part::ALL {
         assert!(cells.iter().any(|cell| cell.part == part), "{part:?}");
         assert!(!part.metrics().is_empty());

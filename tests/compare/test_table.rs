@@ -95,7 +95,7 @@ fn headlines_are_of_the_plan() {
 
 #[test]
 fn numbers_have_the_digits_that_tell() {
-    let metric = |scale| Metric { scale, ..Part::Idle.metrics()[0] };
+    let metric = |scale| Metric { scale, ..Part::Crowd.metrics()[0] };
     let shown = [(0.123_4, 1.0), (12.34, 1.0), (1_234.4, 1.0), (-1_234.4, 1.0), (3_400_000.0, 1e6)];
     assert_eq!(shown.map(|(value, scale)| number(value, &metric(scale))), ["0.12", "12.3", "1,234", "−1,234", "3.40"]);
 }

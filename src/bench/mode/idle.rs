@@ -18,6 +18,7 @@ use crate::bench::options::Idle;
 use crate::bench::report::{Figure, Report};
 use crate::bench::run::Run;
 use crate::bench::target::Target;
+use crate::bench::timeline::distribution;
 
 use conductor::Conducted;
 use holder::{Arrivals, Held};
@@ -69,11 +70,6 @@ pub fn run(options: &Idle) -> Result<Report> {
     })?;
     let seen = seen.ok_or("nobody has seen the run")?;
     report(run, seen, outcomes)
-}
-
-/// Room for times in nanoseconds, up to an hour and to three digits. Longer ones count as an hour.
-fn no_times() -> Result<Histogram<u64>> {
-    Ok(Histogram::new_with_max(3_600_000_000_000, 3)?)
 }
 
 fn check(options: &Idle) -> Result<()> {
@@ -160,7 +156,7 @@ fn await_closed(run: &mut Run, crew: &Crew<Outcome>, start: &Memory) -> Result<M
 
 fn report(run: Run, seen: Seen, outcomes: Vec<Outcome>) -> Result<Report> {
     let (mut crowd, mut conducted) = (Held::default(), Conducted::default());
-    let mut delivered = no_times()?;
+    let mut delivered = distribution();
     for outcome in outcomes {
         match outcome {
             Outcome::Held(held) => crowd.add(held, &mut delivered)?,

@@ -19,7 +19,7 @@ pub fn render(reports: &[Report]) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\" />\n\
          <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
     );
-    reports.iter().zip(&names).for_each(|(report, name)| run(&mut page, report, name));
+    reports.iter().zip(&names).for_each(|(report, name)| run(&mut page, report, name, reports.len() > 1));
     figures(&mut page, reports, &names);
     latencies(&mut page, reports, &names);
     let plots = latency_plots(reports, &names).into_iter().chain(series_plots(reports, &names));
@@ -55,31 +55,63 @@ fn names(reports: &[Report]) -> Vec<String> {
     (1..=reports.len()).map(|n| format!("run {n}")).collect()
 }
 
-fn run(page: &mut String, report: &Report, name: &str) {
+fn run(page: &mut String, report: &Report, name: &str, one_of_many: bool) {
     let complaint = report.complaint.as_ref().map_or(String::new(), |complaint| format!(": {}", escape(complaint)));
-    let (class, sign) = if report.faults.none() && report.complaint.is_none() { ("good", "✓") } else { ("bad", "✗") };
+    let (class, sign) =
+        if report.faults.none() && report.complaint.is_none() { ("good", "✓") } else { ("bad", "✗") };
     let name = if name.is_empty() { String::new() } else { format!("<b>{}</b> ", escape(name)) };
     let url = if report.url.is_empty() { String::new() } else { format!("<code>{}</code>", escape(&report.url)) };
     let (when, machine) = (utc(report.unix_time), escape(&report.machine.to_string()));
-    let (mode, title) = (escape(&report.mode), escape(&report.title));
+    let what = match one_of_many {
+        true => format!("<p>{}: {}</p>\n", escape(&report.mode), escape(&report.title)),
+        false => String::new(),
+    };
     let _ = write!(
         page,
-        "<section>\n<p class=\"what\">{name}{url}</p>\n<p>{mode}: {title}</p>\n<p>{when} · {machine}</p>\n\
+        "<section>\n<p class=\"what\">{name}{url}</p>\n{what}<p>{when} · {machine}</p>\n\
          <p class=\"{class}\">{sign} {}{complaint}</p>\n</section>\n",
         report.faults,
     );
 }
 
 fn figures(page: &mut String, reports: &[Report], names: &[String]) {
-    let rows = in_order(reports.iter().flat_map(|report| &report.figures).map(|figure| figure.name.as_str()));
-    let cells = rows.into_iter().map(|row| {
-        let of = |report: &Report| report.figures.iter().find(|figure| figure.name == row).cloned();
-        let shown =
-            reports.iter().map(|report| of(report).map_or(quantity::NONE.into(), |f| quantity::show(f.value, &f.unit)));
-        [row.to_owned()].into_iter().chain(shown).collect()
+    let runs: Vec<Vec<Row<'_>>> = reports.iter().map(rows).collect();
+    let cells = merged(&runs).into_iter().map(|row| {
+        let of = |run: &Vec<Row<'_>>, report: &Report| {
+            let figure = report.figures.get(run.iter().position(|other| *other == row)?)?;
+            Some(quantity::show(figure.value, &figure.unit))
+        };
+        let shown = runs.iter().zip(reports).map(|(run, report)| of(run, report).unwrap_or(quantity::NONE.into()));
+        [row.0.to_owned()].into_iter().chain(shown).collect()
     });
     let head = if reports.len() == 1 { ["".into()].to_vec() } else { names.to_vec() };
     table(page, [String::new()].into_iter().chain(head).collect(), cells.collect());
+}
+
+/// A figure's name, and how many of that name were before it: "… when all were closed" may come twice.
+type Row<'a> = (&'a str, usize);
+
+fn rows(report: &Report) -> Vec<Row<'_>> {
+    let figures = report.figures.iter().enumerate();
+    figures
+        .map(|(n, figure)| (&*figure.name, report.figures[..n].iter().filter(|f| f.name == figure.name).count()))
+        .collect()
+}
+
+/// The rows of all runs, each once, and each where its run has it.
+fn merged<'a>(runs: &[Vec<Row<'a>>]) -> Vec<Row<'a>> {
+    let mut all: Vec<Row<'a>> = Vec::new();
+    for run in runs {
+        let mut after = 0;
+        for row in run {
+            let at = all.iter().position(|other| other == row).unwrap_or_else(|| {
+                all.insert(after, *row);
+                after
+            });
+            after = at + 1;
+        }
+    }
+    all
 }
 
 fn latencies(page: &mut String, reports: &[Report], names: &[String]) {
@@ -203,6 +235,24 @@ mod tests {
         assert!(page.contains("✗ messages: 3 lost"));
         assert_eq!(page.matches("<svg ").count(), 3);
         assert!(page.contains("Bun: load"), "a line of the plot of CPU");
+    }
+
+    #[test]
+    fn rows_of_one_name_are_told_apart_and_stay_where_they_are() {
+        let report = |names: &[&str]| {
+            let figures = names.iter().enumerate().map(|(n, name)| Figure::new(*name, "", n as f64)).collect();
+            Report { figures, ..Report::default() }
+        };
+        let reports =
+            [report(&["a", "… after", "b", "… after"]), report(&["a", "… before", "… after", "b", "… after"])];
+        let runs: Vec<Vec<Row<'_>>> = reports.iter().map(rows).collect();
+        assert_eq!(merged(&runs), [("a", 0), ("… before", 0), ("… after", 0), ("b", 0), ("… after", 1)]);
+        let page = render(&reports);
+        assert!(
+            page.contains("<td>… after</td><td>1</td><td>2</td>")
+                && page.contains("<td>… after</td><td>3</td><td>4</td>")
+        );
+        assert!(page.contains("<td>… before</td><td>–</td><td>1</td>"));
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub fn report(name: &str, slower: f64) -> Report {
             series("CPU", "server", "%", 99.0),
             series("CPU", "load", "%", 71.0 / slower),
         ],
+        complaint: None,
         faults: Faults::default(),
     }
 }

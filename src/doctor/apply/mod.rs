@@ -12,7 +12,7 @@ mod tests;
 use std::fs;
 use std::io;
 
-use super::root::{Root, sysctl_path};
+use crate::doctor::root::{Root, sysctl_path};
 
 use plan::FileChange;
 pub use plan::Plan;

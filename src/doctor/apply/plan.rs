@@ -98,7 +98,8 @@ impl Plan {
         let sysctls = self.sysctls.iter().map(|change| {
             let lines =
                 Mend::Sysctl { key: change.key.clone(), value: change.after.clone(), kind: Kind::Exact }.lines();
-            format!("{}    # now {}\n", lines.join("\n"), change.before)
+            let now = if change.before.is_empty() { "empty" } else { &change.before };
+            format!("{}    # now {now}\n", lines.join("\n"))
         });
         let left = self.left.iter().map(|why| format!("# {why}\n"));
         files.chain(sysctls).chain(left).collect()
@@ -140,8 +141,8 @@ impl Plan {
         }
         let before = current(root, LIMITS_FILE)?;
         let text = limits_file(&with_old(&limits, before.as_deref(), |name, line| {
-            let value = line.strip_prefix("* - ")?.strip_prefix(name.item())?.trim().parse().ok()?;
-            Some(name.to_own_unit(value))
+            let value = line.strip_prefix(&format!("* {} {} ", name.kind(), name.item()))?;
+            Some(name.to_own_unit(value.trim().parse().ok()?))
         }));
         self.write(LIMITS_FILE, before, text);
         if root.exists("/run/systemd/system") {
@@ -199,8 +200,8 @@ fn sysctl_file(values: &BTreeMap<String, String>) -> String {
 
 fn limits_file(limits: &BTreeMap<LimitName, u64>) -> String {
     let lines = limits.iter().map(|(name, &value)| {
-        let (item, value) = (name.item(), name.conf_value(value));
-        format!("* - {item} {value}\nroot - {item} {value}\n")
+        let (kind, item, value) = (name.kind(), name.item(), name.conf_value(value));
+        format!("* {kind} {item} {value}\nroot {kind} {item} {value}\n")
     });
     format!("{HEADER}# From the next login on. The star does not stand for root.\n{}", lines.collect::<String>())
 }

@@ -93,7 +93,7 @@ fn what_was_applied_is_taken_back_byte_by_byte() {
     assert_eq!(settings(&root, SYSCTL_FILE), lines);
     assert_eq!(
         settings(&root, LIMITS_FILE),
-        ["* - nofile 5564", "root - nofile 5564", "* - memlock 1024", "root - memlock 1024"]
+        ["* hard nofile 5564", "root hard nofile 5564", "* - memlock 1024", "root - memlock 1024"]
     );
     assert_eq!(settings(&root, UNIT_FILE), ["[Service]", "LimitNOFILE=5564", "LimitMEMLOCK=1048576"]);
 
@@ -113,7 +113,7 @@ fn a_second_apply_adds_and_the_way_back_leads_to_the_beginning() {
     carry(&root, &[finding(&[sysctl("net.ipv4.tcp_mem", "4 5 6", Kind::AtLeastEach), limit(LimitName::Nofile, 5000)])]);
     carry(&root, &[finding(&[sysctl(SOMAXCONN, "1024", Kind::Min), sysctl(SOMAXCONN, "16384", Kind::Min)])]);
     assert_eq!(settings(&root, SYSCTL_FILE), ["net.core.somaxconn = 16384", "net.ipv4.tcp_mem = 4 5 6"]);
-    assert_eq!(settings(&root, LIMITS_FILE), ["* - nofile 9000", "root - nofile 9000"], "no systemd, no unit");
+    assert_eq!(settings(&root, LIMITS_FILE), ["* hard nofile 9000", "root hard nofile 9000"], "no systemd, no unit");
     assert!(!root.exists(UNIT_FILE));
     take_back(&root);
     assert_eq!(root.sysctl(SOMAXCONN).as_deref(), Some("128"));

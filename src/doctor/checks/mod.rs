@@ -11,15 +11,15 @@ mod sysctls;
 #[cfg(test)]
 mod tests;
 
-use super::finding::{Finding, Verdict};
-use super::machine::Machine;
-use super::wanted::Wanted;
+use crate::doctor::finding::{Finding, Verdict};
+use crate::doctor::machine::Machine;
+use crate::doctor::wanted::Wanted;
 
 /// A check: its id, the chapter of the guide that explains it, and the check itself.
 type Check = (&'static str, &'static str, fn(&Machine, &Wanted) -> Verdict);
 
 /// All but the sysctls, in the order in which they are shown.
-pub const CHECKS: [Check; 22] = [
+pub const CHECKS: [Check; 23] = [
     ("kernel", "containers", kernel::version),
     ("io_uring", "containers", kernel::io_uring),
     ("seccomp", "containers", kernel::seccomp),
@@ -30,12 +30,13 @@ pub const CHECKS: [Check; 22] = [
     ("memory", "limits", memory::available),
     ("cgroup-memory", "containers", memory::cgroup),
     ("thp", "limits", memory::huge_pages),
+    ("fs.file-max", "limits", sysctls::file_max),
     ("sysctl-files", "README", sysctls::files),
     ("conntrack", "ports", network::conntrack),
     ("ports", "ports", network::ports),
     ("rps", "interrupts", network::rps),
     ("irq", "interrupts", network::irq),
-    ("offload", "nics", network::offload),
+    ("offload", "interrupts", network::offload),
     ("cgroup-cpu", "containers", cpu::quota),
     ("governor", "cpu", cpu::governor),
     ("cstates", "cpu", cpu::idle_states),
@@ -45,7 +46,8 @@ pub const CHECKS: [Check; 22] = [
 ];
 
 /// Sysctls that checks look at, besides those that the files of `tuning/sysctl.d/` name.
-const SYSCTLS: [&str; 9] = [
+const SYSCTLS: [&str; 10] = [
+    "fs.file-max",
     "fs.nr_open",
     "kernel.io_uring_disabled",
     "kernel.io_uring_group",
@@ -65,7 +67,8 @@ pub fn sysctls(wanted: &Wanted) -> Vec<&str> {
 /// Everything that is to be said of a machine.
 pub fn all(machine: &Machine, wanted: &Wanted) -> Vec<Finding> {
     let checks = CHECKS.into_iter().map(|(id, chapter, check)| finding(id, chapter, check(machine, wanted)));
-    let rules = wanted.rules.iter();
+    // A sysctl that depends on more than the profile has a check of its own.
+    let rules = wanted.rules.iter().filter(|rule| CHECKS.iter().all(|(id, ..)| rule.key != *id));
     let rules = rules.map(|rule| finding(&rule.key, chapter_of(&rule.key), sysctls::rule(rule, machine, wanted)));
     checks.chain(rules).collect()
 }
@@ -79,8 +82,13 @@ pub fn anchor(id: &str) -> String {
     id.chars().filter(|c| *c != '.').collect()
 }
 
-/// The chapter that explains a sysctl.
+/// The chapter that explains a sysctl of the profiles.
 fn chapter_of(key: &str) -> &'static str {
-    let _ = key;
-    "limits"
+    match key.strip_prefix("net.ipv4.tcp_") {
+        Some("mem" | "rmem" | "wmem" | "notsent_lowat") => "tcp-memory",
+        Some("syncookies") => "accept",
+        Some(_) => "congestion",
+        None if key == "net.core.somaxconn" => "accept",
+        None => "limits",
+    }
 }

@@ -16,12 +16,14 @@ pub fn conntrack(machine: &Machine, wanted: &Wanted) -> Verdict {
         return Verdict::fine("connections are not tracked");
     };
     let now = machine.number("net.netfilter.nf_conntrack_count").unwrap_or(0);
-    let found = format!("{} of {} entries are taken", grouped(now), grouped(most));
+    // The module may be loaded without a rule that makes it track.
+    let idle = if now == 0 { ": nothing is tracked at present" } else { "" };
+    let found = format!("{} of {} entries are taken{idle}", grouped(now), grouped(most));
     let needed = wanted.tracked();
     if most >= needed || most == 0 {
         return Verdict::fine(found);
     }
-    let severity = if most < wanted.connections { Severity::Must } else { Severity::Should };
+    let severity = if most < wanted.connections && now > 0 { Severity::Must } else { Severity::Should };
     Verdict::new(severity, found)
         .wanted(format!("{}: each connection, and a quarter more for those that are closed", grouped(needed)))
         .why("When the table is full, packets of new connections are dropped without an answer.")

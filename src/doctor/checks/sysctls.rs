@@ -7,6 +7,10 @@ use crate::doctor::machine::{Machine, SYSCTL_CONF, SysctlFile};
 use crate::doctor::sysctl::{Kind, Rule};
 use crate::doctor::wanted::Wanted;
 
+const FILE_MAX: &str = "fs.file-max";
+/// File handles of everything else on a machine.
+const OTHER_HANDLES: u64 = 65_536;
+
 /// Compares a sysctl with what is wanted of it.
 pub fn rule(rule: &Rule, machine: &Machine, wanted: &Wanted) -> Verdict {
     let Some(current) = machine.sysctls.get(&rule.key) else {
@@ -26,14 +30,24 @@ pub fn rule(rule: &Rule, machine: &Machine, wanted: &Wanted) -> Verdict {
     }
 }
 
-/// Most cost speed; without some of them there cannot be so many connections.
+/// They cost speed; but without handles there cannot be so many connections.
 fn severity(rule: &Rule, machine: &Machine, wanted: &Wanted) -> Severity {
-    let least = match &*rule.key {
-        "fs.file-max" => wanted.connections,
-        "fs.nr_open" => wanted.nofile(),
-        _ => return Severity::Should,
+    let handles = (rule.key == FILE_MAX).then(|| machine.number(FILE_MAX)).flatten();
+    if handles.is_some_and(|handles| handles < wanted.connections) { Severity::Must } else { Severity::Should }
+}
+
+/// Whether the system has file handles enough: every socket is one, in whatever table its descriptor is. The default is a
+/// tenth of the memory, in KiB; profiles whose connections that always suffices for do not name it.
+pub fn file_max(machine: &Machine, wanted: &Wanted) -> Verdict {
+    let named = wanted.rules.iter().find(|rule| rule.key == FILE_MAX).cloned();
+    let needed = || Rule {
+        key: FILE_MAX.to_owned(),
+        value: (wanted.connections + OTHER_HANDLES).to_string(),
+        kind: Kind::Min,
+        why: "Every socket is a file handle; when there are no more, nothing on the machine can open a file."
+            .to_owned(),
     };
-    if machine.number(&rule.key).is_some_and(|current| current < least) { Severity::Must } else { Severity::Should }
+    rule(&named.unwrap_or_else(needed), machine, wanted)
 }
 
 /// What else bounds the same thing.

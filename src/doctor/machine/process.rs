@@ -59,7 +59,7 @@ fn limit(limits: &str, name: &str) -> Option<Limit> {
 pub fn limits_file(root: &Root, path: &str) -> BTreeMap<String, u64> {
     let text = root.text(path).unwrap_or_default();
     let entry = |line: &str| match line.split_whitespace().collect::<Vec<_>>()[..] {
-        ["*", "-", item, value] => Some((item.to_owned(), value.parse().ok()?)),
+        ["*", "-" | "hard", item, value] => Some((item.to_owned(), value.parse().ok()?)),
         _ => None,
     };
     text.lines().filter_map(entry).collect()

@@ -15,11 +15,12 @@ use crate::bench::options::Idle;
 use crate::bench::report::Faults;
 use crate::bench::swarm::{Attention, Event, Spec, Swarm};
 use crate::bench::target::{Role, Target};
+use crate::bench::timeline::distribution;
 use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
 
 use super::holder::LOOK_UP;
-use super::{TOPIC_OF_ALL, TOPIC_OF_BYSTANDERS, no_times};
+use super::{TOPIC_OF_ALL, TOPIC_OF_BYSTANDERS};
 
 /// How often it looks whether all have a message, while nothing else happens.
 const GLANCE: Duration = Duration::from_millis(5);
@@ -136,7 +137,7 @@ impl Conductor {
             published: [0; 2],
             under_way: None,
             bystanders: Bystanders::new(payloads, start, trackers)?,
-            lateness: no_times()?,
+            lateness: distribution(),
         })
     }
 
@@ -242,8 +243,8 @@ impl Bystanders {
             trackers,
             disturbed: false,
             disturbed_until: 0,
-            alone: no_times()?,
-            meanwhile: no_times()?,
+            alone: distribution(),
+            meanwhile: distribution(),
             faults: Faults::default(),
             complaint: None,
         })

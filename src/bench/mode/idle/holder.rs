@@ -15,8 +15,9 @@ use crate::bench::report::Faults;
 use crate::bench::run::share;
 use crate::bench::swarm::{Attention, Event, Spec, Swarm};
 use crate::bench::target::{Role, Target};
+use crate::bench::timeline::distribution;
 
-use super::{TOPIC_OF_ALL, no_times};
+use super::TOPIC_OF_ALL;
 
 /// How often a thread looks up that has nothing to do.
 pub const LOOK_UP: Duration = Duration::from_millis(100);
@@ -162,7 +163,7 @@ impl Watch {
             refusals: BTreeMap::new(),
             delivered: 0,
             arrivals: Vec::new(),
-            latency: no_times()?,
+            latency: distribution(),
             faults: Faults::default(),
             complaint: None,
         })
