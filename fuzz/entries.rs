@@ -5,11 +5,14 @@
 #[path = "../tests/wire/mod.rs"]
 pub mod wire;
 
+#[path = "entries/bench.rs"]
+mod bench;
 #[path = "entries/head.rs"]
 mod http_head;
 #[path = "entries/json.rs"]
 mod json_dialect;
 
+pub use bench::{answer, reader, reader_input};
 pub use http_head::head;
 pub use json_dialect::json;
 

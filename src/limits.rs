@@ -2,6 +2,8 @@
 
 /// Connections a shard's tables can index; the kernel caps a ring's registered-file table at 2²⁰ entries.
 pub const MAX_CONNECTIONS_PER_SHARD: u32 = 1 << 20;
+/// Slots of a shard's table that are kept free, to tell those who come when it is full that it is.
+pub const SPARE_SLOTS: u32 = 64;
 /// Shards in one process: a topic's interest set is a bitset of this many bits.
 pub const MAX_SHARDS: usize = 256;
 /// Bytes of one read buffer, and so of one receive.

@@ -6,8 +6,9 @@ mod entries;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use entries::wire::vectors;
+use entries::wire::{server, vectors};
 use uproar::ws::deflate::{Arena, Deflater};
+use uproar::ws::message::Compression;
 
 /// Seeds larger than this are left to the tests they come from.
 const MAX_SEED: usize = 1024;
@@ -47,6 +48,16 @@ fn head() {
 }
 
 #[test]
+fn reader() {
+    replay("reader", entries::reader, 80);
+}
+
+#[test]
+fn answer() {
+    replay("answer", entries::answer, 20);
+}
+
+#[test]
 fn json() {
     replay("json", entries::json, 10);
 }
@@ -67,6 +78,10 @@ fn write(target: &str, name: &str, seed: &[u8]) {
 fn write_seeds() {
     for case in vectors::frames() {
         write("frames", &case.name, &entries::frames_input(case.settings, &case.input));
+        if let Some(bytes) = server::unmasked(&case.input) {
+            let deflate = case.settings.compression != Compression::Off;
+            write("reader", &case.name, &entries::reader_input(deflate, case.settings.max_message, &bytes));
+        }
     }
     let (lines, zeros) = (b"one line\n".repeat(40), vec![0; 60_000]);
     let payloads = [("empty", &b""[..]), ("hello", b"Hello"), ("lines", &lines), ("zeros", &zeros)];
@@ -85,5 +100,47 @@ fn write_seeds() {
     for (i, block) in blocks.filter(|block| block.contains("offer:")).enumerate() {
         let offers: Vec<&str> = block.lines().filter_map(|line| line.strip_prefix("offer:")).map(str::trim).collect();
         write("extensions", &format!("{i:02}"), offers.join("\n").as_bytes());
+    }
+    write_answers();
+}
+
+/// Answers to handshakes, good ones and others.
+fn write_answers() {
+    let good = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    for (name, from, to) in [
+        ("good", "", ""),
+        ("cut", "\r\n\r\n", "\r\n"),
+        ("refused", "101 Switching Protocols", "503 Service Unavailable"),
+        ("not found", "101 Switching Protocols", "404"),
+        ("old", "HTTP/1.1", "HTTP/1.0"),
+        ("not HTTP", "HTTP/1.1", "SSH-2.0"),
+        ("line feeds", "\r\n", "\n"),
+        ("empty line first", "HTTP", "\r\nHTTP"),
+        ("no upgrade", "Upgrade: websocket\r\n", ""),
+        ("list", "n: Upgrade", "n: keep-alive,, upgrade"),
+        ("wrong key", "s3p", "S3p"),
+        ("two keys", "\r\n\r\n", "\r\nSec-WebSocket-Accept: x\r\n\r\n"),
+        ("protocol", "\r\n\r\n", "\r\nSec-WebSocket-Protocol: chat\r\n\r\n"),
+        ("other protocol", "\r\n\r\n", "\r\nSec-WebSocket-Protocol: x\r\n\r\n"),
+        ("early frame", "\r\n\r\n", "\r\n\r\n\u{1}\u{0}"),
+    ] {
+        write("answer", name, good.replace(from, to).as_bytes());
+    }
+    for (i, parameters) in [
+        "; server_no_context_takeover",
+        ";server_no_context_takeover ; client_no_context_takeover;server_max_window_bits=\"12\"",
+        "",
+        "; server_no_context_takeover; server_max_window_bits=7",
+        "; server_no_context_takeover; client_max_window_bits=15",
+        "; server_no_context_takeover=1",
+        "; server_no_context_takeover, permessage-deflate",
+        "; server_no_context_takeover; server_no_context_takeover",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let field = format!("\r\nSec-WebSocket-Extensions: permessage-deflate{parameters}\r\n\r\n");
+        write("answer", &format!("deflate {i}"), good.replace("\r\n\r\n", &field).as_bytes());
     }
 }

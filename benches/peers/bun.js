@@ -1,28 +1,30 @@
-// Bun's server.publish is uWebSockets, in C++. `/raw/{topic}` subscribes; what a client sends goes to the topic's others.
+// Bun's WebSocket server is uWebSockets, in C++, and so is its publish. `/raw/{topic}` subscribes, and what a client sends
+// goes to the topic's others; on any path below `/echo` it comes back. Environment: PORT, DEFLATE=1, BACKLOG in bytes.
 
-const PREFIX = "/raw/";
-const BACKLOG = 64 << 20;
+const deflate = process.env.DEFLATE === "1";
 
 Bun.serve({
   hostname: "127.0.0.1",
   port: Number(process.env.PORT),
   fetch(request, server) {
-    const { pathname } = new URL(request.url);
-    if (!pathname.startsWith(PREFIX)) return new Response(null, { status: 404 });
-    const topic = pathname.slice(PREFIX.length);
-    return server.upgrade(request, { data: { topic } }) ? undefined : new Response(null, { status: 400 });
+    const [, kind, topic] = new URL(request.url).pathname.split("/");
+    const known = kind === "echo" || (kind === "raw" && topic);
+    if (!known) return new Response(null, { status: 404 });
+    const data = { topic: kind === "raw" ? topic : null };
+    return server.upgrade(request, { data }) ? undefined : new Response(null, { status: 400 });
   },
   websocket: {
-    // No pings and no time-outs: the benchmark counts bytes. A backlog over the limit is dropped silently otherwise.
+    // No pings and no time-outs: the load judges every byte. Beyond the backlog, Bun drops messages.
     sendPings: false,
     idleTimeout: 0,
-    backpressureLimit: BACKLOG,
-    perMessageDeflate: false,
+    backpressureLimit: Number(process.env.BACKLOG ?? 16 << 20),
+    perMessageDeflate: deflate,
     open(socket) {
-      socket.subscribe(socket.data.topic);
+      if (socket.data.topic !== null) socket.subscribe(socket.data.topic);
     },
     message(socket, message) {
-      socket.publish(socket.data.topic, message);
+      if (socket.data.topic !== null) socket.publish(socket.data.topic, message, deflate);
+      else socket.send(message, deflate);
     },
   },
 });

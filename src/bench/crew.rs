@@ -1,11 +1,11 @@
 //! Threads of load that go from phase to phase together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use flume::{Receiver, RecvTimeoutError, Sender};
+use flume::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 
 use crate::ring::sys;
 
@@ -23,12 +23,27 @@ pub struct Gauges {
     pub deliveries: AtomicU64,
     /// The latest latency of a sample, in nanoseconds.
     pub latency: AtomicU64,
+    /// A thread has failed, so that there is nothing to be told any more.
+    over: AtomicBool,
 }
 
 impl Gauges {
+    /// To be asked now and then by whoever is busy for long.
+    ///
+    /// # Errors
+    /// The run is over: another has failed.
+    pub fn goes_on(&self) -> Result<()> {
+        if self.over.load(Ordering::Relaxed) { Err(Stopped.into()) } else { Ok(()) }
+    }
+
     /// Adds to a count.
     pub fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Takes off a count.
+    pub fn sub(counter: &AtomicU64, n: u64) {
+        counter.fetch_sub(n, Ordering::Relaxed);
     }
 
     /// Reads a count.
@@ -58,8 +73,28 @@ impl Member {
     /// # Errors
     /// The run is over: another has failed.
     pub fn gate(&self) -> Result<()> {
-        self.reached.send(()).map_err(|_| Stopped)?;
+        self.arrive()?;
         self.go.recv().map_err(|_| Stopped.into())
+    }
+
+    /// Tells that it is here. For those who have connections to look after until [`Member::is_let_go`] says so.
+    ///
+    /// # Errors
+    /// The run is over.
+    pub fn arrive(&self) -> Result<()> {
+        self.reached.send(()).map_err(|_| Stopped.into())
+    }
+
+    /// Whether all have arrived, and were told to go on: `true` once.
+    ///
+    /// # Errors
+    /// The run is over: another has failed.
+    pub fn is_let_go(&self) -> Result<bool> {
+        match self.go.try_recv() {
+            Ok(()) => Ok(true),
+            Err(TryRecvError::Empty) => Ok(false),
+            Err(TryRecvError::Disconnected) => Err(Stopped.into()),
+        }
     }
 }
 
@@ -135,7 +170,10 @@ impl<T: Send + 'static> Crew<T> {
     pub fn conclude(self, lead: impl FnOnce(&Crew<T>) -> Result<()>) -> Result<Vec<T>> {
         match lead(&self) {
             Ok(()) => self.join(),
-            Err(error) => Err(self.join().err().unwrap_or(error)),
+            Err(error) => {
+                self.gauges.over.store(true, Ordering::Relaxed);
+                Err(self.join().err().unwrap_or(error))
+            }
         }
     }
 

@@ -4,24 +4,24 @@
 //! subscriber of the same topic that is read has got. So the load costs little, and any envelope is understood as long as all
 //! subscribers of a topic are sent the same.
 
-use std::collections::VecDeque;
+mod judge;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
 use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
+use crate::ws::frame::Control;
 
 use super::Result;
 use super::crew::{Gauges, Member};
 use super::frame;
-use super::inspect::Tracker;
-use super::message::{Found, Payloads, Stamp};
+use super::message::{Payloads, Stamp};
 use super::options::Common;
-use super::report::Faults;
 use super::swarm::{Attention, Event, Spec, Swarm};
 use super::target::{Role, Target};
+pub use judge::{Judge, Subscriber};
 
 /// How long to leave a server alone that has not delivered everything yet, before looking again.
 const BREATH: Duration = Duration::from_micros(50);
@@ -29,6 +29,10 @@ const BREATH: Duration = Duration::from_micros(50);
 const AFTERMATH: Duration = Duration::from_millis(50);
 /// Descriptors that a thread's ring has besides its subscribers and publishers.
 const SPARE: u32 = 16;
+/// Whoever is counted cannot answer pings, so it sends pongs that nobody asked for (RFC 6455 section 5.5.3): first after so
+/// long, as no server is less patient at the beginning, and then ever so often.
+const FIRST_PONG: Duration = Duration::from_secs(12);
+const NEXT_PONG: Duration = Duration::from_secs(4);
 
 /// What a thread's crowd is to be.
 #[derive(Clone, Debug)]
@@ -41,8 +45,19 @@ pub struct Plan {
     pub subscribers: u32,
     /// How many of a hundred never read.
     pub stalled: f64,
-    /// Subscribers of a topic that are read in full.
-    pub samples: u32,
+}
+
+impl Plan {
+    /// The `i`-th subscriber's topic, within the thread.
+    fn topic(&self, i: u32) -> u32 {
+        i % self.topics
+    }
+
+    fn subscriber(&self, i: u32) -> Spec {
+        let attention = if is_stalled(i, self.stalled) { Attention::Ignore } else { Attention::Read };
+        let topic = self.first_topic + self.topic(i);
+        Spec { role: Role::Subscriber, topic, n: self.first_n + i, attention }
+    }
 }
 
 /// One topic, and who publishes to it.
@@ -50,46 +65,34 @@ pub struct Plan {
 struct Topic {
     publisher: ConnId,
     published: u64,
+    /// What was published before bytes were counted.
+    base: u64,
     /// Indices into the subscribers.
     read: Vec<usize>,
     counted: Vec<usize>,
-}
-
-#[derive(Debug)]
-struct Subscriber {
-    id: ConnId,
-    topic: usize,
-    stalled: bool,
-    tracker: Tracker,
-}
-
-/// What has come, and what should not have.
-pub struct Judge {
-    payloads: Payloads,
-    subscribers: Vec<Subscriber>,
-    first_topic: u32,
-    /// The subscriber in a slot.
-    by_slot: Vec<Option<u32>>,
-    start: Instant,
-    pub faults: Faults,
-    /// The first thing that went wrong, in words.
-    pub complaint: Option<String>,
-    /// From due to delivered, of watched subscribers.
-    pub latency: Histogram<u64>,
-    /// Whose messages are timed: those from this slot on the list; `None`: nobody's.
-    timed: Vec<bool>,
-    gauges: Arc<Gauges>,
 }
 
 /// One thread's topics.
 pub struct Crowd {
     pub swarm: Swarm,
     pub judge: Judge,
+    plan: Plan,
     target: Arc<Target>,
     topics: Vec<Topic>,
     timeout: Duration,
     kind: MessageKind,
     scratch: (Vec<u8>, Vec<u8>, Vec<u8>),
+    sweep: Sweep,
+    next_pong: Instant,
+}
+
+/// How far those that nothing wakes the thread for have been looked at.
+#[derive(Default, Debug)]
+struct Sweep {
+    /// Who is still to be looked at in this pass.
+    left: Vec<usize>,
+    /// They send a pong besides.
+    pong: bool,
 }
 
 impl Crowd {
@@ -107,13 +110,8 @@ impl Crowd {
     ) -> Result<Crowd> {
         let slots = plan.subscribers + plan.topics + SPARE;
         let mut swarm = Swarm::new(target.clone(), slots, common.timeout, start)?;
-        let subscriber = |i: u32| Spec {
-            role: Role::Subscriber,
-            topic: plan.first_topic + i % plan.topics,
-            n: plan.first_n + i,
-            attention: if is_stalled(i, plan.stalled) { Attention::Ignore } else { Attention::Read },
-        };
-        let ids = connect(&mut swarm, (0..plan.subscribers).map(subscriber), common.concurrency, &member.gauges)?;
+        let specs = (0..plan.subscribers).map(|i| plan.subscriber(i));
+        let ids = connect(&mut swarm, specs, common.concurrency, &member.gauges)?;
         let publishers = if target.one_publisher() { plan.topics.min(1) } else { plan.topics };
         let publisher = |i: u32| Spec {
             role: Role::Publisher,
@@ -123,42 +121,44 @@ impl Crowd {
         };
         let publishers = connect(&mut swarm, (0..publishers).map(publisher), common.concurrency, &member.gauges)?;
 
-        let mut by_slot = vec![None; slots as usize];
-        ids.iter().zip(0..).for_each(|(id, i)| by_slot[id.index as usize] = Some(i));
-        let topic_of = |i: u32| (i % plan.topics) as usize;
-        let subscribers = ids.iter().zip(0..).map(|(&id, i)| Subscriber {
-            id,
-            topic: topic_of(i),
-            stalled: is_stalled(i, plan.stalled),
-            tracker: Tracker::default(),
-        });
-        let subscribers: Vec<_> = subscribers.collect();
-        let topics = (0..plan.topics as usize).map(|topic| {
-            let healthy = subscribers.iter().enumerate().filter(|(_, s)| s.topic == topic && !s.stalled);
+        let mut judge = Judge::new(payloads, plan.first_topic, slots, start, member.gauges.clone());
+        for (i, &id) in (0..).zip(&ids) {
+            let stalled = is_stalled(i, plan.stalled);
+            judge.subscribers.push(Subscriber::new(id, plan.topic(i) as usize, stalled, 0));
+            judge.seat(i as usize);
+        }
+        let topic = |topic: usize| {
+            let healthy = judge.subscribers.iter().enumerate().filter(|(_, s)| s.topic == topic && !s.stalled);
             let read = healthy.map(|(i, _)| i).collect();
-            Topic { publisher: publishers[topic % publishers.len()], published: 0, read, counted: Vec::new() }
-        });
-        let topics = topics.collect();
-        let judge = Judge {
-            payloads,
-            timed: vec![false; subscribers.len()],
-            subscribers,
-            first_topic: plan.first_topic,
-            by_slot,
-            start,
-            faults: Faults::default(),
-            complaint: None,
-            latency: Histogram::new(3)?,
-            gauges: member.gauges.clone(),
+            Topic { publisher: publishers[topic % publishers.len()], published: 0, base: 0, read, counted: Vec::new() }
         };
-        let kind = if target.publishes_text() { MessageKind::Text } else { MessageKind::Binary };
-        let target = target.clone();
-        Ok(Crowd { swarm, judge, target, topics, timeout: common.timeout, kind, scratch: Default::default() })
+        Ok(Crowd {
+            topics: (0..plan.topics as usize).map(topic).collect(),
+            swarm,
+            judge,
+            plan: plan.clone(),
+            target: target.clone(),
+            timeout: common.timeout,
+            kind: if target.publishes_text() { MessageKind::Text } else { MessageKind::Binary },
+            scratch: Default::default(),
+            sweep: Sweep::default(),
+            next_pong: Instant::now() + FIRST_PONG,
+        })
+    }
+
+    /// How many topics there are.
+    pub fn topics(&self) -> usize {
+        self.topics.len()
     }
 
     /// Healthy subscribers of all topics.
     pub fn healthy(&self) -> usize {
-        self.topics.iter().map(|topic| topic.read.len() + topic.counted.len()).sum()
+        (0..self.topics.len()).map(|topic| self.healthy_of(topic)).sum()
+    }
+
+    /// Healthy subscribers of one topic.
+    pub fn healthy_of(&self, topic: usize) -> usize {
+        self.topics[topic].read.len() + self.topics[topic].counted.len()
     }
 
     /// Publishes so many messages to one topic, in one write.
@@ -189,109 +189,191 @@ impl Crowd {
         self.topics.iter().map(|topic| topic.published).min().unwrap_or(0)
     }
 
-    /// Reads in full only so many subscribers of each topic from now on, the last ones, and counts the others. To be
-    /// called when all have everything.
-    pub fn count_all_but(&mut self, samples: u32) {
+    /// Messages that were published to a topic.
+    pub fn published_to(&self, topic: usize) -> u64 {
+        self.topics[topic].published
+    }
+
+    /// Bytes that the server has not taken yet of what was published to a topic.
+    pub fn unsent(&self, topic: usize) -> usize {
+        self.swarm.unsent(self.topics[topic].publisher)
+    }
+
+    /// The subscribers of a topic that are read, in the order in which they connected.
+    pub fn readers(&self, topic: usize) -> &[usize] {
+        &self.topics[topic].read
+    }
+
+    /// Reads in full only these subscribers from now on, and counts the others. To be called when all have everything; there
+    /// has to be one of each topic.
+    pub fn count_all_but(&mut self, kept: &[usize]) {
+        let kept: BTreeSet<usize> = kept.iter().copied().collect();
         for topic in &mut self.topics {
-            let counted = topic.read.len().saturating_sub(samples.max(1) as usize);
-            topic.counted = topic.read.drain(..counted).collect();
+            topic.base = topic.published;
+            let subscribers = topic.counted.drain(..).chain(topic.read.drain(..));
+            (topic.read, topic.counted) = subscribers.partition(|i| kept.contains(i));
+            assert!(
+                topic.counted.is_empty() || !topic.read.is_empty(),
+                "one who is read is the measure of those that are counted"
+            );
             for &i in &topic.counted {
                 self.swarm.attend(self.judge.subscribers[i].id, Attention::Count);
+            }
+            for &i in topic.counted.iter().chain(&topic.read) {
+                // Whatever came before, as a welcome, may have come to one before and to the other after it was open.
+                self.judge.subscribers[i].messages = 0;
+                self.swarm.forget_received(self.judge.subscribers[i].id);
             }
         }
     }
 
-    /// Wakes this thread for some of those that are read, and times their messages: the last of each topic, or all.
-    pub fn watch(&mut self, which: Which) {
-        let watched: Vec<usize> = match which {
-            Which::LastOfAll => {
-                self.topics.iter().filter_map(|topic| topic.read.last().copied()).next_back().into_iter().collect()
-            }
-            Which::EveryRead => self.topics.iter().flat_map(|topic| topic.read.iter().copied()).collect(),
-        };
-        for i in watched {
-            self.judge.timed[i] = true;
+    /// Wakes this thread for these, which are read, and times their messages.
+    pub fn watch(&mut self, watched: &[usize]) {
+        for &i in watched {
+            self.judge.subscribers[i].timed = true;
             self.swarm.attend(self.judge.subscribers[i].id, Attention::Watch);
         }
     }
 
     /// One turn: waits at most so long.
     pub fn turn(&mut self, wait: Duration) -> Result<()> {
-        let Crowd { swarm, judge, .. } = self;
-        swarm.turn(wait, &mut |event| judge.on(event))
+        self.turn_and(wait, &mut |_| {})
     }
 
-    /// Waits until the one that is watched has so many messages.
-    pub fn await_watched(&mut self, count: u64) -> Result<bool> {
-        let Some(sentinel) = self.topics.iter().filter_map(|topic| topic.read.last().copied()).next_back() else {
-            return Ok(true);
-        };
+    /// One turn, whose events are shown to another one too.
+    pub fn turn_and(&mut self, wait: Duration, on: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
+        let Crowd { swarm, judge, .. } = self;
+        swarm.turn(wait, &mut |event| {
+            on(&event);
+            judge.on(event);
+        })
+    }
+
+    /// Cuts all subscribers. To be called when all are read, and have everything.
+    pub fn cut(&mut self) -> Result<()> {
+        self.judge.subscribers.iter().for_each(|subscriber| self.swarm.close(subscriber.id));
+        // Their slots are free after that.
+        self.turn(Duration::ZERO)
+    }
+
+    /// Begins to connect a subscriber that was cut, or was refused since. It must get what is published from now on.
+    ///
+    /// # Errors
+    /// This machine has no socket or port left.
+    pub fn reopen(&mut self, i: usize) -> Result<()> {
+        let id = self.swarm.open(self.plan.subscriber(i as u32))?;
+        let topic = self.plan.topic(i as u32) as usize;
+        self.judge.subscribers[i] = Subscriber::new(id, topic, false, self.topics[topic].published);
+        self.judge.seat(i);
+        Ok(())
+    }
+
+    /// Asks, with the next turn, for what has come to a few of those that nothing wakes the thread for. Returns whether there
+    /// are more in this pass over them.
+    pub fn sweep(&mut self, few: usize) -> bool {
+        let few = self.sweep.left.split_off(self.sweep.left.len().saturating_sub(few));
+        for i in few {
+            self.ask(i, u64::MAX);
+            if self.sweep.pong {
+                self.pong(i);
+            }
+        }
+        !self.sweep.left.is_empty()
+    }
+
+    /// Begins a pass over all that nothing wakes the thread for.
+    pub fn begin_sweep(&mut self) {
+        let (topics, subscribers) = (&self.topics, &self.judge.subscribers);
+        let all = topics.iter().flat_map(|topic| topic.read.iter().chain(&topic.counted));
+        self.sweep.left.clear();
+        self.sweep.left.extend(all.filter(|&&i| !subscribers[i].timed));
+        self.sweep.pong = self.pong_is_due();
+    }
+
+    fn pong_is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let due = now >= self.next_pong;
+        if due {
+            self.next_pong = now + NEXT_PONG;
+        }
+        due
+    }
+
+    /// Shows a server that those who are counted are alive, if it is time to.
+    pub fn stay_alive(&mut self) {
+        if self.pong_is_due() {
+            let counted: Vec<usize> = self.topics.iter().flat_map(|topic| topic.counted.iter().copied()).collect();
+            counted.into_iter().for_each(|i| self.pong(i));
+        }
+    }
+
+    fn pong(&mut self, subscriber: usize) {
+        let mut pong = Vec::new();
+        frame::client_control(Control::Pong, b"", &mut pong);
+        self.swarm.send(self.judge.subscribers[subscriber].id, &pong);
+    }
+
+    /// Asks, with the next turn, for what has come to a subscriber: so many bytes, if it is counted.
+    fn ask(&mut self, subscriber: usize, bytes: u64) {
+        let id = self.judge.subscribers[subscriber].id;
+        match self.swarm.attention(id) {
+            Attention::Count => self.swarm.discard(id, bytes),
+            Attention::Read | Attention::Watch => self.swarm.read(id),
+            Attention::Ignore => {}
+        }
+    }
+
+    /// Waits until one who is watched has all but so many of the messages of its topic. `false`: it has not in time.
+    pub fn await_one(&mut self, subscriber: usize, behind: u64) -> Result<bool> {
+        let end = self.topics[self.judge.subscribers[subscriber].topic].published.saturating_sub(behind);
         let deadline = Instant::now() + self.timeout;
-        while self.judge.subscribers[sentinel].tracker.received() < count {
+        while self.judge.subscribers[subscriber].lacks(end) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || self.judge.complaint.is_some() {
-                return Ok(false);
+                return Ok(self.give_up());
             }
             self.turn(left)?;
         }
         Ok(true)
     }
 
-    /// Waits until all that are read have so many messages of their topic, and all that are counted as many bytes as
-    /// those. `false`: they have not in time.
-    pub fn await_all(&mut self, count: u64) -> Result<bool> {
+    /// Waits until all that are read have all but so many of the messages of their topic, and all that are counted as many
+    /// bytes as those. `false`: they have not in time.
+    pub fn await_all(&mut self, behind: u64) -> Result<bool> {
+        let end: Vec<u64> = self.topics.iter().map(|topic| topic.published.saturating_sub(behind)).collect();
         let read = self.topics.iter().flat_map(|topic| topic.read.iter().copied()).collect();
-        if !self.catch_up(
-            read,
-            |crowd, i| crowd.lacks_messages(i, count),
-            |crowd, i| {
-                crowd.swarm.read(crowd.judge.subscribers[i].id);
-            },
-        )? {
+        let lacks = |crowd: &Crowd, i: usize| {
+            let subscriber = &crowd.judge.subscribers[i];
+            u64::from(subscriber.lacks(end[subscriber.topic]))
+        };
+        if !self.catch_up(read, lacks)? {
             return Ok(false);
         }
-        let owed = self.topics.iter().map(|topic| self.owed(topic)).collect::<Vec<_>>();
+        let received = |&i: &usize| self.swarm.received(self.judge.subscribers[i].id);
+        let owed: Vec<u64> =
+            self.topics.iter().map(|topic| topic.read.iter().map(received).min().unwrap_or(0)).collect();
         let counted = self.topics.iter().flat_map(|topic| topic.counted.iter().copied()).collect();
-        let due = |crowd: &Crowd, i: usize| {
+        let lacks = |crowd: &Crowd, i: usize| {
             let subscriber = &crowd.judge.subscribers[i];
             owed[subscriber.topic].saturating_sub(crowd.swarm.received(subscriber.id))
         };
-        self.catch_up(
-            counted,
-            |crowd, i| due(crowd, i) > 0,
-            |crowd, i| {
-                let bytes = due(crowd, i);
-                crowd.swarm.discard(crowd.judge.subscribers[i].id, bytes);
-            },
-        )
-    }
-
-    fn lacks_messages(&self, subscriber: usize, count: u64) -> bool {
-        self.judge.subscribers[subscriber].tracker.received() < count
-    }
-
-    /// Bytes that every subscriber of a topic must have by now: those that the ones that are read all have.
-    fn owed(&self, topic: &Topic) -> u64 {
-        let received = topic.read.iter().map(|&i| self.swarm.received(self.judge.subscribers[i].id));
-        received.min().unwrap_or(0)
+        self.catch_up(counted, lacks)
     }
 
     /// Asks for the bytes of those that lack some, again and again until none does.
-    fn catch_up(
-        &mut self,
-        mut behind: Vec<usize>,
-        lacks: impl Fn(&Crowd, usize) -> bool,
-        ask: impl Fn(&mut Crowd, usize),
-    ) -> Result<bool> {
+    fn catch_up(&mut self, mut behind: Vec<usize>, lacks: impl Fn(&Crowd, usize) -> u64) -> Result<bool> {
         let deadline = Instant::now() + self.timeout;
-        behind.retain(|&i| lacks(self, i));
+        behind.retain(|&i| lacks(self, i) > 0);
         while !behind.is_empty() {
-            behind.iter().for_each(|&i| ask(self, i));
+            for &i in &behind {
+                let bytes = lacks(self, i);
+                self.ask(i, bytes);
+            }
             self.turn(Duration::ZERO)?;
             let before = behind.len();
-            behind.retain(|&i| lacks(self, i));
+            behind.retain(|&i| lacks(self, i) > 0);
             if self.judge.complaint.is_some() || Instant::now() > deadline {
-                return Ok(false);
+                return Ok(self.give_up());
             }
             if behind.len() == before {
                 self.turn(BREATH)?;
@@ -300,52 +382,57 @@ impl Crowd {
         Ok(true)
     }
 
+    /// What was waited for is not going to come: that is a complaint, if there is none yet.
+    fn give_up(&mut self) -> bool {
+        let why = || format!("a subscriber did not get everything within {:?}", self.timeout);
+        self.judge.complaint.get_or_insert_with(why);
+        false
+    }
+
     /// Listens for a while to what should not come, then counts what never came.
     pub fn finish(&mut self) -> Result<()> {
-        let owed = self.topics.iter().map(|topic| self.owed(topic)).collect::<Vec<_>>();
         let deadline = Instant::now() + AFTERMATH;
         while Instant::now() < deadline {
             self.turn(AFTERMATH)?;
         }
-        for topic in 0..self.topics.len() {
-            self.settle(topic, owed[topic])?;
-        }
-        Ok(())
-    }
-
-    fn settle(&mut self, topic: usize, owed: u64) -> Result<()> {
-        let Topic { published, read, counted, .. } = &self.topics[topic];
-        for &i in read {
-            self.swarm.read(self.judge.subscribers[i].id);
-        }
-        for &i in counted {
-            self.swarm.discard(self.judge.subscribers[i].id, u64::MAX);
-        }
-        let Crowd { swarm, judge, .. } = self;
-        swarm.turn(Duration::ZERO, &mut |event| judge.on(event))?;
-        let Judge { subscribers, faults, .. } = judge;
-        for &i in read {
-            subscribers[i].tracker.finish(*published, faults);
-        }
-        let per_message = owed.checked_div(*published).unwrap_or(0).max(1);
-        for &i in counted {
-            let received = swarm.received(subscribers[i].id);
-            faults.lost += owed.saturating_sub(received).div_ceil(per_message);
-            faults.duplicated += received.saturating_sub(owed).div_ceil(per_message);
+        let everybody: Vec<usize> = (0..self.judge.subscribers.len()).collect();
+        everybody.into_iter().for_each(|i| self.ask(i, u64::MAX));
+        self.turn(Duration::ZERO)?;
+        let Crowd { topics, judge, swarm, .. } = self;
+        for topic in topics {
+            settle(topic, judge, swarm);
         }
         Ok(())
     }
 }
 
-/// Who of those that are read is watched.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Which {
-    /// One of all topics: a thread that waits for one is woken once a round.
-    LastOfAll,
-    /// Everyone.
-    EveryRead,
+/// Counts what did not come, or came twice: by number for those that are read, by their bytes for the others.
+fn settle(topic: &Topic, judge: &mut Judge, swarm: &Swarm) {
+    let Judge { subscribers, faults, .. } = judge;
+    for &i in &topic.read {
+        subscribers[i].tracker.finish(topic.published, faults);
+    }
+    let read = topic.read.iter().map(|&i| &subscribers[i]).max_by_key(|subscriber| subscriber.messages);
+    let Some(read) = read.filter(|subscriber| subscriber.messages > 0) else { return };
+    let each = swarm.received(read.id) as f64 / read.messages as f64;
+    let due = topic.published - topic.base;
+    for &i in &topic.counted {
+        // Some may have been sent a ping that others have not: bytes count as a message from half of one on.
+        let messages = (swarm.received(subscribers[i].id) as f64 / each).round() as u64;
+        faults.lost += due.saturating_sub(messages);
+        faults.duplicated += messages.saturating_sub(due);
+    }
 }
 
+/// Positions of so many samples among so many: the last, and others at even distances before it. One of each of several
+/// groups is at a different place in each.
+pub fn spread(samples: usize, among: usize, group: usize, groups: usize) -> Vec<usize> {
+    let samples = samples.min(among);
+    let at = |sample: usize| ((sample * groups + group + 1) * among).div_ceil(samples * groups) - 1;
+    (0..samples).map(at).collect()
+}
+
+/// Whether the `i`-th of all is one of so many in a hundred, evenly spread.
 fn is_stalled(i: u32, percent: f64) -> bool {
     let until = |i: f64| (i * percent / 100.0).floor();
     until(f64::from(i) + 1.0) > until(f64::from(i))
@@ -380,50 +467,7 @@ pub fn connect(
         if let Some(why) = refused {
             return Err(format!("connection {} of {}: {why}", open + 1, ids.len() + specs.len()).into());
         }
+        gauges.goes_on()?;
     }
     Ok(ids)
-}
-
-impl Judge {
-    fn on(&mut self, event: Event<'_>) {
-        match event {
-            Event::Message(id, message) => self.message(id, message),
-            Event::Closed(id, why) => self.closed(id, why),
-            Event::Open(_) | Event::CaughtUp(_) | Event::Refused(..) => {}
-        }
-    }
-
-    fn message(&mut self, id: ConnId, message: &[u8]) {
-        let Some(i) = self.by_slot.get(id.index as usize).copied().flatten() else { return };
-        let subscriber = &mut self.subscribers[i as usize];
-        match self.payloads.find(message) {
-            Found::Ours(stamp) if stamp.topic == self.first_topic + subscriber.topic as u32 => {
-                subscriber.tracker.take(stamp.seq, &mut self.faults);
-                if self.timed[i as usize] {
-                    let now = self.start.elapsed().as_nanos() as u64;
-                    let latency = now.saturating_sub(stamp.due);
-                    self.latency.saturating_record(latency.max(1));
-                    self.gauges.latency.store(latency, std::sync::atomic::Ordering::Relaxed);
-                }
-            }
-            Found::Ours(_) | Found::Corrupt => self.faults.corrupted += 1,
-            // Welcomes, heartbeats, and what others publish.
-            Found::Foreign => {}
-        }
-    }
-
-    fn closed(&mut self, id: ConnId, why: String) {
-        let subscriber = self.by_slot.get(id.index as usize).copied().flatten().map(|i| &self.subscribers[i as usize]);
-        match subscriber {
-            Some(subscriber) if subscriber.stalled => {}
-            Some(_) => {
-                self.faults.closed += 1;
-                self.complaint.get_or_insert(format!("a subscriber: {why}"));
-            }
-            None => {
-                self.faults.closed += 1;
-                self.complaint.get_or_insert(format!("a publisher: {why}"));
-            }
-        }
-    }
 }

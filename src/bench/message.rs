@@ -24,7 +24,6 @@ const TAG_BYTES: usize = 8;
 /// Bytes of a stamp before they are base64: mark 2, run 4, topic 4, seq 5, due 6, check 3.
 const RAW_BYTES: usize = 24;
 const RAW_TAG_BYTES: usize = 6;
-const RAW_CHECK: usize = 21;
 
 /// The greatest prime that three bytes hold.
 const CHECK_PRIME: u64 = 16_777_213;
@@ -36,7 +35,7 @@ const STARTS: usize = 256;
 
 const _: () = {
     assert!(RAW_BYTES * 4 == STAMP_BYTES * 3 && RAW_TAG_BYTES * 4 == TAG_BYTES * 3, "base64 without padding");
-    assert!(CHECK_PRIME < 1 << 24, "a remainder fits three bytes, and four of them with five bytes more a u64");
+    assert!(CHECK_PRIME < 1 << 24, "a remainder fits three bytes, and with five bytes more a u64");
 };
 
 /// What a message says of itself.
@@ -86,9 +85,8 @@ impl Payloads {
         }
         let mut tag = [0; TAG_BYTES];
         encode(&raw_tag(run), &mut tag);
-        let fill_bytes = bytes - STAMP_BYTES;
-        let records = if fill_bytes == 0 { 0 } else { STARTS + fill_bytes.div_ceil(RECORD) };
-        Ok(Payloads { run, tag, fill: fill_bytes, pattern: pattern(fill, records, run) })
+        let rest = bytes - STAMP_BYTES;
+        Ok(Payloads { run, tag, fill: rest, pattern: pattern(fill, STARTS + rest.div_ceil(RECORD), run) })
     }
 
     /// Bytes of a message.
@@ -158,8 +156,7 @@ fn raw_stamp(run: u32, stamp: Stamp) -> [u8; RAW_BYTES] {
     raw[6..10].copy_from_slice(&stamp.topic.to_be_bytes());
     raw[10..15].copy_from_slice(&stamp.seq.to_be_bytes()[3..]);
     raw[15..21].copy_from_slice(&stamp.due.to_be_bytes()[2..]);
-    let check = check(&raw[..RAW_CHECK]);
-    raw[RAW_CHECK..].copy_from_slice(&check.to_be_bytes()[5..]);
+    raw[21..24].copy_from_slice(&check(run, stamp).to_be_bytes()[5..]);
     raw
 }
 
@@ -169,17 +166,20 @@ fn parse_stamp(run: u32, text: &[u8; STAMP_BYTES]) -> Option<Stamp> {
     URL_SAFE_NO_PAD.decode_slice(text, &mut raw).ok()?;
     let stamp =
         Stamp { topic: big_endian(&raw[6..10]) as u32, seq: big_endian(&raw[10..15]), due: big_endian(&raw[15..21]) };
-    (raw == raw_stamp(run, stamp)).then_some(stamp)
+    (raw[..6] == raw_tag(run) && big_endian(&raw[21..24]) == check(run, stamp)).then_some(stamp)
 }
 
 fn big_endian(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// The bytes as one number, modulo a prime. So any change of one character shows: it changes the number by less than the
-/// prime, times a power of two.
-fn check(bytes: &[u8]) -> u64 {
-    bytes.chunks(5).fold(0, |sum, chunk| (sum << (8 * chunk.len()) | big_endian(chunk)) % CHECK_PRIME)
+/// Run, topic, seq and due as one number of 19 bytes, modulo a prime. So any change of one character shows: it changes the
+/// number by less than the prime, times a power of two.
+fn check(run: u32, stamp: Stamp) -> u64 {
+    let head = (u64::from(run) << 32 | u64::from(stamp.topic)) % CHECK_PRIME;
+    let with_seq = (head << 40 | stamp.seq) % CHECK_PRIME;
+    let with_most = (with_seq << 24 | stamp.due >> 24) % CHECK_PRIME;
+    (with_most << 24 | stamp.due & 0xff_ffff) % CHECK_PRIME
 }
 
 /// So many records.
@@ -225,6 +225,154 @@ impl Random {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) * limit >> 32
+        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) * limit) >> 32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ws::deflate::{Arena, Deflater};
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    const RUN: u32 = 0xfeed_beef;
+
+    fn message(payloads: &Payloads, stamp: Stamp) -> Vec<u8> {
+        let mut out = Vec::new();
+        payloads.write(stamp, &mut out);
+        assert_eq!(out.len(), payloads.len());
+        out
+    }
+
+    fn stamps() -> impl Strategy<Value = Stamp> {
+        (any::<u32>(), 0u64..1 << 40, 0u64..1 << 48).prop_map(|(topic, seq, due)| Stamp { topic, seq, due })
+    }
+
+    fn any_payloads() -> impl Strategy<Value = Payloads> {
+        let fill = prop_oneof![Just(Fill::Ticks), Just(Fill::Random)];
+        (STAMP_BYTES..2000, fill, any::<u32>()).prop_map(|(len, fill, run)| Payloads::new(len, fill, run).unwrap())
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_refused() {
+        let error = Payloads::new(STAMP_BYTES - 1, Fill::Ticks, RUN).unwrap_err().to_string();
+        assert_eq!(error, "a message of 31 bytes has no room for its stamp, of 32");
+        assert!(Payloads::new((1 << 30) + 1, Fill::Ticks, RUN).is_err());
+        assert_eq!(Payloads::new(STAMP_BYTES, Fill::Random, RUN).unwrap().len(), STAMP_BYTES);
+    }
+
+    #[test]
+    fn what_is_sent_looks_like_this() {
+        let stamp = Stamp { topic: 7, seq: 1000, due: 5_000_000_000 };
+        let text = |fill| String::from_utf8(message(&Payloads::new(112, fill, RUN).unwrap(), stamp)).unwrap();
+        let ticks = text(Fill::Ticks);
+        assert!(ticks.starts_with("up3-7b7v"), "{ticks}");
+        let records: Vec<&str> = ticks[STAMP_BYTES..].split_inclusive("vol=").collect();
+        assert!(records.len() == 3 && records[0].starts_with("sym="), "{ticks}");
+        assert_ne!(ticks, text(Fill::Random));
+    }
+
+    /// Of a message of 16 KiB, and of 1 KiB. Market data is names and digits: names go, of the digits the most stay.
+    #[test]
+    fn ticks_compress_and_random_text_hardly_does() {
+        let ratio = |fill, len| {
+            let (mut deflater, mut arena) = (Deflater::new(15, 6), Arena::default());
+            let payload = message(&Payloads::new(len, fill, RUN).unwrap(), Stamp { topic: 0, seq: 0, due: 0 });
+            len as f64 / deflater.compress(&payload, &mut arena).len() as f64
+        };
+        let ticks = [ratio(Fill::Ticks, 1 << 14), ratio(Fill::Ticks, 1 << 10)];
+        assert!((3.0..6.0).contains(&ticks[0]) && (2.0..5.0).contains(&ticks[1]), "{ticks:?}");
+        let random = ratio(Fill::Random, 1 << 14);
+        assert!((1.2..1.4).contains(&random), "six bits a byte: {random}");
+    }
+
+    #[test]
+    fn no_changed_byte_goes_unnoticed() {
+        let payloads = Payloads::new(STAMP_BYTES + 17, Fill::Ticks, RUN).unwrap();
+        let stamp = Stamp { topic: 3, seq: 123_456, due: 987_654_321 };
+        let sent = message(&payloads, stamp);
+        for at in 0..sent.len() {
+            for byte in (0..=255).filter(|&byte| byte != sent[at]) {
+                let mut came = sent.clone();
+                came[at] = byte;
+                let expected = if at < TAG_BYTES { Found::Foreign } else { Found::Corrupt };
+                assert_eq!(payloads.find(&came), expected, "{byte} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_message_is_corrupt_once_its_tag_is_there() {
+        let payloads = Payloads::new(100, Fill::Random, RUN).unwrap();
+        let sent = message(&payloads, Stamp { topic: 3, seq: 9, due: 1 });
+        for len in 0..sent.len() {
+            let expected = if len < TAG_BYTES { Found::Foreign } else { Found::Corrupt };
+            assert_eq!(payloads.find(&sent[..len]), expected, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_fill_behind_the_stamp_of_another_message_is_noticed() {
+        let payloads = Payloads::new(64, Fill::Ticks, RUN).unwrap();
+        let stamp = Stamp { topic: 1, seq: 10, due: 0 };
+        let sent = message(&payloads, stamp);
+        for other in [Stamp { topic: 2, ..stamp }, Stamp { seq: 11, ..stamp }] {
+            let other = message(&payloads, other);
+            assert_eq!(payloads.find(&[&sent[..STAMP_BYTES], &other[STAMP_BYTES..]].concat()), Found::Corrupt);
+        }
+    }
+
+    #[test]
+    fn a_whole_message_after_a_broken_one_is_found() {
+        let payloads = Payloads::new(50, Fill::Ticks, RUN).unwrap();
+        let stamp = Stamp { topic: 1, seq: 10, due: 0 };
+        let sent = message(&payloads, stamp);
+        assert_eq!(payloads.find(&[&sent[..40], &sent[..]].concat()), Found::Ours(stamp));
+        assert_eq!(payloads.find(&sent[..8].repeat(1000)), Found::Corrupt);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_sent_is_found_in_any_envelope(
+            payloads in any_payloads(),
+            stamp in stamps(),
+            before: Vec<u8>,
+            after: Vec<u8>,
+        ) {
+            let sent = message(&payloads, stamp);
+            prop_assert!(sent.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\'));
+            prop_assert_eq!(payloads.find(&sent), Found::Ours(stamp));
+            let wrapped = [&before[..], &sent, &after].concat();
+            prop_assert_eq!(payloads.find(&wrapped), Found::Ours(stamp));
+        }
+
+        #[test]
+        fn changes_of_any_bytes_never_make_another_stamp(
+            payloads in any_payloads(),
+            stamp in stamps(),
+            changes in proptest::collection::vec((any::<Index>(), any::<u8>()), 1..8),
+        ) {
+            let sent = message(&payloads, stamp);
+            let mut came = sent.clone();
+            for (at, byte) in changes {
+                let at = at.index(came.len());
+                came[at] = byte;
+            }
+            let found = payloads.find(&came);
+            prop_assert_eq!(matches!(found, Found::Ours(_)), came == sent, "{:?}", found);
+        }
+
+        #[test]
+        fn messages_of_another_run_are_foreign(payloads in any_payloads(), stamp in stamps(), run: u32) {
+            prop_assume!(run != payloads.run);
+            let other = Payloads::new(payloads.len(), Fill::Ticks, run).unwrap();
+            prop_assert_eq!(payloads.find(&message(&other, stamp)), Found::Foreign);
+        }
+
+        #[test]
+        fn nothing_is_found_in_other_bytes(payloads in any_payloads(), bytes: Vec<u8>) {
+            prop_assert_eq!(payloads.find(&bytes), Found::Foreign);
+        }
     }
 }

@@ -19,10 +19,13 @@ pub mod mode;
 pub mod observe;
 pub mod options;
 pub mod progress;
+pub mod refusals;
 pub mod report;
 mod run;
+pub mod schedule;
 pub mod swarm;
 pub mod target;
+pub mod timeline;
 
 use std::process::ExitCode;
 
@@ -34,6 +37,21 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// What a run comes to, or why it does not.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// The options do not go together.
+#[derive(thiserror::Error, Debug)]
+#[error("{0}")]
+pub struct Usage(&'static str);
+
+impl Usage {
+    /// It as a result.
+    ///
+    /// # Errors
+    /// Always: this.
+    fn error<T>(why: &'static str) -> Result<T> {
+        Err(Usage(why).into())
+    }
+}
+
 /// Runs a mode and reports. Exit codes: 0 nothing was wrong; 1 the server lost, reordered, repeated or corrupted a message,
 /// or refused or closed a connection; 2 bad usage; 3 there is no result.
 pub fn run(options: Options) -> ExitCode {
@@ -43,7 +61,7 @@ pub fn run(options: Options) -> ExitCode {
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("uproar bench: {error}");
-            ExitCode::from(3)
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 3 })
         }
     }
 }

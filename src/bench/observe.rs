@@ -3,16 +3,18 @@
 //! All of it is read from outside, so it works with any server on this machine.
 
 pub mod kernel;
+pub mod sampler;
 
 use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
 use crate::bench;
-use crate::bench::report::{Figure, Series};
+use crate::bench::report::Figure;
 use crate::ring::sys;
 
 pub use kernel::{KernelMemory, kernel_memory};
+pub use sampler::Sampler;
 
 /// A process that is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,11 +26,14 @@ impl Process {
     /// Checks that there is such a process, and that this one may look at it.
     ///
     /// # Errors
-    /// There is none, it is a thread of another, or `/proc` hides it.
+    /// There is none, `/proc` hides it, or it has no memory of its own: a thread of the kernel.
     pub fn new(pid: u32) -> bench::Result<Process> {
         let process = Process { pid };
-        process.cpu().map_err(|error| format!("process {pid}: CPU time: {error}"))?;
-        process.resident().map_err(|error| format!("process {pid}: memory: {error}"))?;
+        process.cpu().map_err(|error| format!("process {pid}: {error}"))?;
+        process.resident().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!("process {pid}: /proc hides it from this user (hidepid)"),
+            _ => format!("process {pid}: its memory: {error}"),
+        })?;
         Ok(process)
     }
 
@@ -45,36 +50,37 @@ impl Process {
         sys::process_cpu_time(self.pid)
     }
 
-    /// Bytes in memory that belong to the process alone: anonymous pages, and pages that it shares with its children.
-    /// Pages of files are not counted, since the page cache has them anyway.
+    /// Bytes in memory that belong to the process: anonymous ones, and shared ones that are of no file (`RssAnon` and
+    /// `RssShmem`, proc_pid_status(5)). Pages of files, as of its program, are the page cache's, and would be there for
+    /// other processes too. The kernel counts in batches: it may be off by some hundred KiB for each CPU.
     ///
     /// # Errors
     /// The process has ended, or `/proc` hides it.
     pub fn resident(&self) -> io::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        parse_resident(&status).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no RssAnon in its status"))
+        parse_resident(&status).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it has none"))
     }
 }
 
 /// `RssAnon` and `RssShmem` of `/proc/PID/status`, in bytes.
 fn parse_resident(status: &str) -> Option<u64> {
-    Some(kernel::kibibytes(status, "RssAnon:")? + kernel::kibibytes(status, "RssShmem:")?)
+    kernel::kibibytes(status, "RssAnon:")?.checked_add(kernel::kibibytes(status, "RssShmem:")?)
 }
 
-/// CPU times from one instant on.
-#[derive(Debug)]
+/// CPU times from an instant on.
+#[derive(Clone, Copy, Debug)]
 pub struct Meter {
     server: Option<(Process, Duration)>,
     load: Duration,
     began: Instant,
 }
 
-/// What passed since a [`Meter`] was started.
+/// What has passed since a [`Meter`] was started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Spent {
     /// Time.
     pub time: Duration,
-    /// CPU time of the server, if it is known.
+    /// CPU time of the server, if its process is known.
     pub server: Option<Duration>,
     /// CPU time of this process: the load.
     pub load: Duration,
@@ -102,28 +108,100 @@ impl Meter {
 }
 
 impl Spent {
+    /// What has passed in two times.
+    pub fn and(&self, other: &Spent) -> Spent {
+        let server = self.server.zip(other.server).map(|(one, other)| one + other);
+        Spent { time: self.time + other.time, server, load: self.load + other.load }
+    }
+
+    /// "server CPU a delivery", in ns, for so many of them; none if there were none, or the server is not known.
+    pub fn server_each(&self, what: &str, count: u64) -> Option<Figure> {
+        let cpu = self.server.filter(|_| count > 0)?;
+        Some(Figure::new(format!("server CPU a {what}"), "ns", cpu.as_nanos() as f64 / count as f64))
+    }
+
     /// "server CPU" and "load CPU", in percent of one core: where the load's is near a hundred for each of its threads,
     /// it was the limit.
     pub fn figures(&self) -> Vec<Figure> {
-        Vec::new()
+        let server = self.server.map(|cpu| Figure::new("server CPU", "%", percent(cpu, self.time)));
+        server.into_iter().chain([Figure::new("load CPU", "%", percent(self.load, self.time))]).collect()
     }
 }
 
-/// Looks at the server, the load and the kernel at regular times, on a thread of its own.
-#[derive(Debug)]
-pub struct Sampler {}
+/// Percent of one core.
+fn percent(cpu: Duration, time: Duration) -> f64 {
+    100.0 * cpu.as_secs_f64() / time.as_secs_f64()
+}
 
-impl Sampler {
-    /// Begins, with the server if its process is known.
-    ///
-    /// # Errors
-    /// There is no thread to be had.
-    pub fn start(_server: Option<Process>, _interval: Duration) -> io::Result<Sampler> {
-        Ok(Sampler {})
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    const STATUS: &str = "Name:\tuproar\nUmask:\t0022\nState:\tS (sleeping)\nVmHWM:\t   12672 kB\nVmRSS:\t   12672 kB\n\
+        RssAnon:\t    4352 kB\nRssFile:\t    8192 kB\nRssShmem:\t     128 kB\nThreads:\t4\n";
+
+    #[test]
+    fn what_belongs_to_a_process_is_not_its_files() {
+        assert_eq!(parse_resident(STATUS), Some((4352 + 128) << 10));
+        for garbage in
+            ["", "RssAnon:", "RssAnon: x kB\nRssShmem: 0 kB", "RssAnon: 1 MB\nRssShmem: 0 kB", "RssAnon: 7 kB"]
+        {
+            assert_eq!(parse_resident(garbage), None, "{garbage:?}");
+        }
+        let most = u64::MAX >> 10;
+        assert_eq!(parse_resident(&format!("RssAnon: {most} kB\nRssShmem: {most} kB\n")), None);
     }
 
-    /// Ends, and gives what was seen: CPU in percent of one core, memory in MiB, over seconds since the start.
-    pub fn stop(self) -> Vec<Series> {
-        Vec::new()
+    #[test]
+    fn this_process_is_there_and_grows() {
+        let this = Process::new(std::process::id()).unwrap();
+        assert_eq!(this, Process::this());
+        let before = this.resident().unwrap();
+        let memory = vec![1u8; 256 << 20];
+        assert!(this.resident().unwrap() > before + (memory.len() as u64) / 2);
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_an_error() {
+        let mut child = Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        for pid in [child.id(), 0, u32::MAX] {
+            // 0 would be this process for the system call.
+            let error = Process::new(pid).unwrap_err().to_string();
+            assert_eq!(error, format!("process {pid}: No such process (os error 3)"));
+        }
+    }
+
+    #[test]
+    fn a_process_that_sleeps_costs_nothing_and_the_load_does() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::new(child.id()).unwrap();
+        let meter = Meter::start(Some(process)).unwrap();
+        let until = Process::this().cpu().unwrap() + Duration::from_millis(50);
+        while Process::this().cpu().unwrap() < until {}
+        let spent = meter.spent().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(
+            spent.load >= Duration::from_millis(49) && spent.server.unwrap() < Duration::from_millis(20),
+            "{spent:?}"
+        );
+        assert!(meter.spent().is_err(), "it has ended");
+        assert!(Meter::start(None).unwrap().spent().unwrap().server.is_none());
+    }
+
+    #[test]
+    fn cpu_is_told_in_percent_of_a_core() {
+        let [time, cpu] = [2000, 500].map(Duration::from_millis);
+        let spent = Spent { time, server: Some(cpu), load: 2 * time };
+        let figures = [Figure::new("server CPU", "%", 25.0), Figure::new("load CPU", "%", 200.0)];
+        assert_eq!(spent.figures(), figures);
+        assert_eq!(spent.server_each("delivery", 1000), Some(Figure::new("server CPU a delivery", "ns", 500_000.0)));
+        assert_eq!(spent.server_each("delivery", 0), None);
+        let twice = Spent { time: 2 * time, server: Some(2 * cpu), load: 4 * time };
+        assert_eq!(spent.and(&spent), twice);
+        let unknown = Spent { server: None, ..spent };
+        assert_eq!(unknown.figures().len(), 1);
     }
 }

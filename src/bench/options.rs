@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 
 /// Load a WebSocket server, this one or another, and judge what it delivers.
@@ -119,16 +120,16 @@ pub struct Fanout {
     #[command(flatten)]
     pub payload: Payload,
     /// Subscribers, spread over the topics
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = positive())]
     pub subscribers: u32,
     /// Topics, each with a publisher; in a round each is published to
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = positive())]
     pub topics: u32,
     /// Messages to a topic in one write
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = positive())]
     pub burst: u32,
     /// Rounds under way at once
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = positive())]
     pub window: u32,
     /// How many of a hundred subscribers never read; they are not judged
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
@@ -146,16 +147,16 @@ pub struct Rate {
     #[command(flatten)]
     pub payload: Payload,
     /// Subscribers, spread over the topics
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = positive())]
     pub subscribers: u32,
     /// Topics, published to in turn
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = positive())]
     pub topics: u32,
     /// Messages a second, over all topics
     #[arg(long, default_value_t = 100.0)]
     pub rate: f64,
     /// Subscribers whose messages are timed
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = positive())]
     pub samples: u32,
     /// How long to measure, after a fifth of it to warm up
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = time)]
@@ -170,7 +171,7 @@ pub struct Idle {
     #[command(flatten)]
     pub payload: Payload,
     /// Connections, over all threads
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = positive())]
     pub connections: u32,
     /// How long to hold them
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = time)]
@@ -194,10 +195,10 @@ pub struct Echo {
     #[command(flatten)]
     pub payload: Payload,
     /// Connections, each alone on a topic
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = positive())]
     pub connections: u32,
     /// Messages of a connection under way at once
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = positive())]
     pub window: u32,
     /// How long to measure, after a fifth of it to warm up
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = time)]
@@ -209,12 +210,24 @@ pub struct Echo {
 pub struct Churn {
     #[command(flatten)]
     pub common: Common,
-    /// Connections a second; 0: as many as go
+    /// Connections a second, timed from when they were due; 0: as many as go, --concurrency of each thread under way
     #[arg(long, default_value_t = 0.0)]
     pub rate: f64,
+    /// How a connection ends that is open
+    #[arg(long, value_enum, default_value_t = Close::Reset)]
+    pub close: Close,
     /// How long to measure, after a fifth of it to warm up
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = time)]
     pub time: Duration,
+}
+
+/// How a client ends a connection.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Close {
+    /// It resets it: what is measured is connecting.
+    Reset,
+    /// It sends a close frame, and waits for the answer.
+    Frame,
 }
 
 /// Options of `stalled`.
@@ -238,12 +251,21 @@ pub struct Stalled {
 pub struct Storm {
     #[command(flatten)]
     pub common: Common,
-    /// Connections
-    #[arg(long, default_value_t = 10_000)]
+    #[command(flatten)]
+    pub payload: Payload,
+    /// Connections, spread over the topics
+    #[arg(long, default_value_t = 10_000, value_parser = positive())]
     pub connections: u32,
+    /// Topics, each with a publisher that is not cut
+    #[arg(long, default_value_t = 1, value_parser = positive())]
+    pub topics: u32,
     /// Times that they are all cut
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = positive())]
     pub rounds: u32,
+}
+
+fn positive() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
 }
 
 fn time(text: &str) -> Result<Duration, String> {

@@ -4,7 +4,12 @@ pub mod html;
 pub mod plot;
 pub mod quantity;
 pub mod text;
+mod words;
 
+#[cfg(test)]
+mod sample;
+
+use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -117,17 +122,6 @@ pub struct Faults {
     pub closed: u64,
 }
 
-impl Report {
-    /// Reads what [`write`] wrote as JSON.
-    ///
-    /// # Errors
-    /// The file cannot be read, or is no report.
-    pub fn read(file: &Path) -> bench::Result<Report> {
-        let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        serde_json::from_str(&text).map_err(|error| format!("{}: no report: {error}", file.display()).into())
-    }
-}
-
 impl Faults {
     /// Nothing was wrong.
     pub fn none(&self) -> bool {
@@ -145,6 +139,33 @@ impl Faults {
     }
 }
 
+/// In words: "messages: 3 lost, 1 reordered; connections: 2 refused".
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.none() {
+            return f
+                .write_str("nothing was lost, reordered, repeated or corrupted; no connection was refused or closed");
+        }
+        let messages = [
+            (self.lost, "lost"),
+            (self.reordered, "reordered"),
+            (self.duplicated, "repeated"),
+            (self.corrupted, "corrupted"),
+        ];
+        let connections = [(self.refused, "refused"), (self.closed, "closed by the server")];
+        let kinds = [("messages", &messages[..]), ("connections", &connections)].map(|(what, counts)| {
+            let counts: Vec<String> = counts
+                .iter()
+                .filter(|(count, _)| *count > 0)
+                .map(|(count, what)| format!("{} {what}", quantity::show(*count as f64, "")))
+                .collect();
+            (what, counts.join(", "))
+        });
+        let some = kinds.iter().filter(|(_, counts)| !counts.is_empty());
+        f.write_str(&some.map(|(what, counts)| format!("{what}: {counts}")).collect::<Vec<_>>().join("; "))
+    }
+}
+
 impl Figure {
     /// A figure.
     pub fn new(name: impl Into<String>, unit: &str, value: f64) -> Figure {
@@ -153,6 +174,23 @@ impl Figure {
 }
 
 impl Latency {
+    /// Shares that tables show.
+    const SHOWN: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
+
+    /// The row of a table: the times at [`Latency::SHOWN`], greatest, mean, count.
+    fn row(&self) -> Vec<String> {
+        let time = |time: f64| quantity::show(time, "ns");
+        let known = |share: f64| self.quantiles.iter().find(|&&(known, _)| known == share);
+        let shown = Latency::SHOWN.iter().map(|&(_, share)| known(share).map_or(f64::NAN, |&(_, t)| t as f64));
+        let rest = [self.max as f64, if self.count == 0 { f64::NAN } else { self.mean }];
+        shown.chain(rest).map(time).chain([quantity::show(self.count as f64, "")]).collect()
+    }
+
+    /// What heads the columns of [`Latency::row`].
+    fn columns() -> impl Iterator<Item = &'static str> {
+        Latency::SHOWN.into_iter().map(|(name, _)| name).chain(["max", "mean", "count"])
+    }
+
     /// The time that this share, between 0 and 1, did not exceed: that of the next greater one that is known. 0 if there
     /// is none.
     pub fn quantile(&self, share: f64) -> u64 {
@@ -189,6 +227,13 @@ fn shares(count: u64) -> impl Iterator<Item = f64> {
     let supported = move |tail: &u64| u128::from(*tail) * u128::from(count) >= u128::from(whole);
     // Both numbers are whole: the quotient is the double next to 0.999, and so what the source text 0.999 means.
     decades.filter(|tail| *tail >= TAILS[0]).filter(supported).map(move |tail| (whole - tail) as f64 / whole as f64)
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.cpus == 1 { "" } else { "s" };
+        write!(f, "Linux {}, {}, {} CPU{plural}", self.kernel, self.cpu, self.cpus)
+    }
 }
 
 impl Machine {
@@ -234,4 +279,130 @@ fn save(file: &Path, text: &str) -> bench::Result<()> {
 /// Reads what serde writes of a number that is not finite, too.
 fn number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn histogram(times: &[u64]) -> Histogram<u64> {
+        let mut histogram = Histogram::new(3).unwrap();
+        times.iter().for_each(|&time| histogram.record(time).unwrap());
+        histogram
+    }
+
+    #[test]
+    fn a_report_is_what_was_written_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (json, html) = (dir.path().join("a.json"), dir.path().join("a.html"));
+        let mut report = sample::report("ours", 1.0);
+        report.faults = Faults { lost: 1, duplicated: 2, reordered: 3, corrupted: 4, refused: 5, closed: u64::MAX };
+        write(&report, Some(&json), Some(&html)).unwrap();
+        let read: Report = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+        // Numbers of seventeen digits may differ in the last.
+        assert!((read.latencies[0].mean / report.latencies[0].mean - 1.0).abs() < 1e-15);
+        assert_eq!(read.latencies[0].quantiles, report.latencies[0].quantiles);
+        assert_eq!((read.faults, &read.machine, &read.title), (report.faults, &report.machine, &report.title));
+        assert_eq!(read.series.len(), report.series.len());
+        assert_eq!(read.figures, report.figures);
+        assert!(fs::read_to_string(&html).unwrap().contains("</html>"));
+    }
+
+    #[test]
+    fn a_number_that_json_does_not_have_is_none() {
+        let text = serde_json::to_string(&Figure::new("a ratio", "", f64::INFINITY)).unwrap();
+        assert!(serde_json::from_str::<Figure>(&text).unwrap().value.is_nan());
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let nowhere = Path::new("/no/such/directory/a.json");
+        for (json, html) in [(Some(nowhere), None), (None, Some(nowhere))] {
+            let error = write(&Report::default(), json, html).unwrap_err().to_string();
+            assert!(error.starts_with("/no/such/directory/a.json: No such file"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_report_of_an_older_version_is_one() {
+        assert_eq!(serde_json::from_str::<Report>("{}").unwrap(), Report::default());
+    }
+
+    #[test]
+    fn a_distribution_says_only_what_its_count_supports() {
+        let latency = latency("a", &histogram(&(1..=1000).collect::<Vec<_>>()));
+        assert_eq!(
+            (latency.count, latency.max, latency.quantiles.first(), latency.quantiles.last()),
+            (1000, 1000, Some(&(0.0, 1)), Some(&(1.0, 1000)))
+        );
+        let shares: Vec<f64> = latency.quantiles.iter().map(|quantile| quantile.0).collect();
+        assert!(shares.iter().is_sorted_by(|a, b| a < b));
+        assert_eq!(shares[shares.len() - 2], 0.999, "one in a thousand is beyond");
+        assert_eq!([0.5, 0.9, 0.99, 0.999, 0.9999].map(|share| latency.quantile(share)), [500, 900, 990, 999, 1000]);
+        assert_eq!((latency.mean, latency.quantile(0.0), latency.quantile(2.0)), (500.5, 1, 1000));
+        assert!(super::latency("", &histogram(&[])).quantiles.is_empty());
+        assert_eq!(Latency::default().quantile(0.5), 0);
+    }
+
+    #[test]
+    fn shares_are_dense_enough_for_a_curve() {
+        let shares: Vec<f64> = shares(u64::MAX).collect();
+        assert_eq!((shares.len(), shares.last()), (76, Some(&0.99999)));
+        for named in [0.0, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999] {
+            assert!(shares.contains(&named), "{named}");
+        }
+        let steps = shares.windows(2).map(|pair| ((1.0 - pair[0]) / (1.0 - pair[1])).log10());
+        assert!(steps.fold(0.0, f64::max) < 0.101, "a tenth of a decade");
+        assert_eq!(super::shares(1).collect::<Vec<_>>(), [0.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_quantile_is_what_so_many_did_not_exceed(mut times in prop::collection::vec(1..10_000_000_000u64, 1..500)) {
+            let latency = latency("", &histogram(&times));
+            times.sort_unstable();
+            for &(share, time) in &latency.quantiles {
+                // Rounding may make ⌈share × count⌉ one more.
+                let rank = |slack: f64| ((share * times.len() as f64 + slack).ceil() as usize).clamp(1, times.len());
+                let (low, high) = (times[rank(-1e-9) - 1] as f64, times[rank(1e-9) - 1] as f64);
+                prop_assert!((low * 0.999..=high * 1.001 + 1.0).contains(&(time as f64)), "{share}: {time}, {low} to {high}");
+            }
+            prop_assert!(latency.quantiles.is_sorted());
+        }
+    }
+
+    #[test]
+    fn this_machine_is_one() {
+        let machine = Machine::this();
+        assert!(machine.cpus >= 1 && machine.kernel.starts_with(|c: char| c.is_ascii_digit()), "{machine:?}");
+        assert!(!machine.cpu.is_empty());
+    }
+
+    #[test]
+    fn models_of_cpus_are_found() {
+        for (cpuinfo, model) in [
+            (
+                "processor\t: 0\nmodel\t\t: 1\nmodel name\t: AMD EPYC 9654\nprocessor\t: 1\nmodel name\t: B\n",
+                Some("AMD EPYC 9654"),
+            ),
+            ("processor\t: 0\nCPU part\t: 0xd0c\nModel\t\t: Raspberry Pi 5\n", Some("Raspberry Pi 5")),
+            ("processor\t: 0\nCPU part\t: 0xd0c\n", None),
+            ("model name\t:\n", None),
+            ("\0\u{ff}:::", None),
+            ("", None),
+        ] {
+            assert_eq!(cpu_model(cpuinfo), model, "{cpuinfo:?}");
+        }
+    }
+
+    #[test]
+    fn faults_are_told_by_kind() {
+        let none = "nothing was lost, reordered, repeated or corrupted; no connection was refused or closed";
+        assert_eq!(Faults::default().to_string(), none);
+        let all = Faults { lost: 1000, duplicated: 2, reordered: 3, corrupted: 4, refused: 5, closed: 6 };
+        let told = "messages: 1,000 lost, 3 reordered, 2 repeated, 4 corrupted; connections: 5 refused, 6 closed by the server";
+        assert_eq!(all.to_string(), told);
+        assert_eq!(Faults { refused: 1, ..Faults::default() }.to_string(), "connections: 1 refused");
+    }
 }

@@ -6,11 +6,11 @@
 mod conn;
 mod outbox;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::hub::frame::{Frames, LogId};
+use crate::hub::frame::Frames;
 use crate::limits::{READ_BUFFER_BYTES, READ_BUFFERS};
 use crate::ring::dial::{Dial, dial};
 use crate::ring::op::{Completion, Op, ReadBuffers, Wait};
@@ -27,6 +27,8 @@ use outbox::Outboxes;
 
 /// The receive buffer of those that never read: the smallest that the kernel allows is about half of it.
 const STALLED_RECEIVE_BUFFER: usize = 4096;
+/// How often a turn reads as many as there are buffers for. Whoever is sent more and more does not keep a turn from ending.
+const READ_ROUNDS: usize = 64;
 /// What one operation throws away at most.
 const MAX_DISCARD: u64 = 1 << 30;
 
@@ -87,6 +89,8 @@ struct Core {
     frames: Frames,
     outboxes: Outboxes,
     conns: Vec<Conn>,
+    /// Beginnings of handshakes' answers, by slot: of those that came in pieces.
+    heads: HashMap<u32, Vec<u8>>,
     free: Vec<u32>,
     /// Closed with the next enter, free after it.
     closing: Vec<u32>,
@@ -119,6 +123,7 @@ impl Swarm {
             frames: Frames::new(),
             outboxes: Outboxes::default(),
             conns: (0..connections).map(|_| Conn::default()).collect(),
+            heads: HashMap::new(),
             free: (0..connections).rev().collect(),
             closing: Vec::new(),
             readable: VecDeque::new(),
@@ -160,7 +165,7 @@ impl Swarm {
 
     /// Sends bytes after all that the connection was given before.
     pub fn send(&mut self, id: ConnId, bytes: &[u8]) {
-        self.core.send(id, &[bytes]);
+        self.core.outboxes.push(id, bytes);
     }
 
     /// Reads what is there with the next turn.
@@ -178,7 +183,22 @@ impl Swarm {
         self.core.attend(id, attention);
     }
 
-    /// Bytes that an open connection has received after its handshake.
+    /// What becomes of what a connection is sent.
+    pub fn attention(&self, id: ConnId) -> Attention {
+        self.core.conns[id.index as usize].attention
+    }
+
+    /// Bytes that wait to be sent, as the server does not take them.
+    pub fn unsent(&self, id: ConnId) -> usize {
+        self.core.outboxes.bytes(id)
+    }
+
+    /// Counts from nothing the bytes that an open connection receives.
+    pub fn forget_received(&mut self, id: ConnId) {
+        self.core.conns[id.index as usize].received = 0;
+    }
+
+    /// Bytes that an open connection has received since it was open.
     pub fn received(&self, id: ConnId) -> u64 {
         self.core.conns[id.index as usize].received
     }
@@ -203,13 +223,12 @@ impl Swarm {
     /// # Errors
     /// The ring fails.
     pub fn turn(&mut self, wait: Duration, on: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        // A connection sends once in an enter; what it has to send besides is not to wait for anything else.
-        while self.core.outboxes.have_more() {
-            self.enter(Duration::ZERO, on)?;
-        }
         let wait = if self.core.readable.is_empty() { wait } else { Duration::ZERO };
         self.enter(wait, on)?;
-        while !self.core.readable.is_empty() {
+        for _ in 0..READ_ROUNDS {
+            if self.core.readable.is_empty() {
+                break;
+            }
             self.core.submit_reads();
             self.enter(Duration::ZERO, on)?;
         }
@@ -223,7 +242,7 @@ impl Swarm {
             Ok(0) => Wait::None,
             nanos => Wait::AtMost(nanos.unwrap_or(u64::MAX)),
         };
-        core.outboxes.submit(&mut core.ops);
+        core.outboxes.submit(&mut core.frames, &mut core.ops);
         ring.enter(&mut core.ops, &core.frames, wait)?;
         core.free.append(&mut core.closing);
         ring.drain(completions);
@@ -244,11 +263,6 @@ fn no_socket(error: &std::io::Error, from: Option<std::net::IpAddr>) -> Error {
 }
 
 impl Core {
-    fn send(&mut self, id: ConnId, parts: &[&[u8]]) {
-        let chunk = self.frames.alloc(parts.iter().map(|part| part.len()).sum(), LogId::NONE);
-        self.outboxes.push(id, self.frames.append(chunk, parts));
-    }
-
     fn attend(&mut self, id: ConnId, attention: Attention) {
         let conn = &mut self.conns[id.index as usize];
         match (conn.attention == Attention::Watch, attention == Attention::Watch) {
@@ -283,6 +297,7 @@ impl Core {
             // An armed poll holds the socket open.
             self.ops.extend([Op::Unwatch(id), Op::CancelWritable(id), Op::Close(id)]);
             conn.end();
+            self.heads.remove(&id.index);
             self.outboxes.forget(id, &mut self.frames);
             self.closing.push(id.index);
         }
@@ -298,7 +313,8 @@ impl Core {
         match (token.kind, result) {
             (Kind::Writable, _) if conn.phase == Phase::Connecting => self.shake(id),
             (Kind::Writable, _) => self.outboxes.retry(id),
-            (Kind::Readable, _) => {
+            (Kind::Readable, events) => {
+                conn.hung_up |= events > 0 && events & sys::POLL_HANG_UP != 0;
                 if !more && conn.attention == Attention::Watch {
                     self.ops.push(Op::Watch(id));
                 }
@@ -308,7 +324,12 @@ impl Core {
             (Kind::Receive, 1..) => {
                 let bytes = ring.buffer(buffer, result as usize);
                 self.take(id, bytes, on);
-                if bytes.len() == READ_BUFFER_BYTES { self.want_read(id) } else { self.caught_up(id, on) }
+                let conn = &self.conns[id.index as usize];
+                if bytes.len() == READ_BUFFER_BYTES || conn.hung_up {
+                    self.want_read(id)
+                } else {
+                    self.caught_up(id, on)
+                }
             }
             (Kind::Discard, 1..) => {
                 conn.received += result as u64;
@@ -343,7 +364,7 @@ impl Core {
         conn.phase = Phase::Shaking;
         let mut request = Vec::new();
         self.target.handshake(conn.role, conn.topic, conn.n, &mut request);
-        self.send(id, &[&request]);
+        self.outboxes.push(id, &request);
         self.ops.push(Op::Watch(id));
     }
 
@@ -354,12 +375,11 @@ impl Core {
             conn.received += bytes.len() as u64;
             return self.inspect(id, bytes, on);
         }
-        let mut head = std::mem::take(&mut conn.head);
+        let mut head = self.heads.remove(&id.index).unwrap_or_default();
         head.extend_from_slice(bytes);
         match self.target.accepts(&head) {
-            Ok(None) => self.conns[id.index as usize].head = head,
+            Ok(None) => drop(self.heads.insert(id.index, head)),
             Ok(Some((len, deflate))) => {
-                let conn = &mut self.conns[id.index as usize];
                 (conn.phase, conn.deflate) = (Phase::Subscribing, deflate);
                 conn.received = (head.len() - len) as u64;
                 self.subscribe(id, on);
@@ -376,7 +396,7 @@ impl Core {
         if let Some(text) = &text {
             let mut frame = Vec::new();
             frame::client_frame(crate::hub::frame::MessageKind::Text, text.as_bytes(), &mut frame);
-            self.send(id, &[&frame]);
+            self.outboxes.push(id, &frame);
         }
         if text.is_none() || !self.target.awaits_subscribed() {
             self.opened(id, on);
@@ -418,7 +438,7 @@ impl Core {
         });
         self.pings += pings;
         if !answers.is_empty() {
-            self.send(id, &[&answers]);
+            self.outboxes.push(id, &answers);
         }
         match (fed, closed) {
             (Err(violation), _) => self.lost(id, format!("the server broke the protocol: {violation}"), on),

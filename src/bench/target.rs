@@ -1,6 +1,6 @@
 //! Where connections go, and what is said there: addresses, handshakes, subscriptions, publications.
 
-mod answer;
+pub mod answer;
 mod template;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -312,3 +312,6 @@ impl Sources {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -259,12 +259,14 @@ impl Outbox {
         dropped.messages
     }
 
-    /// Whether more than one message waits, and their bytes pass the bound.
+    /// Whether more than one message waits, and their bytes pass the bound. Walks the spans, and of the messages no more
+    /// than two, since it is asked for every delivery while opaque spans alone pass the bound.
     fn is_overrun(&self, frames: &Frames, bound: u32) -> bool {
+        let logs = |skip| self.spans().skip(skip).filter(|&span| is_log(frames, span));
+        let bytes: u64 = logs(0).map(|span| u64::from(span.len())).sum();
         let begun = self.is_begun() && is_log(frames, self.first);
-        let messages = self.message_count(frames) + u32::from(begun);
-        let bytes: u64 = self.spans().filter(|&span| is_log(frames, span)).map(|span| u64::from(span.len())).sum();
-        messages > 1 && bytes > u64::from(bound)
+        let unsent = || logs(usize::from(self.is_begun())).flat_map(|span| messages(frames, span)).take(2).count();
+        bytes > u64::from(bound) && usize::from(begun) + unsent() > 1
     }
 
     fn set_len(&mut self, len: u32) {

@@ -9,9 +9,10 @@ use super::Factory;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::handler::Routes;
+use crate::limits::SPARE_SLOTS;
 use crate::ring::{Features, Ring, Setup, WakeFd, sys};
 use crate::shard::mailbox::{self, Mailbox, Postbox};
-use crate::shard::settings::{SPARE_SLOTS, Settings};
+use crate::shard::settings::Settings;
 use crate::shard::shared::Shared;
 use crate::shard::{Parts, Shard, worker};
 

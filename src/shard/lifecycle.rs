@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::conn::{Conn, Flags, Phase, Session};
 use crate::error::CloseReason;
 use crate::http::response::{Framing, Response};
+use crate::limits::SPARE_SLOTS;
 use crate::ring::op::{Completion, Op};
 use crate::ring::sys;
 use crate::ring::token::ConnId;
@@ -24,7 +25,6 @@ use crate::time::Tick;
 use crate::ws::frame;
 
 use super::inbound::kept;
-use super::settings::SPARE_SLOTS;
 use super::{Core, Notice};
 
 /// How long accepting pauses when there is no descriptor or memory for another connection.

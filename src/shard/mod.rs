@@ -26,7 +26,7 @@ use crate::error::CloseReason;
 use crate::handler::Routes;
 use crate::hub::frame::{Frames, Span};
 use crate::hub::{Hub, Log};
-use crate::limits::{MAX_CONNECTIONS_PER_SHARD, READ_BUFFERS};
+use crate::limits::{MAX_CONNECTIONS_PER_SHARD, READ_BUFFERS, SPARE_SLOTS};
 use crate::ring::op::Op;
 use crate::ring::sys;
 use crate::ring::token::ConnId;
@@ -36,7 +36,7 @@ use inbound::Codec;
 use lifecycle::Life;
 use mailbox::{Mailbox, Postbox};
 use publish::Encoder;
-use settings::{SPARE_SLOTS, Settings};
+use settings::Settings;
 use shared::Shared;
 
 /// What a handler is told once the shard's own state is in order again.

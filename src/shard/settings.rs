@@ -39,9 +39,6 @@ pub struct Settings {
     pub playground: bool,
 }
 
-/// Slots of a shard's table that are kept free, to tell those who come when it is full that it is.
-pub const SPARE_SLOTS: u32 = 64;
-
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Settings {
         Settings {

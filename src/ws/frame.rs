@@ -429,6 +429,19 @@ mod tests {
         }
 
         #[test]
+        fn a_server_header_parses_to_what_was_encoded(len in 0u64..1 << 63, rsv1: bool) {
+            let mut bytes = encode_header(TEXT, rsv1, len).as_slice().to_vec();
+            let expect = Expect { continuation: false, deflate: true };
+            let header = Header { fin: true, rsv1, opcode: TEXT, len, size: bytes.len() };
+            for cut in 0..bytes.len() {
+                prop_assert_eq!(Header::parse_unmasked(&bytes[..cut], expect), Ok(None));
+            }
+            prop_assert_eq!(Header::parse_unmasked(&bytes, expect), Ok(Some(header)));
+            bytes[1] |= MASKED;
+            prop_assert_eq!(Header::parse_unmasked(&bytes[..2], expect), Err(Violation::protocol("frame is masked")));
+        }
+
+        #[test]
         fn a_client_header_parses_to_what_was_encoded(len in 0u64..1 << 63, rsv1: bool, key: [u8; 4]) {
             let mut bytes = encode_header(TEXT, rsv1, len).as_slice().to_vec();
             bytes[1] |= MASKED;

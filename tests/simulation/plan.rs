@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use uproar::Config;
 use uproar::config::BacklogPolicy;
-use uproar::shard::settings::{SPARE_SLOTS, Settings};
+use uproar::limits::SPARE_SLOTS;
+use uproar::shard::settings::Settings;
 
 use super::rng::Rng;
 

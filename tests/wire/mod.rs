@@ -1,6 +1,7 @@
 //! The client's end of the wire: frames made, and the decoder run on them in pieces.
 #![allow(dead_code, reason = "each test uses its part of this")]
 
+pub mod server;
 pub mod vectors;
 
 use uproar::hub::frame::MessageKind;

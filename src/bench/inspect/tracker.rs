@@ -86,3 +86,99 @@ impl Tracker {
         faults.lost += within + published.saturating_sub(self.next);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Faults by all that came, in order.
+    fn naive(first: u64, came: &[u64], published: u64) -> Faults {
+        let mut faults = Faults::default();
+        for (i, seq) in came.iter().enumerate().filter(|(_, seq)| **seq >= first) {
+            let before = &came[..i];
+            if before.contains(seq) {
+                faults.duplicated += 1;
+            } else if before.iter().any(|earlier| earlier > seq) {
+                faults.reordered += 1;
+            }
+        }
+        faults.lost = (first..published).filter(|seq| !came.contains(seq)).count() as u64;
+        faults
+    }
+
+    fn track(first: u64, came: &[u64], published: u64) -> (Tracker, Faults) {
+        let (mut tracker, mut faults) = (Tracker::from(first), Faults::default());
+        came.iter().for_each(|&seq| tracker.take(seq, &mut faults));
+        tracker.finish(published, &mut faults);
+        (tracker, faults)
+    }
+
+    /// What can become of messages in order: some lost, some twice, some later.
+    fn disturbed() -> impl Strategy<Value = Vec<u64>> {
+        let fate = (0u64..60, 0usize..10, 0usize..20);
+        proptest::collection::vec(fate, 0..80).prop_map(|fates| {
+            let mut came: Vec<(usize, u64)> = Vec::new();
+            for (i, (jump, copies, delay)) in fates.into_iter().enumerate() {
+                let seq = if jump == 0 { 3 * i } else { i } as u64;
+                let copies = [0, 2, 1].get(copies).copied().unwrap_or(1);
+                came.extend((0..copies).map(|copy| (i + copy + if delay < 5 { delay } else { 0 }, seq)));
+            }
+            came.sort_by_key(|&(at, _)| at);
+            came.into_iter().map(|(_, seq)| seq).collect()
+        })
+    }
+
+    #[test]
+    fn a_gap_that_is_filled_is_no_loss() {
+        for (came, expected) in [
+            (&[0, 1, 2][..], Faults::default()),
+            (&[0, 2], Faults { lost: 1, ..Faults::default() }),
+            (&[0, 2, 1], Faults { reordered: 1, ..Faults::default() }),
+            (&[2, 0, 1, 1], Faults { reordered: 2, duplicated: 1, ..Faults::default() }),
+            (&[0, 1], Faults { lost: 1, ..Faults::default() }),
+            (&[], Faults { lost: 3, ..Faults::default() }),
+        ] {
+            assert_eq!(track(0, came, 3).1, expected, "{came:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_published_before_is_not_judged() {
+        let (tracker, faults) = track(5, &[3, 4, 4, 5, 6], 7);
+        assert!(faults.none() && tracker.received() == 2);
+        assert!(track(5, &[], 3).1.none());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_nothing_goes_uncounted() {
+        let (mut tracker, mut faults) = (Tracker::default(), Faults::default());
+        let all = 10 * MAX_GAPS as u64;
+        (0..all).for_each(|seq| tracker.take(2 * seq + 1, &mut faults));
+        assert!(tracker.gaps.len() == MAX_GAPS && tracker.gaps.capacity() <= 2 * MAX_GAPS);
+        // One in the middle of a wide gap makes two of it.
+        tracker.take(2 * all + 100, &mut faults);
+        tracker.take(2 * all + 50, &mut faults);
+        assert_eq!((tracker.gaps.len(), tracker.received()), (MAX_GAPS, all + 2));
+        tracker.finish(2 * all + 101, &mut faults);
+        assert_eq!(faults, Faults { lost: all + 99, reordered: 1, ..Faults::default() });
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_list_of_all_that_came(came in disturbed(), first in 0u64..10, published in 0u64..100) {
+            let published = came.iter().map(|seq| seq + 1).max().unwrap_or(0).max(published);
+            let (tracker, faults) = track(first, &came, published);
+            prop_assert_eq!(faults, naive(first, &came, published));
+            let all: std::collections::BTreeSet<_> = came.iter().filter(|seq| **seq >= first).collect();
+            prop_assert_eq!(tracker.received(), all.len() as u64);
+            let gaps = &tracker.gaps;
+            prop_assert!(gaps.iter().all(|gap| !gap.is_empty()) && gaps.windows(2).all(|two| two[0].end < two[1].start));
+        }
+
+        #[test]
+        fn agrees_whatever_comes(came in proptest::collection::vec(0u64..50, 0..60)) {
+            prop_assert_eq!(track(0, &came, 50).1, naive(0, &came, 50));
+        }
+    }
+}

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::bench::Result;
 use crate::bench::crew::{Crew, Gauges, Member};
 use crate::bench::crowd::connect;
 use crate::bench::frame::client_frame;
@@ -13,9 +12,11 @@ use crate::bench::inspect::Tracker;
 use crate::bench::message::{Found, Payloads, Stamp};
 use crate::bench::options::Echo;
 use crate::bench::report::{Faults, Figure, Report};
-use crate::bench::run::{Run, share};
+use crate::bench::run::{Run, per_second, share};
 use crate::bench::swarm::{Attention, Event, Spec, Swarm};
 use crate::bench::target::{Role, Target};
+use crate::bench::timeline::distribution;
+use crate::bench::{Result, Usage};
 use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
 
@@ -53,8 +54,8 @@ struct Outcome {
 /// Runs it.
 pub fn run(options: &Echo) -> Result<Report> {
     let threads = u32::from(options.common.threads);
-    if options.window == 0 || options.connections < threads {
-        return Err("--window must be at least 1, and --connections no fewer than --threads".into());
+    if options.connections < threads {
+        return Usage::error("every thread has connections of its own: threads ≤ connections");
     }
     let mut target = Target::new(&options.common)?;
     target.spread(options.connections);
@@ -70,14 +71,14 @@ pub fn run(options: &Echo) -> Result<Report> {
     let crew = Crew::start(options.common.threads, &options.common.cpus, work)?;
     let outcomes = crew.conclude(|crew| run.measure(crew, options.connections, options.time))?;
 
-    let (mut latency, mut faults) = (Histogram::new(3)?, Faults::default());
+    let (mut latency, mut faults) = (distribution(), Faults::default());
     for outcome in &outcomes {
         latency.add(&outcome.latency)?;
         faults.add(&outcome.faults);
     }
     let echoes: u64 = outcomes.iter().map(|outcome| outcome.echoes).sum();
     let elapsed = outcomes.iter().map(|outcome| outcome.elapsed).max().unwrap_or_default();
-    let mut figures = vec![Figure::new("echoes", "/s", echoes as f64 / elapsed.as_secs_f64())];
+    let mut figures = vec![Figure::new("echoes", "/s", per_second(echoes, elapsed))];
     figures.extend(run.cost_each("message", echoes));
     let complaint = outcomes.into_iter().find_map(|outcome| outcome.complaint);
     run.finish(figures, &[("sent to received", &latency)], faults, complaint)
@@ -99,7 +100,7 @@ fn thread(options: &Echo, target: &Arc<Target>, start: Instant, tag: u32, member
         first,
         callers,
         by_slot,
-        latency: Histogram::new(3)?,
+        latency: distribution(),
         faults: Faults::default(),
         complaint: None,
         timeout: options.common.timeout,
@@ -166,9 +167,14 @@ impl Callers {
                 let i = by_slot[id.index as usize];
                 match payloads.find(message) {
                     Found::Ours(stamp) if stamp.topic == *first + i as u32 => {
-                        callers[i].tracker.take(stamp.seq, faults);
-                        latency.saturating_record((start.elapsed().as_nanos() as u64).saturating_sub(stamp.due).max(1));
-                        back.push(i);
+                        let tracker = &mut callers[i].tracker;
+                        let before = tracker.received();
+                        tracker.take(stamp.seq, faults);
+                        if tracker.received() > before {
+                            let now = start.elapsed().as_nanos() as u64;
+                            latency.saturating_record(now.saturating_sub(stamp.due).max(1));
+                            back.push(i);
+                        }
                     }
                     Found::Foreign => {}
                     Found::Ours(_) | Found::Corrupt => faults.corrupted += 1,

@@ -5,20 +5,21 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::bench::Result;
 use crate::bench::crew::{Crew, Gauges, Member};
-use crate::bench::crowd::{Crowd, Plan, Which};
+use crate::bench::crowd::{Crowd, Plan, spread};
 use crate::bench::message::Payloads;
 use crate::bench::options::Fanout;
 use crate::bench::report::{Faults, Figure, Report};
-use crate::bench::run::{Run, share};
+use crate::bench::run::{Run, per_second, share};
 use crate::bench::target::Target;
+use crate::bench::timeline::distribution;
+use crate::bench::{Result, Usage};
 
 /// A phase has no fewer rounds than these.
 const LEAST_ROUNDS: u64 = 10;
 /// Subscribers of a topic that are read in full: of one topic among few, and of one among many.
-const SAMPLES: (u32, u32) = (4, 1);
-const FEW_TOPICS: u32 = 16;
+const SAMPLES: (usize, usize) = (4, 1);
+const FEW_TOPICS: usize = 16;
 
 /// What a thread's crowd came to.
 struct Outcome {
@@ -34,7 +35,7 @@ struct Outcome {
 pub fn run(options: &Fanout) -> Result<Report> {
     check(options)?;
     let mut target = Target::new(&options.common)?;
-    target.spread(options.subscribers);
+    target.spread(options.subscribers + options.topics);
     let target = Arc::new(target);
     let mut run = Run::begin("fanout", title(options), &options.common)?;
     let (start, tag) = (run.start, run.tag());
@@ -49,17 +50,13 @@ pub fn run(options: &Fanout) -> Result<Report> {
 
 fn check(options: &Fanout) -> Result<()> {
     let threads = u32::from(options.common.threads);
-    let positive = options.topics.min(options.burst).min(options.window).min(options.subscribers) > 0;
-    if !positive {
-        return Err("--subscribers, --topics, --burst and --window must be at least 1".into());
-    }
     if options.topics < threads || options.subscribers < options.topics {
-        return Err(
-            "every thread has topics of its own, and every topic a subscriber: threads ≤ topics ≤ subscribers".into()
+        return Usage::error(
+            "every thread has topics of its own, and every topic a subscriber: threads ≤ topics ≤ subscribers",
         );
     }
     if !(0.0..100.0).contains(&options.stalled) {
-        return Err("--stalled is a percentage below 100".into());
+        return Usage::error("--stalled is a percentage below 100");
     }
     Ok(())
 }
@@ -79,15 +76,17 @@ fn thread(options: &Fanout, target: &Arc<Target>, start: Instant, tag: u32, memb
     member.gate()?;
     // Everybody is read in full once.
     crowd.publish_to_all(options.burst);
-    let mut fine = crowd.await_all(u64::from(options.burst))?;
+    let mut fine = crowd.await_all(0)?;
+    let kept = samples(&crowd);
     if !options.common.verify_all {
-        crowd.count_all_but(plan.samples);
+        crowd.count_all_but(&kept);
     }
-    crowd.watch(Which::LastOfAll);
-    fine = fine && rounds(&mut crowd, options, options.time / 5, member)?.fine;
+    let sentinel = *kept.last().ok_or("every subscriber is stalled")?;
+    crowd.watch(&[sentinel]);
+    fine = fine && rounds(&mut crowd, sentinel, options, options.time / 5, member)?.fine;
     member.gate()?;
     crowd.judge.latency.reset();
-    let phase = if fine { rounds(&mut crowd, options, options.time, member)? } else { Phase::default() };
+    let phase = if fine { rounds(&mut crowd, sentinel, options, options.time, member)? } else { Phase::default() };
     member.gate()?;
     crowd.finish()?;
     let deliveries = phase.rounds * u64::from(options.burst) * crowd.healthy() as u64;
@@ -107,15 +106,24 @@ fn plan(options: &Fanout, index: u16) -> Plan {
     let threads = options.common.threads;
     let (first_topic, end_topic) = share(options.topics, index, threads);
     let (first, end) = share(options.subscribers, index, threads);
-    let samples = if options.topics <= FEW_TOPICS { SAMPLES.0 } else { SAMPLES.1 };
     Plan {
         first_topic,
         topics: end_topic - first_topic,
         first_n: first + first_topic,
         subscribers: end - first,
         stalled: options.stalled,
-        samples,
     }
+}
+
+/// Who is read in full once all are known to be there; the last is the last of all.
+fn samples(crowd: &Crowd) -> Vec<usize> {
+    let topics = crowd.topics();
+    let each = if topics <= FEW_TOPICS { SAMPLES.0 } else { SAMPLES.1 };
+    let of = |topic: usize| {
+        let readers = crowd.readers(topic);
+        spread(each, readers.len(), 0, 1).into_iter().map(|at| readers[at])
+    };
+    (0..topics).flat_map(of).collect()
 }
 
 #[derive(Default)]
@@ -126,21 +134,21 @@ struct Phase {
 }
 
 /// Rounds for a time, and no fewer than ten.
-fn rounds(crowd: &mut Crowd, options: &Fanout, time: Duration, member: &Member) -> Result<Phase> {
+fn rounds(crowd: &mut Crowd, sentinel: usize, options: &Fanout, time: Duration, member: &Member) -> Result<Phase> {
     let burst = u64::from(options.burst);
-    let first = crowd.published();
     let deliveries = burst * crowd.healthy() as u64;
     let begin = Instant::now();
     let (mut published, mut fine) = (0, true);
     while fine && (published < LEAST_ROUNDS || begin.elapsed() < time) {
         crowd.publish_to_all(options.burst);
         published += 1;
-        let under_way = published.min(u64::from(options.window) - 1);
-        let due = first + (published - under_way) * burst;
-        fine = crowd.await_watched(due)? && crowd.await_all(due)?;
+        let under_way = burst * published.min(u64::from(options.window) - 1);
+        fine = crowd.await_one(sentinel, under_way)? && crowd.await_all(under_way)?;
         Gauges::add(&member.gauges.deliveries, deliveries);
+        crowd.stay_alive();
+        member.gauges.goes_on()?;
     }
-    fine = fine && crowd.await_all(first + published * burst)?;
+    fine = fine && crowd.await_all(0)?;
     Ok(Phase { rounds: published, elapsed: begin.elapsed(), fine })
 }
 
@@ -148,15 +156,15 @@ fn report(options: &Fanout, run: Run, outcomes: Vec<Outcome>) -> Result<Report> 
     let deliveries: u64 = outcomes.iter().map(|outcome| outcome.deliveries).sum();
     let elapsed = outcomes.iter().map(|outcome| outcome.elapsed).max().unwrap_or_default();
     let rounds: u64 = outcomes.iter().map(|outcome| outcome.rounds).sum();
-    let mut latency = Histogram::new(3)?;
+    let mut latency = distribution();
     let mut faults = Faults::default();
     for outcome in &outcomes {
         latency.add(&outcome.latency)?;
         faults.add(&outcome.faults);
     }
     let complaint = outcomes.into_iter().find_map(|outcome| outcome.complaint);
-    let mut figures = vec![Figure::new("deliveries", "/s", deliveries as f64 / elapsed.as_secs_f64())];
+    let mut figures = vec![Figure::new("deliveries", "/s", per_second(deliveries, elapsed))];
     figures.extend(run.cost_each("delivery", deliveries));
-    figures.push(Figure::new("publications", "/s", (rounds * u64::from(options.burst)) as f64 / elapsed.as_secs_f64()));
+    figures.push(Figure::new("publications", "/s", per_second(rounds * u64::from(options.burst), elapsed)));
     run.finish(figures, &[("published to delivered, of one subscriber", &latency)], faults, complaint)
 }

@@ -1,4 +1,13 @@
-//! Pictures: lines over an axis, and bars side by side, as SVG.
+//! Pictures: lines over an axis, and bars side by side, as SVG that looks well on a light and on a dark ground.
+//!
+//! What is drawn has the colours of the light theme; a style sheet in the picture gives each its counterpart when the
+//! reader prefers dark. Colours differ for all kinds of colour vision, at least by their lightness.
+
+mod axis;
+mod draw;
+mod theme;
+
+pub use draw::{bars, lines};
 
 /// How an axis divides its length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -6,7 +15,7 @@ pub enum Scale {
     /// Evenly.
     #[default]
     Linear,
-    /// Each power of ten alike. Points that are not positive are not drawn.
+    /// Each power of ten alike. What is not positive is not drawn.
     Log,
     /// Shares from 0 to below 1, by how few are beyond: 90 % to 99 % is as long as 99 % to 99.9 %.
     Percentile,
@@ -28,7 +37,7 @@ pub struct Axis<'a> {
 pub struct Line {
     /// What the legend calls it.
     pub name: String,
-    /// Ascending in the first.
+    /// Ascending in the first. What the axes do not hold is left out.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -39,14 +48,4 @@ pub struct Bars {
     pub name: String,
     /// One for each group; `None` where there is nothing to show.
     pub values: Vec<Option<f64>>,
-}
-
-/// Lines, as a picture.
-pub fn lines(_title: &str, _x: Axis<'_>, _y: Axis<'_>, _lines: &[Line]) -> String {
-    String::new()
-}
-
-/// Groups of bars, as a picture.
-pub fn bars(_title: &str, _axis: Axis<'_>, _groups: &[&str], _bars: &[Bars]) -> String {
-    String::new()
 }

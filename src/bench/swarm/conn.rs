@@ -21,7 +21,7 @@ pub enum Phase {
     Open,
 }
 
-/// A slot, and who is in it.
+/// A slot, and who is in it. There may be a million on one machine.
 #[derive(Debug)]
 pub struct Conn {
     pub generation: u32,
@@ -30,14 +30,16 @@ pub struct Conn {
     pub attention: Attention,
     pub deflate: bool,
     pub read_wanted: bool,
+    /// The server has sent its last byte: what is there is read to the end, as no poll tells of that again.
+    pub hung_up: bool,
     pub topic: u32,
     pub n: u32,
     /// Bytes since it was open.
     pub received: u64,
-    /// The beginning of the handshake's answer, if that came in pieces.
-    pub head: Vec<u8>,
     pub reader: Reader,
 }
+
+const _: () = assert!(size_of::<Conn>() <= 40);
 
 impl Default for Conn {
     fn default() -> Conn {
@@ -48,10 +50,10 @@ impl Default for Conn {
             attention: Attention::Ignore,
             deflate: false,
             read_wanted: false,
+            hung_up: false,
             topic: 0,
             n: 0,
             received: 0,
-            head: Vec::new(),
             reader: Reader::default(),
         }
     }
@@ -76,7 +78,6 @@ impl Conn {
     pub fn end(&mut self) {
         self.phase = Phase::Vacant;
         self.generation = (self.generation + 1) & ConnId::GENERATION_MASK;
-        self.head = Vec::new();
         self.reader = Reader::default();
     }
 }

@@ -135,3 +135,87 @@ fn items<'h>(headers: &'h [Header<'_>], name: &'static str) -> impl Iterator<Ite
 fn words(value: &[u8]) -> String {
     value.escape_ascii().take(200).map(char::from).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+    fn judged(deflate: bool, answer: &str) -> Result<Option<(usize, bool)>, String> {
+        let protocols = ["chat".to_owned()];
+        judge(answer.as_bytes(), Asked { accept: ACCEPT.as_bytes(), deflate, protocols: &protocols })
+    }
+
+    /// A good answer with these lines more.
+    fn answer(lines: &str) -> String {
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\
+             Sec-WebSocket-Accept: {ACCEPT}\r\n{lines}\r\n"
+        )
+    }
+
+    #[test]
+    fn a_good_answer_is_accepted_once_it_is_there() {
+        let good = answer("Sec-WebSocket-Protocol: chat\r\n");
+        for len in 0..good.len() {
+            assert_eq!(judged(false, &good[..len]), Ok(None), "{len}");
+        }
+        assert_eq!(judged(false, &good), Ok(Some((good.len(), false))));
+        assert_eq!(judged(true, &format!("{good}\u{1}")), Ok(Some((good.len(), false))), "no compression is fine too");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_words() {
+        for (from, to, expected) in [
+            ("101 Switching Protocols", "503 Service Unavailable", "answered 503 Service Unavailable"),
+            ("101 Switching Protocols", "404", "answered 404"),
+            ("HTTP/1.1", "HTTP/1.0", "answered with HTTP/1.0"),
+            ("HTTP/1.1", "SSH-2.0", "the answer is no HTTP: invalid HTTP version"),
+            ("upgrade: WebSocket", "upgrade: h2c", "the answer has no `Upgrade: websocket`"),
+            ("Connection:", "X:", "the answer has no `Connection: Upgrade`"),
+            ("Sec-WebSocket-Accept:", "X:", "the answer has no Sec-WebSocket-Accept"),
+            ("s3p", "S3p", "Sec-WebSocket-Accept is wrong: S3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+            ("\r\n\r\n", "\r\nSec-WebSocket-Accept: x\r\n\r\n", "the answer has more than one Sec-WebSocket-Accept"),
+            ("\r\n\r\n", "\r\nSec-WebSocket-Protocol: x\u{e9}\r\n\r\n", "the subprotocol x\\xc3\\xa9 was not offered"),
+            (
+                "\r\n\r\n",
+                "\r\nSec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: chat\r\n\r\n",
+                "the answer has more than one Sec-WebSocket-Protocol",
+            ),
+        ] {
+            assert_eq!(judged(true, &answer("").replacen(from, to, 1)), Err(expected.to_owned()));
+        }
+        let endless = format!("{}X: {}", answer("").trim_end(), "y".repeat(MAX_HEAD));
+        assert_eq!(judged(true, &endless), Err("the answer's head has more than 65536 bytes".to_owned()));
+    }
+
+    #[test]
+    fn of_extensions_only_what_was_offered_is_agreed_to() {
+        const NO_TAKEOVER: &str = "permessage-deflate; server_no_context_takeover";
+        let was_not = |what: &str| Err(format!("permessage-deflate has a parameter that was not offered: {what}"));
+        for (value, expected) in [
+            (NO_TAKEOVER.to_owned(), Ok(true)),
+            (format!("{NO_TAKEOVER};client_no_context_takeover"), Ok(true)),
+            (format!("{NO_TAKEOVER} ; server_max_window_bits = \"12\""), Ok(true)),
+            (
+                "permessage-deflate".to_owned(),
+                Err("permessage-deflate without server_no_context_takeover, which was asked for".to_owned()),
+            ),
+            (format!("{NO_TAKEOVER}; server_max_window_bits=16"), was_not("server_max_window_bits=16")),
+            (format!("{NO_TAKEOVER}; client_max_window_bits=15"), was_not("client_max_window_bits=15")),
+            (format!("{NO_TAKEOVER}; client_no_context_takeover=1"), was_not("client_no_context_takeover=1")),
+            (
+                format!("{NO_TAKEOVER}; server_no_context_takeover"),
+                Err("permessage-deflate has a parameter twice: server_no_context_takeover".to_owned()),
+            ),
+            ("x-webkit-deflate".to_owned(), Err("the extension was not offered: x-webkit-deflate".to_owned())),
+            (format!("{NO_TAKEOVER}, foo"), Err(format!("an extension was not offered: {NO_TAKEOVER}, foo"))),
+        ] {
+            let answer = answer(&format!("Sec-WebSocket-Extensions: {value}\r\n"));
+            let expected = expected.map(|deflate| Some((answer.len(), deflate)));
+            assert_eq!(judged(true, &answer), expected, "{value}");
+            assert!(judged(false, &answer).is_err(), "nothing was offered");
+        }
+    }
+}

@@ -89,3 +89,62 @@ fn next_word(text: &str, at: usize) -> Option<(usize, &str)> {
         (letters > 0 && text[end..].starts_with('}')).then(|| (start, &text[start..=end]))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ALL: [Word; 3] = [Word::Topic, Word::N, Word::Payload];
+
+    fn filled(text: &str) -> String {
+        let mut out = Vec::new();
+        Template::parse("--x", text, &ALL).expect("a template").fill(7, 42, b"PAY", &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn words_are_replaced_and_other_braces_stay() {
+        for (text, expected) in [
+            ("", ""),
+            ("{topic}", "t7"),
+            ("a{n}b{n}", "a42b42"),
+            (r#"{"type":"subscribe","topics":["{topic}"]}"#, r#"{"type":"subscribe","topics":["t7"]}"#),
+            (r#"{"data":{payload}}"#, r#"{"data":PAY}"#),
+            ("{{topic}}", "{t7}"),
+            ("{}{ topic}{to pic}{topic", "{}{ topic}{to pic}{topic"),
+            ("é{n}€", "é42€"),
+            ("{a1}{a_b}{\"a\":{}}", "{a1}{a_b}{\"a\":{}}"),
+        ] {
+            assert_eq!(filled(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_is_named() {
+        let error = |text| Template::parse("--url", text, &[Word::Topic, Word::N]).unwrap_err().to_string();
+        assert_eq!(error("ws://h/{topic}/{user}"), "--url has {user}, but knows only {topic} and {n}");
+        assert_eq!(error("{payload}"), "--url has {payload}, but knows only {topic} and {n}");
+        assert_eq!(error("{Topic}"), "--url has {Topic}, but knows only {topic} and {n}");
+    }
+
+    #[test]
+    fn a_template_knows_its_words() {
+        let template = Template::parse("--x", "{topic}{{n}", &ALL).unwrap();
+        assert_eq!(ALL.map(|word| template.has(word)), [true, true, false]);
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_replacing_one_word_after_the_other(
+            pieces in proptest::collection::vec("\\{topic\\}|\\{n\\}|\\{payload\\}|[{}\" a-c0-9é]{0,3}", 0..12),
+        ) {
+            let text = pieces.concat();
+            let Ok(template) = Template::parse("--x", &text, &ALL) else { return Ok(()) };
+            let mut out = Vec::new();
+            template.fill(7, 42, b"PAY", &mut out);
+            let naive = text.replace("{topic}", "t7").replace("{n}", "42").replace("{payload}", "PAY");
+            prop_assert_eq!(String::from_utf8(out).unwrap(), naive);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The load: a run of `uproar bench` against a server, and what it found.
+
+use std::process::{Command, Output};
+
+use uproar::bench::report::{Faults, Figure, Latency, Report};
+
+use crate::Result;
+use crate::contender::{LOAD_CORE, Server, UPROAR};
+use crate::plan::Cell;
+
+/// Seconds after which a run is given up.
+const GIVE_UP: &str = "180";
+/// How long the load waits for a message of a server that has much to do.
+const PATIENCE: &str = "30s";
+const MISSING: &str = "bytes missing, of all stalled ones";
+/// The shares of a latency that become figures.
+const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
+
+/// What a run came to.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Outcome {
+    /// The report's, and the shares of its latencies.
+    pub figures: Vec<Figure>,
+    pub latencies: Vec<Latency>,
+}
+
+/// Loads a server, and judges what came of it.
+pub fn run(cell: &Cell, server: &mut Server) -> Result<Outcome> {
+    let outcome = judge(&bench(cell, server)?);
+    match (outcome, server.ended()) {
+        (outcome, None) => outcome,
+        (Ok(_), Some(how)) => Err(how.into()),
+        (Err(error), Some(how)) => Err(format!("{how}; {error}").into()),
+    }
+}
+
+fn bench(cell: &Cell, server: &Server) -> Result<Output> {
+    let (path, publish_path) = cell.part.paths(server.contender);
+    let url = |path: &str| format!("ws://127.0.0.1:{}{path}", server.port);
+    let mut command = Command::new("timeout");
+    command.args(["--signal", "KILL", GIVE_UP, UPROAR, "bench"]).args(&cell.load);
+    command.args(["--url", &url(path), "--cpus", LOAD_CORE, "--timeout", PATIENCE]);
+    command.args(["--server-pid", &server.pid().to_string(), "--json", "-", "--quiet"]);
+    if let Some(path) = publish_path {
+        command.args(["--publish-url", &url(path)]);
+    }
+    Ok(command.output()?)
+}
+
+/// The outcome, or why there is none: the load generator found a fault, or came to no result.
+pub fn judge(output: &Output) -> Result<Outcome> {
+    match serde_json::from_slice::<Report>(&output.stdout) {
+        Ok(report) if report.faults.none() && report.complaint.is_none() => nothing_saved_by_dropping(reduce(report)),
+        Ok(report) => Err(complaint(&report).into()),
+        Err(_) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let why = said.lines().rev().find(|line| !line.trim().is_empty());
+            Err(why
+                .map_or_else(|| format!("the load ended without a report ({})", output.status), str::to_owned)
+                .into())
+        }
+    }
+}
+
+/// In `stalled`, the load generator does not mind what those who read nothing never get. A comparison of memory does.
+fn nothing_saved_by_dropping(outcome: Outcome) -> Result<Outcome> {
+    match outcome.figures.iter().find(|figure| figure.name == MISSING && figure.value > 0.0) {
+        Some(missing) => Err(format!("{} bytes were dropped", missing.value).into()),
+        None => Ok(outcome),
+    }
+}
+
+/// What the server did that it should not have done, in words.
+fn complaint(report: &Report) -> String {
+    let Faults { lost, duplicated, reordered, corrupted, refused, closed } = report.faults;
+    let counts = [
+        ("lost", lost),
+        ("duplicated", duplicated),
+        ("reordered", reordered),
+        ("corrupted", corrupted),
+        ("connections refused", refused),
+        ("connections closed", closed),
+    ];
+    let found = counts.into_iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what}"));
+    found.chain(report.complaint.clone()).collect::<Vec<_>>().join(", ")
+}
+
+/// What is kept of a report.
+fn reduce(report: Report) -> Outcome {
+    let shares = |latency: &Latency| {
+        let figure = |(share, of)| Figure::new(format!("{}, {share}", latency.name), "ns", latency.quantile(of) as f64);
+        let mut figures: Vec<Figure> = SHARES.map(figure).into();
+        figures.push(Figure::new(format!("{}, max", latency.name), "ns", latency.max as f64));
+        figures
+    };
+    let latencies: Vec<Latency> = report.latencies.into_iter().filter(|latency| latency.count > 0).collect();
+    let figures = report.figures.into_iter().chain(latencies.iter().flat_map(shares)).collect();
+    Outcome { figures, latencies }
+}

@@ -1,0 +1,101 @@
+//! Tables: what is shown, and what is said of where Uproar loses.
+
+use uproar::bench::report::Figure;
+
+use crate::contender::Contender;
+use crate::load::Outcome;
+use crate::machine::Machine;
+use crate::plan::Metric;
+use crate::plan::{Pace, Part, all};
+use crate::record::Record;
+use crate::table::{BEGIN, END, HEADLINES, Loss, in_readme, is_lost, losses, marked, number, page, readme, terminal};
+
+const CELL: &str = "single, 64 B to 1,000";
+const README: &str = "# Uproar\n\nBefore.\n";
+
+fn add(record: &mut Record, contender: Contender, values: &[f64]) {
+    for (repetition, value) in values.iter().enumerate() {
+        let figures = vec![Figure::new("server CPU a delivery", "ns", *value)];
+        record.add(CELL, contender, repetition, Ok(Outcome { figures, latencies: Vec::new() }));
+    }
+}
+
+/// Uproar at 4 µs, the floor at 3.2, and Bun at so many.
+fn record(bun: f64) -> Record {
+    let mut record =
+        Record { machine: Machine { date: "2026-01-31".into(), ..Machine::default() }, ..Record::default() };
+    add(&mut record, Contender::Floor, &[3_000.0, 3_200.0, 3_400.0]);
+    add(&mut record, Contender::Uproar, &[4_000.0, 4_000.0, 4_000.0]);
+    add(&mut record, Contender::Bun, &[bun, bun, bun]);
+    record.add(CELL, Contender::Ws, 0, Err("3 lost".into()));
+    record
+}
+
+#[test]
+fn the_page_has_medians_ratios_and_failures() {
+    let page = page(&record(5_000.0));
+    assert!(
+        page.contains("| CPU a delivery, ns | floor | uproar | bun | ws | uproar : floor | uproar : best peer |"),
+        "{page}"
+    );
+    let row = "| 64 B to 1,000 | 3,200 ± 6 % | 4,000 ± 0 % | 5,000 ± 0 % | failed | 1.25 | 0.80 |";
+    assert!(page.contains(row), "{page}");
+    assert!(page.contains("- 64 B to 1,000, ws failed: 3 lost\n"), "{page}");
+    assert!(page.contains("nowhere, in 1 comparisons"), "{page}");
+    assert!(!page.contains('▲'.to_string().as_str()) || page.matches('▲').count() == 1, "the legend alone: {page}");
+}
+
+#[test]
+fn what_is_lost_is_said() {
+    let page = page(&record(3_200.0));
+    assert!(page.contains("| **1.25 ▲** |"), "{page}");
+    assert!(page.contains("in 1 of 1 comparisons"), "{page}");
+    assert!(page.contains("- single, 64 B to 1,000: CPU a delivery is 1.25 × bun"), "{page}");
+    let mut failed = record(5_000.0);
+    failed.add(CELL, Contender::Uproar, 3, Err("closed".into()));
+    assert_eq!(losses(&failed).0, [Loss { cell: CELL.into(), what: "uproar failed: closed".into() }]);
+}
+
+#[test]
+fn what_is_shown_as_equal_is_not_lost() {
+    assert!(!is_lost(1.0) && !is_lost(1.0049) && is_lost(1.005));
+    assert_eq!((marked(1.0049), marked(1.005)), ("1.00".into(), "**1.00 ▲**".into()));
+}
+
+#[test]
+fn the_terminal_shows_all_contenders() {
+    let cell = all(Pace::FULL).into_iter().find(|cell| cell.id() == CELL).expect("the cell");
+    let shown = terminal(&record(5_000.0), &cell);
+    let uproar: Vec<_> = shown.lines().filter(|line| line.contains("uproar")).collect();
+    let words: Vec<_> = uproar[0].split_whitespace().collect();
+    assert_eq!(words, ["CPU", "a", "delivery,", "ns", "uproar", "4,000", "4,000", "…", "4,000", "1.25", "0.80"]);
+    assert!(shown.contains("ws: failed: 3 lost"), "{shown}");
+}
+
+#[test]
+fn the_readme_is_changed_between_the_marks_only() {
+    let table = readme(&record(5_000.0), "benches/record/2026-01-31");
+    assert!(table.contains("| CPU a delivery, 64 B to 1,000 | "), "{table}");
+    assert!(table.contains("(benches/record/2026-01-31/table.md)"), "{table}");
+    assert_eq!(in_readme(README, &table), None);
+    let marked = [README, BEGIN, "old\n", END, "After.\n"].concat();
+    let made = in_readme(&marked, &table).expect("a place for it");
+    assert_eq!(made, [README, BEGIN, &table, END, "After.\n"].concat());
+    assert_eq!(in_readme(&made, &table).as_ref(), Some(&made));
+}
+
+#[test]
+fn headlines_are_of_the_plan() {
+    let cells = all(Pace::FULL);
+    for (name, id, figure) in HEADLINES {
+        let cell = cells.iter().find(|cell| cell.id() == id).unwrap_or_else(|| panic!("{name}: no cell {id:?}"));
+        assert!(cell.part.metrics().iter().any(|metric| metric.figure == figure), "{name}: {figure:?}");
+    }
+}
+
+#[test]
+fn numbers_have_the_digits_that_tell() {
+    let metric = |scale| Metric { scale, ..Part::Crowd.metrics()[0] };
+    let shown = [(0.123_4, 1.0), (12.34, 1.0), (1_234.4, 1.0), (-1_234.4, 1.0), (3_400_000.0, 1e6)];
+    assert_eq!(shown.map(|(value, scale)| number(value, &metric(scale))), ["0.12", "12.3", "1,234", "−1,234", "3.40"]);
+}
