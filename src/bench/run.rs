@@ -26,6 +26,7 @@ pub struct Run {
     pub start: Instant,
     /// The server, if it was told which process that is.
     pub server: Option<Process>,
+    common: Common,
     report: Report,
     progress: Progress,
     sampler: Sampler,
@@ -66,6 +67,7 @@ impl Run {
             report,
             progress: Progress::new(common.quiet),
             sampler: Sampler::start(server, SAMPLE_EVERY)?,
+            common: common.clone(),
             server,
             rate: Rate { series, last: (start, 0) },
             meter: None,
@@ -112,7 +114,7 @@ impl Run {
         crew.gather(|gauges| self.tick(Gauges::get(&gauges.opened), gauges))?;
         crew.go();
         let millis = |begin: Instant| begin.elapsed().as_millis() as u64;
-        self.phase("warming up", time.as_millis() as u64 / 5, "ms");
+        self.phase("warming up", self.common.warm_up_for(time).as_millis() as u64, "ms");
         let begin = Instant::now();
         crew.gather(|gauges| self.tick(millis(begin), gauges))?;
         self.measure_from_here()?;

@@ -86,7 +86,7 @@ fn thread(options: &Churn, target: &Arc<Target>, start: Instant, member: &Member
         closing: VecDeque::new(),
     };
     member.gate()?;
-    churning.run(Pace::new(churning.swarm.now(), rate, options.time / 5), &member.gauges)?;
+    churning.run(Pace::new(churning.swarm.now(), rate, options.common.warm_up_for(options.time)), &member.gauges)?;
     member.gate()?;
     churning.ledger = Ledger::new(slots, start);
     churning.ledger.timeline = Timeline::new(churning.swarm.now(), options.time);
