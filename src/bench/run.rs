@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hdrhistogram::Histogram;
 
 use super::Result;
+use crate::ring::sys;
+
 use super::crew::{Crew, Gauges};
 use super::observe::{Meter, Process, Sampler, Spent};
 use super::options::Common;
@@ -24,6 +26,7 @@ pub struct Run {
     pub start: Instant,
     /// The server, if it was told which process that is.
     pub server: Option<Process>,
+    common: Common,
     report: Report,
     progress: Progress,
     sampler: Sampler,
@@ -45,12 +48,14 @@ impl Run {
     /// There is no process of the server's number.
     pub fn begin(mode: &str, title: String, common: &Common) -> Result<Run> {
         let start = Instant::now();
+        // This thread, and those that it starts: or they would run on the server's CPU now and then.
+        sys::allow_cpus(&common.cpus)?;
         let server = common.server_pid.map(Process::new).transpose()?;
         let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let report = Report {
             mode: mode.into(),
             title,
-            url: common.url.clone(),
+            url: without_secrets(&common.url),
             unix_time,
             machine: Machine::this(),
             ..Report::default()
@@ -62,11 +67,18 @@ impl Run {
             report,
             progress: Progress::new(common.quiet),
             sampler: Sampler::start(server, SAMPLE_EVERY)?,
+            common: common.clone(),
             server,
             rate: Rate { series, last: (start, 0) },
             meter: None,
             spent: None,
         })
+    }
+
+    /// Says what is counted: "deliveries", unless told.
+    pub fn counting(mut self, what: &str) -> Run {
+        self.rate.series.name = what.into();
+        self
     }
 
     /// Something begins that takes so many units; 0: nobody knows.
@@ -84,7 +96,7 @@ impl Run {
             self.rate.series.points.push((now.duration_since(self.start).as_secs_f64(), rate));
             self.rate.last = (now, deliveries);
             self.progress.show(&[
-                ("deliveries", format!("{rate:.0} /s")),
+                (&self.rate.series.name, format!("{rate:.0} /s")),
                 ("latency", format!("{:.3} ms", Gauges::get(&gauges.latency) as f64 / 1e6)),
             ]);
         }
@@ -102,7 +114,7 @@ impl Run {
         crew.gather(|gauges| self.tick(Gauges::get(&gauges.opened), gauges))?;
         crew.go();
         let millis = |begin: Instant| begin.elapsed().as_millis() as u64;
-        self.phase("warming up", time.as_millis() as u64 / 5, "ms");
+        self.phase("warming up", self.common.warm_up_for(time).as_millis() as u64, "ms");
         let begin = Instant::now();
         crew.gather(|gauges| self.tick(millis(begin), gauges))?;
         self.measure_from_here()?;
@@ -116,7 +128,7 @@ impl Run {
         Ok(())
     }
 
-    /// From here on, what the server costs is counted.
+    /// From here on, what the server costs is counted; once more, if it was before.
     pub fn measure_from_here(&mut self) -> Result<()> {
         self.meter = Some(Meter::start(self.server)?);
         Ok(())
@@ -124,7 +136,8 @@ impl Run {
 
     /// To here.
     pub fn measure_to_here(&mut self) -> Result<()> {
-        self.spent = self.meter.as_ref().map(Meter::spent).transpose()?;
+        let spent = self.meter.as_ref().map(Meter::spent).transpose()?;
+        self.spent = spent.map(|spent| self.spent.map_or(spent, |before| before.and(&spent)));
         Ok(())
     }
 
@@ -153,6 +166,11 @@ impl Run {
         (report.figures, report.faults, report.complaint) = (figures, faults, complaint);
         Ok(report)
     }
+}
+
+/// An address without the values of its query, which may hold a token.
+fn without_secrets(url: &str) -> String {
+    url.split_once('?').map_or(url.into(), |(address, _)| format!("{address}?…"))
 }
 
 /// A thread's share of so many: from one number up to another. The shares differ by one at most.

@@ -6,8 +6,8 @@ use crate::limits::{MAX_CONNECTIONS_PER_SHARD, MAX_SHARDS, SPARE_SLOTS};
 
 /// Bytes of user space that an idle, subscribed connection takes (measured: `benches/README.md`).
 const USER_BYTES: u64 = 115;
-/// Bytes of the kernel's for it: socket, inode, dentry, file, an armed poll (measured, slab by slab).
-const KERNEL_BYTES: u64 = 4_506;
+/// Bytes of the kernel's for it: socket, inode, dentry, file, an armed poll (measured: `tuning/tcp-memory.md`).
+const KERNEL_BYTES: u64 = 4_100;
 /// Bytes of a shard at work: its read buffers above all.
 const SHARD_BYTES: u64 = 3 << 20;
 /// Bytes of the rest of the process.
@@ -16,8 +16,8 @@ const BASE_BYTES: u64 = 16 << 20;
 const SHARD_DESCRIPTORS: u64 = 4;
 /// Descriptors of the rest of the process: the control thread's, standard streams, the admin listener's connections.
 const BASE_DESCRIPTORS: u64 = 64;
-/// Bytes of a shard's two queues, which newer kernels count as locked memory (measured on 6.18: 164 KiB).
-const RING_BYTES: u64 = 168 << 10;
+/// Bytes of a shard's ring, which newer kernels count as locked memory (measured: `tuning/limits.md`; some to spare).
+const RING_BYTES: u64 = 176 << 10;
 /// The same of the control thread's ring.
 const CONTROL_RING_BYTES: u64 = 64 << 10;
 
