@@ -13,7 +13,7 @@ use crate::bench;
 use crate::bench::report::Figure;
 use crate::ring::sys;
 
-pub use kernel::{Growth, KernelMemory, kernel_memory};
+pub use kernel::{KernelMemory, kernel_memory};
 pub use sampler::Sampler;
 
 /// A process that is looked at.
@@ -108,17 +108,23 @@ impl Meter {
 }
 
 impl Spent {
-    /// "server CPU" and "load CPU", in percent of one core: where the load's is near a hundred for each of its threads,
-    /// it was the limit.
-    pub fn figures(&self) -> Vec<Figure> {
-        let server = self.server.map(|cpu| Figure::new("server CPU", "%", percent(cpu, self.time)));
-        server.into_iter().chain([Figure::new("load CPU", "%", percent(self.load, self.time))]).collect()
+    /// What has passed in two times.
+    pub fn and(&self, other: &Spent) -> Spent {
+        let server = self.server.zip(other.server).map(|(one, other)| one + other);
+        Spent { time: self.time + other.time, server, load: self.load + other.load }
     }
 
     /// "server CPU a delivery", in ns, for so many of them; none if there were none, or the server is not known.
     pub fn server_each(&self, what: &str, count: u64) -> Option<Figure> {
         let cpu = self.server.filter(|_| count > 0)?;
         Some(Figure::new(format!("server CPU a {what}"), "ns", cpu.as_nanos() as f64 / count as f64))
+    }
+
+    /// "server CPU" and "load CPU", in percent of one core: where the load's is near a hundred for each of its threads,
+    /// it was the limit.
+    pub fn figures(&self) -> Vec<Figure> {
+        let server = self.server.map(|cpu| Figure::new("server CPU", "%", percent(cpu, self.time)));
+        server.into_iter().chain([Figure::new("load CPU", "%", percent(self.load, self.time))]).collect()
     }
 }
 
@@ -186,14 +192,16 @@ mod tests {
     }
 
     #[test]
-    fn cpu_is_told_in_percent_of_a_core_and_for_each() {
+    fn cpu_is_told_in_percent_of_a_core() {
         let [time, cpu] = [2000, 500].map(Duration::from_millis);
         let spent = Spent { time, server: Some(cpu), load: 2 * time };
         let figures = [Figure::new("server CPU", "%", 25.0), Figure::new("load CPU", "%", 200.0)];
         assert_eq!(spent.figures(), figures);
         assert_eq!(spent.server_each("delivery", 1000), Some(Figure::new("server CPU a delivery", "ns", 500_000.0)));
         assert_eq!(spent.server_each("delivery", 0), None);
+        let twice = Spent { time: 2 * time, server: Some(2 * cpu), load: 4 * time };
+        assert_eq!(spent.and(&spent), twice);
         let unknown = Spent { server: None, ..spent };
-        assert_eq!((unknown.figures().len(), unknown.server_each("delivery", 1)), (1, None));
+        assert_eq!(unknown.figures().len(), 1);
     }
 }

@@ -69,6 +69,12 @@ impl Run {
         })
     }
 
+    /// Says what is counted: "deliveries", unless told.
+    pub fn counting(mut self, what: &str) -> Run {
+        self.rate.series.name = what.into();
+        self
+    }
+
     /// Something begins that takes so many units; 0: nobody knows.
     pub fn phase(&mut self, name: &str, total: u64, unit: &str) {
         self.progress.phase(name, total, unit);
@@ -84,7 +90,7 @@ impl Run {
             self.rate.series.points.push((now.duration_since(self.start).as_secs_f64(), rate));
             self.rate.last = (now, deliveries);
             self.progress.show(&[
-                ("deliveries", format!("{rate:.0} /s")),
+                (&self.rate.series.name, format!("{rate:.0} /s")),
                 ("latency", format!("{:.3} ms", Gauges::get(&gauges.latency) as f64 / 1e6)),
             ]);
         }
@@ -116,7 +122,7 @@ impl Run {
         Ok(())
     }
 
-    /// From here on, what the server costs is counted.
+    /// From here on, what the server costs is counted; once more, if it was before.
     pub fn measure_from_here(&mut self) -> Result<()> {
         self.meter = Some(Meter::start(self.server)?);
         Ok(())
@@ -124,7 +130,8 @@ impl Run {
 
     /// To here.
     pub fn measure_to_here(&mut self) -> Result<()> {
-        self.spent = self.meter.as_ref().map(Meter::spent).transpose()?;
+        let spent = self.meter.as_ref().map(Meter::spent).transpose()?;
+        self.spent = spent.map(|spent| self.spent.map_or(spent, |before| before.and(&spent)));
         Ok(())
     }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::bench::report::Figure;
 use crate::ring::sys;
 
 /// Slab caches that sockets use, or what their names begin with. The kernel lets caches of one size share one, under the
@@ -47,21 +46,6 @@ pub struct KernelMemory {
     pub available: u64,
 }
 
-/// How much more there is than there was; less, if negative. In bytes, but for `inuse`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Growth {
-    /// Of each slab cache that sockets use. Only root may see them.
-    pub slab: Option<BTreeMap<String, i64>>,
-    /// Of all slab caches.
-    pub slab_total: i64,
-    /// Of what TCP sockets have queued or reserved.
-    pub buffers: i64,
-    /// TCP sockets.
-    pub inuse: i64,
-    /// Memory that is no longer available: everything, of processes too.
-    pub used: i64,
-}
-
 /// Reads it all. What cannot be read is 0, and `slab` is nothing.
 pub fn kernel_memory() -> KernelMemory {
     let slab = fs::read_to_string("/proc/slabinfo").ok().map(|text| parse_slab(&text, sys::page_size()));
@@ -82,55 +66,6 @@ pub(super) fn without_caches() -> KernelMemory {
         orphan: tcp("orphan"),
         tw: tcp("tw"),
         available: kibibytes(&meminfo, "MemAvailable:").unwrap_or(0),
-    }
-}
-
-impl KernelMemory {
-    /// What has come since another time.
-    pub fn since(&self, before: &KernelMemory) -> Growth {
-        let slab = self.slab.as_ref().zip(before.slab.as_ref()).map(|(after, before)| {
-            let names = after.keys().chain(before.keys());
-            let bytes = |caches: &BTreeMap<String, u64>, name| caches.get(name).copied().unwrap_or(0);
-            names.map(|name| (name.clone(), difference(bytes(after, name), bytes(before, name)))).collect()
-        });
-        Growth {
-            slab,
-            slab_total: difference(self.slab_total, before.slab_total),
-            buffers: difference(self.buffers, before.buffers),
-            inuse: difference(self.inuse, before.inuse),
-            used: difference(before.available, self.available),
-        }
-    }
-}
-
-/// Bytes of a machine are fewer than 2⁶³, so the difference has its sign.
-fn difference(after: u64, before: u64) -> i64 {
-    after.wrapping_sub(before) as i64
-}
-
-impl Growth {
-    /// Of all slab caches that sockets use; only root may see them.
-    pub fn sockets(&self) -> Option<i64> {
-        self.slab.as_ref().map(|caches| caches.values().fold(0, |sum: i64, bytes| sum.saturating_add(*bytes)))
-    }
-
-    /// Bytes for each of so many connections. With both of its ends on this machine, a connection has two sockets. Caches
-    /// that grew by a byte for each are named, the largest first.
-    pub fn each(&self, connections: u64) -> Vec<Figure> {
-        if connections == 0 {
-            return Vec::new();
-        }
-        let figure = |name: String, bytes: i64| Figure::new(name, "B", bytes as f64 / connections as f64);
-        let sockets = self.sockets().map(|bytes| figure("kernel objects a connection".into(), bytes));
-        let caches = self.slab.iter().flatten().map(|(name, &bytes)| figure(format!("of these, {name}"), bytes));
-        let mut caches: Vec<Figure> = caches.filter(|figure| figure.value >= 1.0).collect();
-        caches.sort_by(|one, other| other.value.total_cmp(&one.value));
-        let rest = [
-            figure("all slabs a connection".into(), self.slab_total),
-            figure("TCP buffers a connection".into(), self.buffers),
-            figure("memory of the machine a connection".into(), self.used),
-        ];
-        sockets.into_iter().chain(caches).chain(rest).collect()
     }
 }
 
@@ -226,43 +161,6 @@ kmalloc-rcl-192      230    336    192   21    1 : tunables    0    0    0 : sla
             assert_eq!(kibibytes(meminfo, field), None, "{field}");
         }
         assert_eq!(kibibytes("Slab: 18446744073709551615 kB", "Slab:"), None);
-    }
-
-    #[test]
-    fn growth_is_told_for_each_connection() {
-        let before = KernelMemory {
-            slab: Some(caches(&[("TCP", 5000), ("filp", 9000), ("gone", 10)])),
-            slab_total: 20_000,
-            buffers: 4096,
-            inuse: 1,
-            available: 1_000_000,
-            ..KernelMemory::default()
-        };
-        let after = KernelMemory {
-            slab: Some(caches(&[("TCP", 245_000), ("filp", 8000), ("dentry", 20_000)])),
-            slab_total: 300_000,
-            inuse: 201,
-            available: 600_000,
-            ..before.clone()
-        };
-        let growth = after.since(&before);
-        let named = growth.slab.clone().unwrap();
-        assert_eq!((named["TCP"], named["filp"], named["dentry"], named["gone"]), (240_000, -1000, 20_000, -10));
-        assert_eq!((growth.slab_total, growth.buffers, growth.inuse, growth.used), (280_000, 0, 200, 400_000));
-        let figures: Vec<(String, f64)> =
-            growth.each(100).into_iter().map(|figure| (figure.name, figure.value)).collect();
-        let expected = [
-            ("kernel objects a connection", 2589.9),
-            ("of these, TCP", 2400.0),
-            ("of these, dentry", 200.0),
-            ("all slabs a connection", 2800.0),
-            ("TCP buffers a connection", 0.0),
-            ("memory of the machine a connection", 4000.0),
-        ];
-        assert_eq!(figures, expected.map(|(name, value)| (name.to_owned(), value)));
-        assert!(growth.each(0).is_empty());
-        let unseen = after.since(&KernelMemory { slab: None, ..before });
-        assert_eq!((unseen.sockets(), unseen.each(100).len()), (None, 3));
     }
 
     #[test]
