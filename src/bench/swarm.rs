@@ -175,7 +175,10 @@ impl Swarm {
 
     /// Throws away up to so many bytes of what is there, with the next turn.
     pub fn discard(&mut self, id: ConnId, bytes: u64) {
-        self.core.ops.push(Op::Discard { conn: id, bytes: bytes.min(MAX_DISCARD) as u32 });
+        // Otherwise the bytes could be of a slot's next tenant.
+        if self.core.conns[id.index as usize].is(id) {
+            self.core.ops.push(Op::Discard { conn: id, bytes: bytes.min(MAX_DISCARD) as u32 });
+        }
     }
 
     /// Changes what becomes of what an open connection is sent.
