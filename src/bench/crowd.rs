@@ -5,6 +5,7 @@
 //! subscribers of a topic are sent the same.
 
 mod judge;
+mod plan;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use super::options::Common;
 use super::swarm::{Attention, Event, Spec, Swarm};
 use super::target::{Role, Target};
 pub use judge::{Judge, Subscriber};
+pub use plan::{Plan, spread};
 
 /// How long to leave a server alone that has not delivered everything yet, before looking again.
 const BREATH: Duration = Duration::from_micros(50);
@@ -35,37 +37,6 @@ const SPARE: u32 = 16;
 /// long, as no server is less patient at the beginning, and then ever so often.
 const FIRST_PONG: Duration = Duration::from_secs(12);
 const NEXT_PONG: Duration = Duration::from_secs(4);
-
-/// What a thread's crowd is to be.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Its topics' numbers: `first_topic..first_topic + topics`.
-    pub first_topic: u32,
-    pub topics: u32,
-    /// Its connections' numbers begin here.
-    pub first_n: u32,
-    pub subscribers: u32,
-    /// How many of a hundred never read.
-    pub stalled: f64,
-}
-
-impl Plan {
-    /// The `i`-th subscriber's topic, within the thread.
-    fn topic(&self, i: u32) -> u32 {
-        i % self.topics
-    }
-
-    /// Topic after topic, so that each has its share.
-    fn is_stalled(&self, i: u32) -> bool {
-        is_stalled(self.topic(i) * (self.subscribers / self.topics) + i / self.topics, self.stalled)
-    }
-
-    fn subscriber(&self, i: u32) -> Spec {
-        let attention = if self.is_stalled(i) { Attention::Ignore } else { Attention::Read };
-        let topic = self.first_topic + self.topic(i);
-        Spec { role: Role::Subscriber, topic, n: self.first_n + i, attention }
-    }
-}
 
 /// One topic, and who publishes to it.
 #[derive(Debug)]
@@ -433,20 +404,6 @@ fn settle(topic: &Topic, judge: &mut Judge, swarm: &Swarm) {
         faults.lost += due.saturating_sub(messages);
         faults.duplicated += messages.saturating_sub(due);
     }
-}
-
-/// Positions of so many samples among so many: the last, and others at even distances before it. One of each of several
-/// groups is at a different place in each.
-pub fn spread(samples: usize, among: usize, group: usize, groups: usize) -> Vec<usize> {
-    let samples = samples.min(among);
-    let at = |sample: usize| ((sample * groups + group + 1) * among).div_ceil(samples * groups) - 1;
-    (0..samples).map(at).collect()
-}
-
-/// Whether the `i`-th of all is one of so many in a hundred, evenly spread.
-fn is_stalled(i: u32, percent: f64) -> bool {
-    let until = |i: f64| (i * percent / 100.0).floor();
-    until(f64::from(i) + 1.0) > until(f64::from(i))
 }
 
 /// Opens connections, so many at once, and waits until all are open.

@@ -192,3 +192,26 @@ pub fn publish(report: &Report, common: &Common) -> Result<()> {
     }
     report::write(report, common.json.as_deref(), common.html.as_deref())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn shares_make_up_all_and_differ_by_one_at_most(all in any::<u32>(), threads in 1u16..300) {
+            let shares: Vec<_> = (0..threads).map(|index| share(all, index, threads)).collect();
+            prop_assert_eq!((shares[0].0, shares[shares.len() - 1].1), (0, all));
+            prop_assert!(shares.windows(2).all(|two| two[0].1 == two[1].0));
+            let least = all / u32::from(threads);
+            prop_assert!(shares.iter().all(|(first, end)| (least..=least + 1).contains(&(end - first))));
+        }
+    }
+
+    #[test]
+    fn without_time_there_is_no_rate() {
+        assert_eq!(per_second(10, Duration::from_millis(500)), 20.0);
+        assert_eq!(per_second(10, Duration::ZERO), 0.0);
+    }
+}

@@ -184,6 +184,7 @@ impl Swarm {
 
     /// Throws away up to so many bytes of what is there, with the next turn.
     pub fn discard(&mut self, id: ConnId, bytes: u64) {
+        // Otherwise the bytes could be of a slot's next tenant.
         if self.core.conns[id.index as usize].is(id) {
             self.core.ops.push(Op::Discard { conn: id, bytes: bytes.min(MAX_DISCARD) as u32 });
         }
