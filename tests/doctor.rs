@@ -148,7 +148,7 @@ fn a_lowered_machine_is_told_what_mends_it() {
         "should clocksource hpet\nwanted tsc\nwhy Each reading",
         "should net.core.somaxconn 128\nwanted at least 4096",
         "mend sysctl -w net.core.somaxconn=4096\nsee tuning/",
-        "MUST nofile 4,096: room for 8,064 connections on 2 shards\nwanted 5,564: 5,000 a shard, and a tenth more\n",
+        "MUST nofile 4,096: room for 8,064 connections on 2 shards\nwanted 5,564: 5,000 a shard, a tenth more, 64 to spare\n",
         "mend printf '* hard nofile 5564\\nroot hard nofile 5564\\n' >> /etc/security/limits.d/60-uproar.conf # log in again; root",
         "printf '[Service]\\nLimitNOFILE=5564\\n' >> /etc/systemd/system/uproar.service.d/limits.conf\n",
         "--shards 3\nsee tuning/limits.md#nofile\n",

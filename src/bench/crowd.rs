@@ -47,6 +47,19 @@ pub struct Plan {
     pub stalled: f64,
 }
 
+impl Plan {
+    /// The `i`-th subscriber's topic, within the thread.
+    fn topic(&self, i: u32) -> u32 {
+        i % self.topics
+    }
+
+    fn subscriber(&self, i: u32) -> Spec {
+        let attention = if is_stalled(i, self.stalled) { Attention::Ignore } else { Attention::Read };
+        let topic = self.first_topic + self.topic(i);
+        Spec { role: Role::Subscriber, topic, n: self.first_n + i, attention }
+    }
+}
+
 /// One topic, and who publishes to it.
 #[derive(Debug)]
 struct Topic {
@@ -63,6 +76,7 @@ struct Topic {
 pub struct Crowd {
     pub swarm: Swarm,
     pub judge: Judge,
+    plan: Plan,
     target: Arc<Target>,
     topics: Vec<Topic>,
     timeout: Duration,
@@ -96,13 +110,8 @@ impl Crowd {
     ) -> Result<Crowd> {
         let slots = plan.subscribers + plan.topics + SPARE;
         let mut swarm = Swarm::new(target.clone(), slots, common.timeout, start)?;
-        let subscriber = |i: u32| Spec {
-            role: Role::Subscriber,
-            topic: plan.first_topic + i % plan.topics,
-            n: plan.first_n + i,
-            attention: if is_stalled(i, plan.stalled) { Attention::Ignore } else { Attention::Read },
-        };
-        let ids = connect(&mut swarm, (0..plan.subscribers).map(subscriber), common.concurrency, &member.gauges)?;
+        let specs = (0..plan.subscribers).map(|i| plan.subscriber(i));
+        let ids = connect(&mut swarm, specs, common.concurrency, &member.gauges)?;
         let publishers = if target.one_publisher() { plan.topics.min(1) } else { plan.topics };
         let publisher = |i: u32| Spec {
             role: Role::Publisher,
@@ -115,7 +124,7 @@ impl Crowd {
         let mut judge = Judge::new(payloads, plan.first_topic, slots, start, member.gauges.clone());
         for (i, &id) in (0..).zip(&ids) {
             let stalled = is_stalled(i, plan.stalled);
-            judge.subscribers.push(Subscriber::new(id, (i % plan.topics) as usize, stalled, 0));
+            judge.subscribers.push(Subscriber::new(id, plan.topic(i) as usize, stalled, 0));
             judge.seat(i as usize);
         }
         let topic = |topic: usize| {
@@ -127,6 +136,7 @@ impl Crowd {
             topics: (0..plan.topics as usize).map(topic).collect(),
             swarm,
             judge,
+            plan: plan.clone(),
             target: target.clone(),
             timeout: common.timeout,
             kind: if target.publishes_text() { MessageKind::Text } else { MessageKind::Binary },
@@ -227,8 +237,35 @@ impl Crowd {
 
     /// One turn: waits at most so long.
     pub fn turn(&mut self, wait: Duration) -> Result<()> {
+        self.turn_and(wait, &mut |_| {})
+    }
+
+    /// One turn, whose events are shown to another one too.
+    pub fn turn_and(&mut self, wait: Duration, on: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
         let Crowd { swarm, judge, .. } = self;
-        swarm.turn(wait, &mut |event| judge.on(event))
+        swarm.turn(wait, &mut |event| {
+            on(&event);
+            judge.on(event);
+        })
+    }
+
+    /// Cuts all subscribers. To be called when all are read, and have everything.
+    pub fn cut(&mut self) -> Result<()> {
+        self.judge.subscribers.iter().for_each(|subscriber| self.swarm.close(subscriber.id));
+        // Their slots are free after that.
+        self.turn(Duration::ZERO)
+    }
+
+    /// Begins to connect a subscriber that was cut, or was refused since. It must get what is published from now on.
+    ///
+    /// # Errors
+    /// This machine has no socket or port left.
+    pub fn reopen(&mut self, i: usize) -> Result<()> {
+        let id = self.swarm.open(self.plan.subscriber(i as u32))?;
+        let topic = self.plan.topic(i as u32) as usize;
+        self.judge.subscribers[i] = Subscriber::new(id, topic, false, self.topics[topic].published);
+        self.judge.seat(i);
+        Ok(())
     }
 
     /// Asks, with the next turn, for what has come to a few of those that nothing wakes the thread for. Returns whether there

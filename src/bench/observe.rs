@@ -108,6 +108,18 @@ impl Meter {
 }
 
 impl Spent {
+    /// What has passed in two times.
+    pub fn and(&self, other: &Spent) -> Spent {
+        let server = self.server.zip(other.server).map(|(one, other)| one + other);
+        Spent { time: self.time + other.time, server, load: self.load + other.load }
+    }
+
+    /// "server CPU a delivery", in ns, for so many of them; none if there were none, or the server is not known.
+    pub fn server_each(&self, what: &str, count: u64) -> Option<Figure> {
+        let cpu = self.server.filter(|_| count > 0)?;
+        Some(Figure::new(format!("server CPU a {what}"), "ns", cpu.as_nanos() as f64 / count as f64))
+    }
+
     /// "server CPU" and "load CPU", in percent of one core: where the load's is near a hundred for each of its threads,
     /// it was the limit.
     pub fn figures(&self) -> Vec<Figure> {
@@ -185,6 +197,10 @@ mod tests {
         let spent = Spent { time, server: Some(cpu), load: 2 * time };
         let figures = [Figure::new("server CPU", "%", 25.0), Figure::new("load CPU", "%", 200.0)];
         assert_eq!(spent.figures(), figures);
+        assert_eq!(spent.server_each("delivery", 1000), Some(Figure::new("server CPU a delivery", "ns", 500_000.0)));
+        assert_eq!(spent.server_each("delivery", 0), None);
+        let twice = Spent { time: 2 * time, server: Some(2 * cpu), load: 4 * time };
+        assert_eq!(spent.and(&spent), twice);
         let unknown = Spent { server: None, ..spent };
         assert_eq!(unknown.figures().len(), 1);
     }

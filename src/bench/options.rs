@@ -220,12 +220,24 @@ pub struct Echo {
 pub struct Churn {
     #[command(flatten)]
     pub common: Common,
-    /// Connections a second; 0: as many as go
+    /// Connections a second, timed from when they were due; 0: as many as go, --concurrency of each thread under way
     #[arg(long, default_value_t = 0.0)]
     pub rate: f64,
+    /// How a connection ends that is open
+    #[arg(long, value_enum, default_value_t = Close::Reset)]
+    pub close: Close,
     /// How long to measure
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = time)]
     pub time: Duration,
+}
+
+/// How a client ends a connection.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Close {
+    /// It resets it: what is measured is connecting.
+    Reset,
+    /// It sends a close frame, and waits for the answer.
+    Frame,
 }
 
 /// Options of `stalled`.
@@ -249,9 +261,14 @@ pub struct Stalled {
 pub struct Storm {
     #[command(flatten)]
     pub common: Common,
-    /// Connections
+    #[command(flatten)]
+    pub payload: Payload,
+    /// Connections, spread over the topics
     #[arg(long, default_value_t = 10_000, value_parser = positive())]
     pub connections: u32,
+    /// Topics, each with a publisher that is not cut
+    #[arg(long, default_value_t = 1, value_parser = positive())]
+    pub topics: u32,
     /// Times that they are all cut
     #[arg(long, default_value_t = 3, value_parser = positive())]
     pub rounds: u32,

@@ -71,6 +71,12 @@ impl Run {
         })
     }
 
+    /// Says what is counted: "deliveries", unless told.
+    pub fn counting(mut self, what: &str) -> Run {
+        self.rate.series.name = what.into();
+        self
+    }
+
     /// Something begins that takes so many units; 0: nobody knows.
     pub fn phase(&mut self, name: &str, total: u64, unit: &str) {
         self.progress.phase(name, total, unit);
@@ -86,7 +92,7 @@ impl Run {
             self.rate.series.points.push((now.duration_since(self.start).as_secs_f64(), rate));
             self.rate.last = (now, deliveries);
             self.progress.show(&[
-                ("deliveries", format!("{rate:.0} /s")),
+                (&self.rate.series.name, format!("{rate:.0} /s")),
                 ("latency", format!("{:.3} ms", Gauges::get(&gauges.latency) as f64 / 1e6)),
             ]);
         }
@@ -118,7 +124,7 @@ impl Run {
         Ok(())
     }
 
-    /// From here on, what the server costs is counted.
+    /// From here on, what the server costs is counted; once more, if it was before.
     pub fn measure_from_here(&mut self) -> Result<()> {
         self.meter = Some(Meter::start(self.server)?);
         Ok(())
@@ -126,16 +132,15 @@ impl Run {
 
     /// To here.
     pub fn measure_to_here(&mut self) -> Result<()> {
-        self.spent = self.meter.as_ref().map(Meter::spent).transpose()?;
+        let spent = self.meter.as_ref().map(Meter::spent).transpose()?;
+        self.spent = spent.map(|spent| self.spent.map_or(spent, |before| before.and(&spent)));
         Ok(())
     }
 
     /// What was counted, in all and for each of so many of something.
     pub fn cost_each(&self, what: &str, count: u64) -> Vec<Figure> {
         let Some(spent) = self.spent else { return Vec::new() };
-        let each =
-            |cpu: Duration| Figure::new(format!("server CPU a {what}"), "ns", cpu.as_nanos() as f64 / count as f64);
-        spent.server.filter(|_| count > 0).map(each).into_iter().chain(spent.figures()).collect()
+        spent.server_each(what, count).into_iter().chain(spent.figures()).collect()
     }
 
     /// Puts the report together.

@@ -1,12 +1,13 @@
 //! What the machine is to be fit for, and what a connection costs.
 
+use super::finding::grouped;
 use super::sysctl::{self, Rule};
 use crate::limits::{MAX_CONNECTIONS_PER_SHARD, MAX_SHARDS, SPARE_SLOTS};
 
 /// Bytes of user space that an idle, subscribed connection takes (measured: `benches/README.md`).
 const USER_BYTES: u64 = 115;
-/// Bytes of the kernel's for it: socket, inode, dentry, file, an armed poll (measured, slab by slab).
-const KERNEL_BYTES: u64 = 4_506;
+/// Bytes of the kernel's for it: socket, inode, dentry, file, an armed poll (measured: `tuning/tcp-memory.md`).
+const KERNEL_BYTES: u64 = 4_100;
 /// Bytes of a shard at work: its read buffers above all.
 const SHARD_BYTES: u64 = 3 << 20;
 /// Bytes of the rest of the process.
@@ -15,8 +16,8 @@ const BASE_BYTES: u64 = 16 << 20;
 const SHARD_DESCRIPTORS: u64 = 4;
 /// Descriptors of the rest of the process: the control thread's, standard streams, the admin listener's connections.
 const BASE_DESCRIPTORS: u64 = 64;
-/// Bytes of a shard's two queues, which newer kernels count as locked memory (measured on 6.18: 164 KiB).
-const RING_BYTES: u64 = 168 << 10;
+/// Bytes of a shard's ring, which newer kernels count as locked memory (measured: `tuning/limits.md`; some to spare).
+const RING_BYTES: u64 = 176 << 10;
 /// The same of the control thread's ring.
 const CONTROL_RING_BYTES: u64 = 64 << 10;
 
@@ -45,14 +46,17 @@ impl Wanted {
     ///
     /// The kernel spreads connections over the shards by a hash, so unevenly: a tenth is added for that.
     pub fn nofile(&self) -> u64 {
-        self.nofile_with(self.shards)
+        table(self.connections, self.shards).max(own_descriptors(self.shards))
     }
 
-    fn nofile_with(&self, shards: u64) -> u64 {
-        let share = self.connections.div_ceil(shards);
-        let uneven = if shards > 1 { share.div_ceil(10) } else { 0 };
-        let own = SHARD_DESCRIPTORS * shards + BASE_DESCRIPTORS;
-        (share + uneven + u64::from(SPARE_SLOTS)).max(own)
+    /// What they are for.
+    pub fn nofile_purpose(&self) -> String {
+        if table(self.connections, self.shards) < own_descriptors(self.shards) {
+            return format!("{SHARD_DESCRIPTORS} of each shard's own, {BASE_DESCRIPTORS} for the rest of the server");
+        }
+        let share = grouped(self.connections.div_ceil(self.shards));
+        let uneven = if self.shards > 1 { ", a tenth more" } else { "" };
+        format!("{share} a shard{uneven}, {SPARE_SLOTS} to spare")
     }
 
     /// Connections that there is room for if the process is allowed so many descriptors.
@@ -63,8 +67,8 @@ impl Wanted {
 
     /// The fewest shards for which so many descriptors suffice; `None` if no number of shards does.
     pub fn shards_for(&self, nofile: u64) -> Option<u64> {
-        let table = nofile.min(MAX_CONNECTIONS_PER_SHARD.into());
-        (1..=MAX_SHARDS as u64).find(|&shards| self.nofile_with(shards) <= table)
+        let most = nofile.min(MAX_CONNECTIONS_PER_SHARD.into());
+        (1..=MAX_SHARDS as u64).find(|&shards| table(self.connections, shards).max(own_descriptors(shards)) <= most)
     }
 
     /// Bytes of memory that the idle connections take, in user space and in the kernel.
@@ -87,4 +91,16 @@ impl Wanted {
     pub fn tracked(&self) -> u64 {
         self.connections + self.connections.div_ceil(4)
     }
+}
+
+/// Slots of a shard's table of connections.
+fn table(connections: u64, shards: u64) -> u64 {
+    let share = connections.div_ceil(shards);
+    let uneven = if shards > 1 { share.div_ceil(10) } else { 0 };
+    share + uneven + u64::from(SPARE_SLOTS)
+}
+
+/// Descriptors in the process's own table.
+fn own_descriptors(shards: u64) -> u64 {
+    SHARD_DESCRIPTORS * shards + BASE_DESCRIPTORS
 }

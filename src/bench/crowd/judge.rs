@@ -94,8 +94,8 @@ impl Judge {
         }
     }
 
-    /// Who is in a slot: nobody, if it is a publisher's.
-    fn who(&self, id: ConnId) -> Option<usize> {
+    /// Which subscriber a connection is: none, if it is a publisher's.
+    pub fn who(&self, id: ConnId) -> Option<usize> {
         let i = self.by_slot.get(id.index as usize).copied().flatten()? as usize;
         (self.subscribers[i].id == id).then_some(i)
     }

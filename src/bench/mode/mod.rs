@@ -1,10 +1,12 @@
 //! What a run does, one mode a file.
 
+pub mod churn;
 pub mod echo;
 pub mod fanout;
 pub mod idle;
 pub mod rate;
 pub mod stalled;
+pub mod storm;
 
 use super::Result;
 use super::options::{Common, Mode};
@@ -18,6 +20,7 @@ pub fn run(mode: &Mode) -> (&Common, Result<Report>) {
         Mode::Echo(options) => (&options.common, echo::run(options)),
         Mode::Idle(options) => (&options.common, idle::run(options)),
         Mode::Stalled(options) => (&options.common, stalled::run(options)),
-        _ => todo!(),
+        Mode::Churn(options) => (&options.common, churn::run(options)),
+        Mode::Storm(options) => (&options.common, storm::run(options)),
     }
 }

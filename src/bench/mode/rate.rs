@@ -15,6 +15,7 @@ use crate::bench::message::Payloads;
 use crate::bench::options::Rate;
 use crate::bench::report::{Faults, Figure, Report};
 use crate::bench::run::{Run, per_second, share};
+use crate::bench::schedule::Schedule;
 use crate::bench::target::Target;
 use crate::bench::timeline::{Timeline, distribution};
 use crate::bench::{Result, Usage};
@@ -37,27 +38,6 @@ struct Outcome {
     phase: Phase,
     latency: Histogram<u64>,
     timeline: Timeline,
-}
-
-/// When messages are due: the first at once, and then at even distances.
-#[derive(Clone, Copy, Debug)]
-struct Schedule {
-    /// Nanoseconds since the run began.
-    begin: u64,
-    /// Nanoseconds between two.
-    period: f64,
-    count: u64,
-}
-
-impl Schedule {
-    fn new(begin: u64, rate: f64, time: Duration) -> Schedule {
-        Schedule { begin, period: 1e9 / rate, count: (rate * time.as_secs_f64()).ceil() as u64 }
-    }
-
-    /// When one is due, in nanoseconds since the run began; `None`: there is none.
-    fn due(&self, nth: u64) -> Option<u64> {
-        (nth < self.count).then(|| self.begin + (nth as f64 * self.period) as u64)
-    }
 }
 
 /// Runs it.
@@ -213,8 +193,8 @@ impl<'a> Publishing<'a> {
     /// Publishes all that is due, then waits until it has been delivered.
     fn run(mut self, member: &Member) -> Result<Phase> {
         let before: Vec<u64> = (0..self.crowd.topics()).map(|topic| self.crowd.published_to(topic)).collect();
-        let end = self.schedule.begin + (self.schedule.count as f64 * self.schedule.period) as u64;
         let Schedule { begin, .. } = self.schedule;
+        let end = self.schedule.end();
         let since = |now: u64| Duration::from_nanos(now.max(end) - begin);
         while self.sent < self.schedule.count && self.crowd.judge.complaint.is_none() {
             self.step()?;

@@ -48,7 +48,8 @@ impl Sampler {
             let mut next = interval;
             while stopped.recv_timeout(next.saturating_sub(start.elapsed())) == Err(RecvTimeoutError::Timeout) {
                 last = take();
-                next = (next + interval).max(last);
+                // After a delay, no two samples right behind each other: CPU over no time is noise.
+                next = (next + interval).max(last + interval / 2);
             }
             // What is left of the last interval counts if it is long enough to be measured.
             if start.elapsed().saturating_sub(last) >= interval / 2 {
@@ -134,8 +135,8 @@ fn series(samples: &[Sample]) -> Vec<Series> {
         cpu("server", |sample| sample.server_cpu),
         cpu("load", |sample| sample.load_cpu),
         memory("server, resident", &|sample| sample.resident.map(|bytes| bytes as f64)),
-        memory("TCP buffers", &|sample| Some(sample.kernel.buffers as f64)),
-        memory("kernel slabs, growth", &|sample| Some(sample.kernel.slab_total as f64 - slabs)),
+        memory("machine, TCP buffers", &|sample| Some(sample.kernel.buffers as f64)),
+        memory("machine, growth of slabs", &|sample| Some(sample.kernel.slab_total as f64 - slabs)),
     ];
     lines.into_iter().filter(|line| !line.points.is_empty()).collect()
 }
@@ -165,8 +166,8 @@ mod tests {
         assert_eq!(points("server"), ("CPU", "%", vec![(0.5, 100.0)]), "it has ended since");
         assert_eq!(points("load"), ("CPU", "%", vec![(0.5, 10.0), (1.0, 50.0)]));
         assert_eq!(points("server, resident"), ("memory", "MiB", vec![(0.0, 4.0), (0.5, 6.0)]));
-        assert_eq!(points("TCP buffers").2, [(0.0, 3.0), (0.5, 3.0), (1.0, 3.0)]);
-        assert_eq!(points("kernel slabs, growth").2, [(0.0, 0.0), (0.5, 7.0), (1.0, -1.0)]);
+        assert_eq!(points("machine, TCP buffers").2, [(0.0, 3.0), (0.5, 3.0), (1.0, 3.0)]);
+        assert_eq!(points("machine, growth of slabs").2, [(0.0, 0.0), (0.5, 7.0), (1.0, -1.0)]);
         assert!(super::series(&[]).is_empty());
     }
 
@@ -174,7 +175,7 @@ mod tests {
     fn without_a_server_there_is_no_line_of_it() {
         let samples = [sample(0, None, 0, None, 0), sample(500, None, 50, None, 0), sample(500, None, 50, None, 0)];
         let names: Vec<String> = series(&samples).into_iter().map(|series| series.name).collect();
-        assert_eq!(names, ["load", "TCP buffers", "kernel slabs, growth"]);
+        assert_eq!(names, ["load", "machine, TCP buffers", "machine, growth of slabs"]);
         assert_eq!(series(&samples)[0].points.len(), 1, "no time passed between the last two");
         assert_eq!(rows(&samples[0], &samples[1]), [("load CPU", "10 %".into()), ("TCP buffers", "3.00 MiB".into())]);
     }

@@ -33,7 +33,7 @@ pub fn nofile(machine: &Machine, wanted: &Wanted) -> Verdict {
             .wanted(format!("{} a shard at most, with a tenth to spare", grouped(MAX_CONNECTIONS_PER_SHARD.into())));
         return fitting(MAX_CONNECTIONS_PER_SHARD.into()).into_iter().fold(verdict, Verdict::advice);
     }
-    let verdict = verdict.wanted(format!("{}: {} a shard, and a tenth more", grouped(needed), grouped(share(wanted))));
+    let verdict = verdict.wanted(format!("{}: {}", grouped(needed), wanted.nofile_purpose()));
     let pending = machine.limits_file.get(LimitName::Nofile.item()).is_some_and(|&value| value >= needed);
     let verdict = match pending {
         true => verdict.advice("the limits file grants it already: log in again"),
@@ -102,10 +102,6 @@ pub fn cgroup_pids(machine: &Machine, wanted: &Wanted) -> Verdict {
         ))
         .why("A shard's thread cannot be started, and the server ends.")
         .advice(format!("TasksMax={needed} in the unit, or docker run --pids-limit {needed}"))
-}
-
-fn share(wanted: &Wanted) -> u64 {
-    wanted.connections.div_ceil(wanted.shards)
 }
 
 fn hard(limit: u64) -> String {

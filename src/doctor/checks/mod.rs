@@ -36,7 +36,7 @@ pub const CHECKS: [Check; 23] = [
     ("ports", "ports", network::ports),
     ("rps", "interrupts", network::rps),
     ("irq", "interrupts", network::irq),
-    ("offload", "nics", network::offload),
+    ("offload", "interrupts", network::offload),
     ("cgroup-cpu", "containers", cpu::quota),
     ("governor", "cpu", cpu::governor),
     ("cstates", "cpu", cpu::idle_states),
@@ -82,8 +82,13 @@ pub fn anchor(id: &str) -> String {
     id.chars().filter(|c| *c != '.').collect()
 }
 
-/// The chapter that explains a sysctl.
+/// The chapter that explains a sysctl of the profiles.
 fn chapter_of(key: &str) -> &'static str {
-    let _ = key;
-    "limits"
+    match key.strip_prefix("net.ipv4.tcp_") {
+        Some("mem" | "rmem" | "wmem" | "notsent_lowat") => "tcp-memory",
+        Some("syncookies") => "accept",
+        Some(_) => "congestion",
+        None if key == "net.core.somaxconn" => "accept",
+        None => "limits",
+    }
 }

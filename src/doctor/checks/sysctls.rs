@@ -30,14 +30,10 @@ pub fn rule(rule: &Rule, machine: &Machine, wanted: &Wanted) -> Verdict {
     }
 }
 
-/// Most cost speed; without some of them there cannot be so many connections.
+/// They cost speed; but without handles there cannot be so many connections.
 fn severity(rule: &Rule, machine: &Machine, wanted: &Wanted) -> Severity {
-    let least = match &*rule.key {
-        FILE_MAX => wanted.connections,
-        "fs.nr_open" => wanted.nofile(),
-        _ => return Severity::Should,
-    };
-    if machine.number(&rule.key).is_some_and(|current| current < least) { Severity::Must } else { Severity::Should }
+    let handles = (rule.key == FILE_MAX).then(|| machine.number(FILE_MAX)).flatten();
+    if handles.is_some_and(|handles| handles < wanted.connections) { Severity::Must } else { Severity::Should }
 }
 
 /// Whether the system has file handles enough: every socket is one, in whatever table its descriptor is. The default is a

@@ -208,7 +208,7 @@ fn descriptors_are_counted_for_each_shard() {
             (ten_thousand(), |m| nofile(m, 1024, 1024), Must, &["--shards 12"]),
             (Wanted::new(10_000, 1, 80, false), |m| nofile(m, 1024, 10_064), Fine, &["10,000 connections on 1 shard"]),
             // Each of 256 shards needs some for itself.
-            (Wanted::new(100, 256, 80, false), |m| nofile(m, 1000, 1000), Should, &["1,088"]),
+            (Wanted::new(100, 256, 80, false), |m| nofile(m, 1000, 1000), Should, &["1,088: 4 of each shard's own"]),
             (ten_thousand(), |m| nofile(m, u64::MAX, u64::MAX), Fine, &["unlimited"]),
             (
                 Wanted::new(4_000_000, 2, 80, false),
@@ -256,10 +256,10 @@ fn rings_are_locked_memory_on_new_kernels() {
                 ten_thousand(),
                 |m| on(m, "6.14.0", 64 << 10),
                 Must,
-                &["64.0 KiB", "400.0 KiB for the rings of 2 shards", "memlock 400"],
+                &["64.0 KiB", "416.0 KiB for the rings of 2 shards", "memlock 416"],
             ),
             (ten_thousand(), |m| on(m, "6.18.0", 8 << 20), Fine, &["8.0 MiB; 2 shards take"]),
-            (fifty(), |m| on(m, "6.18.0", 8 << 20), Must, &["8.3 MiB", "LimitMEMLOCK=8667136", "memlock 8464"]),
+            (fifty(), |m| on(m, "6.18.0", 8 << 20), Must, &["8.7 MiB", "LimitMEMLOCK=9076736", "memlock 8864"]),
             (
                 fifty(),
                 |m| {
@@ -267,13 +267,13 @@ fn rings_are_locked_memory_on_new_kernels() {
                     m.process.ipc_lock = Some(true);
                 },
                 Fine,
-                &["exempt", "8.3 MiB"],
+                &["exempt", "8.7 MiB"],
             ),
             (
                 fifty(),
                 |m| {
                     on(m, "6.18.0", 8 << 20);
-                    m.limits_file.insert("memlock".into(), 8464);
+                    m.limits_file.insert("memlock".into(), 8864);
                 },
                 Must,
                 &["log in again"],
@@ -284,16 +284,16 @@ fn rings_are_locked_memory_on_new_kernels() {
 
 #[test]
 fn memory_is_enough_for_the_connections() {
-    // 10,000 × 4,621 B, two shards of 3 MiB and 16 MiB: 66 MiB.
+    // 10,000 × 4,215 B, two shards of 3 MiB and 16 MiB: 62.2 MiB.
     fn available(machine: &mut Machine, mib: u64) {
         machine.memory = Some(Memory { total: 1 << 30, available: mib << 20 });
     }
     table(
         "memory",
         &[
-            (ten_thousand(), |m| available(m, 90), Fine, &["66.1 MiB for 10,000 idle connections"]),
+            (ten_thousand(), |m| available(m, 90), Fine, &["62.2 MiB for 10,000 idle connections"]),
             (ten_thousand(), |m| available(m, 80), Should, &["80.0 MiB available of 1.0 GiB", "--send-buffer"]),
-            (ten_thousand(), |m| available(m, 66), Must, &["--max-connections"]),
+            (ten_thousand(), |m| available(m, 62), Must, &["--max-connections"]),
             (ten_thousand(), |m| m.memory = None, Unknown, &["meminfo"]),
         ],
     );
@@ -305,7 +305,7 @@ fn memory_is_enough_for_the_connections() {
         &[
             (ten_thousand(), |m| limited(m, 90), Fine, &["limited to 90.0 MiB"]),
             (ten_thousand(), |m| limited(m, 80), Should, &["MemoryMax="]),
-            (ten_thousand(), |m| limited(m, 64), Must, &["docker run --memory"]),
+            (ten_thousand(), |m| limited(m, 62), Must, &["docker run --memory"]),
             (ten_thousand(), |m| m.cgroup = None, Unknown, &["cannot be read"]),
         ],
     );

@@ -13,7 +13,8 @@ const TICKS: f64 = 6.0;
 /// How far an axis reaches beyond its data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reach {
-    /// Not at all; but a linear one begins at zero, if that leaves less than half of it empty.
+    /// Not at all; but a linear one begins at zero, if that leaves less than half of it empty, and a logarithmic one has
+    /// a decade or round ends.
     Tight,
     /// To the next round number, and to zero where the data come from that side.
     Round,
@@ -119,14 +120,18 @@ fn logarithmic(unit: &str, (mut low, mut high): (f64, f64), reach: Reach) -> Rul
         powers.clone().flat_map(move |power| digits.clone().map(move |digit| f64::from(digit) * 10f64.powi(power)))
     };
     let round: Vec<f64> = steps(1..10).filter(|step| matches!(leading_digit(*step), 1 | 2 | 5)).collect();
-    if reach == Reach::Round || high <= low {
+    // Within a decade there might be no tick but at its ends.
+    if reach == Reach::Round || high < low * 10.0 {
         low = round.iter().copied().rfind(|step| *step <= low * (1.0 - 1e-9)).unwrap_or(low);
         high = round.iter().copied().find(|step| *step >= high * (1.0 + 1e-9)).unwrap_or(high);
     }
     let within = |step: &f64| (low * (1.0 - 1e-9)..=high * (1.0 + 1e-9)).contains(step);
-    let few = high / low < 100.0;
-    let labelled = round.into_iter().filter(|step| few || leading_digit(*step) == 1).filter(within);
-    let major = labelled.map(|step| (step, quantity::tick(step, unit))).collect();
+    let labelled: Vec<f64> = match high / low {
+        ratio if ratio <= 5.0 => steps(1..10).collect(),
+        ratio if ratio < 100.0 => round,
+        _ => round.into_iter().filter(|step| leading_digit(*step) == 1).collect(),
+    };
+    let major = labelled.into_iter().filter(within).map(|step| (step, quantity::tick(step, unit))).collect();
     Ruler { scale: Scale::Log, low, high, major, minor: steps(2..10).filter(within).collect(), unit: String::new() }
 }
 
@@ -225,6 +230,8 @@ mod tests {
         let narrow = ruler(Scale::Log, "ns", &[12_345.0, 80_000.0], Reach::Round);
         assert_eq!(labels(&narrow), ["10 µs", "20 µs", "50 µs", "100 µs"]);
         assert_eq!(narrow.minor.len(), 8, "20 to 90 µs");
+        let narrowest = ruler(Scale::Log, "ns", &[3.93e9, 3.94e9], Reach::Round);
+        assert_eq!(labels(&narrowest), ["2 s", "3 s", "4 s", "5 s"]);
     }
 
     #[test]
@@ -240,7 +247,7 @@ mod tests {
     #[test]
     fn an_axis_without_data_or_with_one_number_is_still_one() {
         for scale in [Scale::Linear, Scale::Log, Scale::Percentile] {
-            for values in [&[][..], &[0.5], &[f64::NAN, f64::INFINITY, -1.0]] {
+            for values in [&[][..], &[0.5], &[0.931, 0.932], &[f64::NAN, f64::INFINITY, -1.0]] {
                 for reach in [Reach::Tight, Reach::Round] {
                     let ruler = ruler(scale, "ns", values, reach);
                     assert!(ruler.low < ruler.high && !ruler.major.is_empty(), "{scale:?} {values:?} {ruler:?}");

@@ -58,7 +58,7 @@ pub fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, lines: &[Line]) -> String {
         write(&body, &captions.1, (0, ROW_HEIGHT / 2), HPos::Left, MUTED.0)?;
         let mut chart = ChartBuilder::on(&body)
             .margin_top(top * UNIT)
-            .margin_right(MARGIN * UNIT)
+            .margin_right(MARGIN * 3 / 2 * UNIT)
             .x_label_area_size(foot * UNIT)
             .y_label_area_size(NUMBERS_WIDTH * UNIT)
             .build_cartesian_2d(across, up)?;
