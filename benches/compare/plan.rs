@@ -88,7 +88,7 @@ const CROWD: [Metric; 5] = [
 ];
 const STALLED: [Metric; 1] = [memory("resident growth of the server", "growth of the server's memory", "MiB")];
 const CHURN: [Metric; 2] =
-    [cpu("server CPU a connection", "CPU a connection"), rate("connections", "connections a second")];
+    [cpu("server CPU a handshake", "CPU a handshake"), rate("handshakes", "handshakes a second")];
 const ECHO: [Metric; 2] = [cpu("server CPU a message", "CPU a message"), rate("echoes", "echoes a second")];
 
 impl Part {
