@@ -184,7 +184,8 @@ fn command() -> Command {
         .arg(switch("check", "check").conflicts_with("print_config").help("Check the configuration and exit"))
         .arg(switch("print_config", "print-config").help("Print the configuration as a TOML file and exit"))
         .args(KNOBS.iter().map(knob_arg));
-    Tool::augment_subcommands(command)
+    // Which has an opinion on what the whole is about.
+    Tool::augment_subcommands(command).about(ABOUT)
 }
 
 fn knob_arg(knob: &'static Knob) -> Arg {
