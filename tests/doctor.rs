@@ -232,7 +232,7 @@ fn what_cannot_be_done_ends_with_4() {
     tree.write("var/lib", "a file where a directory should be\n");
     let before = tree.everything();
     let (code, text) = tree.doctor(&["--apply", "--yes"]);
-    assert!(code == 4 && text.contains("cannot read /var/lib/uproar/doctor.json"), "{code} {text}");
+    assert!(code == 4 && text.contains("cannot read /var/lib/uproar-doctor.json"), "{code} {text}");
     assert_eq!(tree.everything(), before);
     let (code, text) = run(&["--pid", "4194305"]);
     assert_eq!((code, text.as_str()), (4, "uproar doctor: there is no /proc/4194305 to look at\n"));

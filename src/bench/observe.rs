@@ -13,7 +13,7 @@ use crate::bench;
 use crate::bench::report::Figure;
 use crate::ring::sys;
 
-pub use kernel::{KernelMemory, kernel_memory};
+pub use kernel::{KernelMemory, kernel_memory, without_caches};
 pub use sampler::Sampler;
 
 /// A process that is looked at.

@@ -5,18 +5,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
 
-use super::Result;
 use crate::ring::sys;
 
+use super::Result;
 use super::crew::{Crew, Gauges};
 use super::observe::{Meter, Process, Sampler, Spent};
 use super::options::Common;
 use super::progress::Progress;
+use super::report::quantity;
 use super::report::{self, Faults, Figure, Machine, Report, Series};
 
 /// How often the server's memory and CPU are read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
-
 /// Between the last arrival and the reading of the server's clock.
 const SETTLE: Duration = Duration::from_millis(5);
 
@@ -95,10 +95,13 @@ impl Run {
             let rate = deliveries.saturating_sub(before) as f64 / seconds;
             self.rate.series.points.push((now.duration_since(self.start).as_secs_f64(), rate));
             self.rate.last = (now, deliveries);
-            self.progress.show(&[
-                (&self.rate.series.name, format!("{rate:.0} /s")),
-                ("latency", format!("{:.3} ms", Gauges::get(&gauges.latency) as f64 / 1e6)),
-            ]);
+            let latency = Gauges::get(&gauges.latency) as f64;
+            let observed = self.sampler.latest();
+            let own = [
+                (self.rate.series.name.as_str(), quantity::show(rate, "/s")),
+                ("latency", quantity::show(latency, "ns")),
+            ];
+            self.progress.show(&own.into_iter().chain(observed).collect::<Vec<_>>());
         }
         self.progress.at(done);
     }

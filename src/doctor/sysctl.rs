@@ -32,6 +32,8 @@ pub enum Kind {
     Exact,
     /// A list of numbers, each of which may be larger.
     AtLeastEach,
+    /// One number, which may be smaller.
+    Max,
 }
 
 /// A sysctl that is wanted.
@@ -97,6 +99,7 @@ impl Kind {
             "min" => Some(Kind::Min),
             "exact" => Some(Kind::Exact),
             "at-least-each" => Some(Kind::AtLeastEach),
+            "max" => Some(Kind::Max),
             _ => None,
         }
     }
@@ -107,16 +110,18 @@ impl Kind {
             return Some(current == wanted);
         }
         let (current, wanted) = (numbers(current)?, numbers(wanted)?);
-        (current.len() == wanted.len()).then(|| current.iter().zip(&wanted).all(|(has, needs)| has >= needs))
+        let fits = |(has, needs): (&i64, &i64)| if self == Kind::Max { has <= needs } else { has >= needs };
+        (current.len() == wanted.len()).then(|| current.iter().zip(&wanted).all(fits))
     }
 
-    /// The value that satisfies both: nothing that is large enough is lowered.
+    /// The value that satisfies both: nothing that is large enough is lowered, nor raised what is small enough.
     pub fn merge(self, current: &str, wanted: &str) -> String {
         match (self, numbers(current), numbers(wanted)) {
             (Kind::Min | Kind::AtLeastEach, Some(current), Some(wanted)) if current.len() == wanted.len() => {
                 let larger = current.iter().zip(&wanted).map(|(has, needs)| has.max(needs).to_string());
                 larger.collect::<Vec<_>>().join(" ")
             }
+            (Kind::Max, Some(current), Some(wanted)) if current < wanted => current[0].to_string(),
             _ => wanted.to_owned(),
         }
     }

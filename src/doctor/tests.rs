@@ -227,7 +227,7 @@ fn the_files_of_sysctls_say_of_each_key_why_and_how_it_is_compared() {
         let rules = parse_rules(text);
         let all: BTreeSet<_> = parse_assignments(text).into_keys().collect();
         let explained: BTreeSet<_> = rules.iter().map(|rule| rule.key.clone()).collect();
-        assert_eq!(explained, all, "a reason and `# min`, `# exact` or `# at-least-each` above each key");
+        assert_eq!(explained, all, "a reason and `# min`, `# max`, `# exact` or `# at-least-each` above each key");
         assert_eq!(rules.len(), explained.len(), "a key stands there once");
         for rule in rules {
             assert!(rule.why.ends_with('.') && rule.why.len() > 20, "{}: {}", rule.key, rule.why);

@@ -182,7 +182,8 @@ impl<'a> Publishing<'a> {
             timeout: options.common.timeout,
             sent: 0,
             released: 0,
-            sweep_every: SWEEP_EVERY.min(Duration::from_secs_f64(SWEEP_BYTES / bytes_a_second)),
+            sweep_every: SWEEP_EVERY
+                .min(Duration::try_from_secs_f64(SWEEP_BYTES / bytes_a_second).unwrap_or(SWEEP_EVERY)),
             swept: Instant::now(),
             lag: distribution(),
             samples: samples.max(1),
@@ -195,15 +196,17 @@ impl<'a> Publishing<'a> {
         let before: Vec<u64> = (0..self.crowd.topics()).map(|topic| self.crowd.published_to(topic)).collect();
         let Schedule { begin, .. } = self.schedule;
         let end = self.schedule.end();
-        let since = |now: u64| Duration::from_nanos(now.max(end) - begin);
+        // One that was given up took no longer than it did.
+        let since = |now: u64, whole: bool| Duration::from_nanos(if whole { now.max(end) } else { now } - begin);
         while self.sent < self.schedule.count && self.crowd.judge.complaint.is_none() {
             self.step()?;
             self.tell(member);
             member.gauges.goes_on()?;
         }
-        let publishing = since(self.crowd.swarm.now());
+        let whole = self.sent == self.schedule.count;
+        let publishing = since(self.crowd.swarm.now(), whole);
         let fine = self.crowd.await_all(0)?;
-        let delivering = since(self.crowd.swarm.now());
+        let delivering = since(self.crowd.swarm.now(), whole);
         let of = |(topic, &before): (usize, &u64)| {
             (self.crowd.published_to(topic) - before) * self.crowd.healthy_of(topic) as u64
         };

@@ -10,7 +10,7 @@ use crate::bench::crowd::connect;
 use crate::bench::frame::client_frame;
 use crate::bench::inspect::Tracker;
 use crate::bench::message::{Found, Payloads, Stamp};
-use crate::bench::observe::{Process, kernel_memory};
+use crate::bench::observe::{Process, without_caches};
 use crate::bench::options::{Fill, Stalled};
 use crate::bench::report::{Faults, Figure, Report};
 use crate::bench::run::Run;
@@ -290,7 +290,7 @@ impl Topic {
 impl Memory {
     fn now(server: Option<Process>) -> Result<Memory> {
         let resident = server.map(|process| process.resident()).transpose()?;
-        Ok(Memory { resident, sockets: kernel_memory().buffers })
+        Ok(Memory { resident, sockets: without_caches().buffers })
     }
 
     /// The greater of each.

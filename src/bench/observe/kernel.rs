@@ -53,7 +53,7 @@ pub fn kernel_memory() -> KernelMemory {
 }
 
 /// Reads all but the single slab caches.
-pub(super) fn without_caches() -> KernelMemory {
+pub fn without_caches() -> KernelMemory {
     let read = |file| fs::read_to_string(file).unwrap_or_default();
     let (meminfo, sockstat, sockstat6) =
         (read("/proc/meminfo"), read("/proc/net/sockstat"), read("/proc/net/sockstat6"));

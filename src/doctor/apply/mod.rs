@@ -9,8 +9,9 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
 
 use crate::doctor::root::{Root, sysctl_path};
 
@@ -23,7 +24,9 @@ pub const SYSCTL_FILE: &str = "/etc/sysctl.d/60-uproar.conf";
 /// The limits that it gives to the service.
 pub const UNIT_FILE: &str = "/etc/systemd/system/uproar.service.d/limits.conf";
 /// What was there before.
-pub const STATE_FILE: &str = "/var/lib/uproar/doctor.json";
+///
+/// Not below a directory of the service's: whoever can write it decides what root takes back.
+pub const STATE_FILE: &str = "/var/lib/uproar-doctor.json";
 
 /// Why nothing, or not all, could be changed.
 #[derive(thiserror::Error, Debug)]
@@ -41,6 +44,9 @@ pub enum ApplyError {
     /// The state file is not one of ours.
     #[error("{STATE_FILE} is not understood: {0}")]
     State(serde_json::Error),
+    /// The state file names what is never changed.
+    #[error("{STATE_FILE} names {0}, which uproar doctor never changes: it is not ours")]
+    Foreign(String),
     /// Some changes were made, and some could not be.
     #[error("not everything could be changed:\n  {}", .0.join("\n  "))]
     Partly(Vec<String>),
@@ -49,14 +55,20 @@ pub enum ApplyError {
 /// Carries out a plan that mends, once it is known how to take it back.
 ///
 /// # Errors
-/// The state cannot be kept: nothing is changed. Or some of the changes cannot be made; the others are.
+/// The state cannot be kept: nothing is changed. Or some of the sysctls cannot be set: the others are, and no file is
+/// written, since a limit above `fs.nr_open` would turn everybody away who logs in. Or some of the files cannot be written.
 pub fn apply(root: &Root, plan: &Plan) -> Result<(), ApplyError> {
     let mut state = State::load(root)?.unwrap_or_default();
     state.record(root, plan);
     state.save(root)?;
-    let problems = carry_out(root, plan);
-    // A sysctl may show its value in another form than it was written in.
-    state.observe(root, plan);
+    let mut problems = set(root, plan);
+    if problems.is_empty() {
+        problems = write_all(root, plan);
+    } else if !plan.files.is_empty() {
+        problems.push("so no file was written".into());
+    }
+    // A sysctl may show its value in another form than it was written in, and what failed has not changed.
+    state.observe(root, plan)?;
     state.save(root)?;
     done(problems)
 }
@@ -64,38 +76,51 @@ pub fn apply(root: &Root, plan: &Plan) -> Result<(), ApplyError> {
 /// Takes back what was applied; what others have changed since then is not in the plan.
 ///
 /// # Errors
-/// Some of the changes cannot be taken back. The state is kept, so that it can be tried again.
+/// Some of the changes cannot be taken back. The state is kept, so that it can be tried again. While a file could not be
+/// taken back, no sysctl is: it may have a limit that needs it.
 pub fn revert(root: &Root, plan: &Plan, state: &State) -> Result<(), ApplyError> {
-    done(carry_out(root, plan))?;
-    state.remove(root)
+    done(write_all(root, plan))?;
+    done(set(root, plan))?;
+    if plan.left.is_empty() { state.remove(root) } else { Ok(()) }
 }
 
 fn done(problems: Vec<String>) -> Result<(), ApplyError> {
     if problems.is_empty() { Ok(()) } else { Err(ApplyError::Partly(problems)) }
 }
 
-/// Makes the changes, files first, and returns what went wrong.
-fn carry_out(root: &Root, plan: &Plan) -> Vec<String> {
-    let files = plan.files.iter().filter_map(|change| write(root, change).err());
-    let files: Vec<_> = files.map(|error| error.to_string()).collect();
-    let sysctls = plan.sysctls.iter().filter_map(|change| {
+/// Sets the sysctls, and returns what went wrong.
+fn set(root: &Root, plan: &Plan) -> Vec<String> {
+    let failures = plan.sysctls.iter().filter_map(|change| {
         let path = sysctl_path(&change.key);
         let written = fs::write(root.path(&path), format!("{}\n", change.after));
-        let error = written.map_err(failed("cannot write", &path)).err()?;
-        Some(error.to_string())
+        Some(written.map_err(failed("cannot write", &path)).err()?.to_string())
     });
-    files.into_iter().chain(sysctls).collect()
+    failures.collect()
+}
+
+/// Writes the files, and returns what went wrong.
+fn write_all(root: &Root, plan: &Plan) -> Vec<String> {
+    let failures = plan.files.iter().filter_map(|change| write(root, change).err());
+    failures.map(|error| error.to_string()).collect()
 }
 
 fn write(root: &Root, change: &FileChange) -> Result<(), ApplyError> {
     let path = root.path(&change.path);
     match &change.after {
-        Some(text) => {
-            let dir = path.parent().map_or(Ok(()), fs::create_dir_all);
-            dir.and_then(|()| fs::write(&path, text)).map_err(failed("cannot write", &change.path))
-        }
+        Some(text) => replace(&path, text).map_err(failed("cannot write", &change.path)),
         None => fs::remove_file(&path).map_err(failed("cannot remove", &change.path)),
     }
+}
+
+/// Writes a file in full or not at all, and the directories above it.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    let mut file = File::create(&part)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&part, path)
 }
 
 fn failed(doing: &'static str, path: &str) -> impl FnOnce(io::Error) -> ApplyError {

@@ -7,9 +7,16 @@ use std::io;
 use super::{ApplyError, SYSCTL_FILE, State, UNIT_FILE, diff, failed};
 use crate::doctor::finding::{Finding, LimitName, Mend};
 use crate::doctor::machine::LIMITS_FILE;
+use crate::doctor::machine::process::Process;
 use crate::doctor::root::Root;
 use crate::doctor::sysctl::{self, Kind};
 
+/// Where the unit is whose limits the drop-in goes before; the first that is there.
+const UNITS: [&str; 3] = [
+    "/etc/systemd/system/uproar.service",
+    "/usr/lib/systemd/system/uproar.service",
+    "/lib/systemd/system/uproar.service",
+];
 const HEADER: &str =
     "# Written by `uproar doctor --apply`; `uproar doctor --revert` puts back what was there before.\n";
 
@@ -134,7 +141,7 @@ impl Plan {
         for step in steps {
             let Mend::Limit { name, value } = step else { continue };
             let most = limits.entry(*name).or_default();
-            *most = (*most).max(*value);
+            *most = (*most).max(*value).max(granted(root, *name));
         }
         if limits.is_empty() {
             return Ok(());
@@ -147,9 +154,11 @@ impl Plan {
         self.write(LIMITS_FILE, before, text);
         if root.exists("/run/systemd/system") {
             let before = current(root, UNIT_FILE)?;
-            let text = unit_file(&with_old(&limits, before.as_deref(), |name, line| {
-                line.strip_prefix(name.directive())?.strip_prefix('=')?.parse().ok()
-            }));
+            let directive =
+                |name: LimitName, line: &str| line.strip_prefix(name.directive())?.strip_prefix('=')?.parse().ok();
+            let unit = UNITS.iter().find_map(|path| root.text(path));
+            let limits = with_old(&limits, unit.as_deref(), directive);
+            let text = unit_file(&with_old(&limits, before.as_deref(), directive));
             self.write(UNIT_FILE, before, text);
         }
         Ok(())
@@ -160,6 +169,17 @@ impl Plan {
             self.files.push(FileChange { path: path.to_owned(), before, after: Some(text) });
         }
     }
+}
+
+/// What the first process may have, and so whoever logs in if no file says otherwise: ours must not lower it.
+fn granted(root: &Root, name: LimitName) -> u64 {
+    let process = Process::read(root, "1");
+    let limit = match name {
+        LimitName::Nofile => process.nofile,
+        LimitName::Memlock => process.memlock,
+    };
+    // Who has no limit there and one here was given it on purpose.
+    limit.map(|limit| limit.hard).filter(|&hard| hard != u64::MAX).unwrap_or(0)
 }
 
 /// A file's text; `None` if there is no such file.

@@ -6,8 +6,13 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, current};
-use super::{ApplyError, STATE_FILE, failed};
+use super::{ApplyError, STATE_FILE, SYSCTL_FILE, UNIT_FILE, failed, replace};
+use crate::doctor::checks;
+use crate::doctor::machine::LIMITS_FILE;
 use crate::doctor::root::Root;
+
+/// The files that are ever written.
+const OUR_FILES: [&str; 3] = [SYSCTL_FILE, UNIT_FILE, LIMITS_FILE];
 
 /// What the first `--apply` found and the last one left, so that `--revert` goes back to the very beginning.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -46,10 +51,17 @@ impl State {
     /// The state that was kept, if something was applied and not taken back.
     ///
     /// # Errors
-    /// The file is there and cannot be read or understood.
+    /// The file is there and cannot be read or understood, or names what is none of ours.
     pub fn load(root: &Root) -> Result<Option<State>, ApplyError> {
         let Some(text) = current(root, STATE_FILE)? else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).map_err(ApplyError::State)
+        let state: State = serde_json::from_str(&text).map_err(ApplyError::State)?;
+        let files = state.files.iter().map(|file| &file.path);
+        let foreign_file = files.into_iter().find(|path| !OUR_FILES.contains(&path.as_str()));
+        let foreign_key = state.sysctls.iter().map(|sysctl| &sysctl.key).find(|key| !checks::may_set(key));
+        match foreign_file.or(foreign_key) {
+            Some(name) => Err(ApplyError::Foreign(name.clone())),
+            None => Ok(Some(state)),
+        }
     }
 
     /// Adds what a plan is about to change. What was noted as the beginning stays so.
@@ -75,13 +87,22 @@ impl State {
         }
     }
 
-    /// Notes the values that sysctls show now that a plan was carried out.
-    pub fn observe(&mut self, root: &Root, plan: &Plan) {
+    /// Notes what files and sysctls are now that a plan was carried out, as far as it was.
+    ///
+    /// # Errors
+    /// A file of ours is there and cannot be read.
+    pub fn observe(&mut self, root: &Root, plan: &Plan) -> Result<(), ApplyError> {
+        for file in &mut self.files {
+            if plan.files.iter().any(|change| change.path == file.path) {
+                file.after = current(root, &file.path)?;
+            }
+        }
         for sysctl in &mut self.sysctls {
             if plan.sysctls.iter().any(|change| change.key == sysctl.key) {
                 sysctl.after = root.sysctl(&sysctl.key).unwrap_or_default();
             }
         }
+        Ok(())
     }
 
     /// Writes the state, in full or not at all.
@@ -90,13 +111,8 @@ impl State {
     /// Those of the file system.
     pub fn save(&mut self, root: &Root) -> Result<(), ApplyError> {
         self.note_missing_dirs(root, STATE_FILE);
-        let path = root.path(STATE_FILE);
-        let part = root.path(&format!("{STATE_FILE}.part"));
         let text = serde_json::to_string_pretty(self).map_err(ApplyError::State)?;
-        let dir = path.parent().map_or(Ok(()), fs::create_dir_all);
-        dir.and_then(|()| fs::write(&part, text))
-            .and_then(|()| fs::rename(&part, &path))
-            .map_err(failed("cannot write", STATE_FILE))
+        replace(&root.path(STATE_FILE), &text).map_err(failed("cannot write", STATE_FILE))
     }
 
     /// Removes the state, and the directories that were made and are empty now.

@@ -13,6 +13,7 @@ mod tests;
 
 use crate::doctor::finding::{Finding, Verdict};
 use crate::doctor::machine::Machine;
+use crate::doctor::sysctl;
 use crate::doctor::wanted::Wanted;
 
 /// A check: its id, the chapter of the guide that explains it, and the check itself.
@@ -60,6 +61,12 @@ const SYSCTLS: [&str; 8] = [
 /// The sysctls that have to be read for the checks.
 pub fn sysctls(wanted: &Wanted) -> Vec<&str> {
     wanted.rules.iter().map(|rule| &*rule.key).chain(SYSCTLS).collect()
+}
+
+/// Whether a sysctl is one that `--apply` may set.
+pub fn may_set(key: &str) -> bool {
+    let files = sysctl::BASES.iter().map(|&(_, text)| text).chain([sysctl::LATENCY]);
+    SYSCTLS.contains(&key) || files.flat_map(sysctl::parse_rules).any(|rule| rule.key == key)
 }
 
 /// Everything that is to be said of a machine.

@@ -24,6 +24,7 @@ pub fn rule(rule: &Rule, machine: &Machine, wanted: &Wanted) -> Verdict {
                 Kind::Exact => rule.value.clone(),
                 Kind::Min => format!("at least {}{}", rule.value, note(rule)),
                 Kind::AtLeastEach => format!("each at least as in {}", rule.value),
+                Kind::Max => format!("at most {}", rule.value),
             })
             .why(&rule.why)
             .sysctl(rule.kind, &rule.key, rule.kind.merge(current, &rule.value)),
@@ -81,8 +82,18 @@ pub fn files(machine: &Machine, wanted: &Wanted) -> Verdict {
             let current = machine.sysctls.get(&rule.key).unwrap_or(&value);
             verdict.sysctl(rule.kind, &rule.key, rule.kind.merge(current, &rule.value))
         }
-        false => verdict.command(format!("sed -i '/^[ -]*{}[ =]/s/^/# /' {path}", rule.key.replace('.', "[./]"))),
+        false => verdict.command(comment_out(&path, &rule.key)),
     })
+}
+
+/// A package's file comes back with its next version, unless one of the same name below `/etc` takes its place.
+fn comment_out(path: &str, key: &str) -> String {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let (copy, path) = match path.starts_with("/etc/") {
+        true => (String::new(), path.to_owned()),
+        false => (format!("cp {path} /etc/sysctl.d/{name} && "), format!("/etc/sysctl.d/{name}")),
+    };
+    format!("{copy}sed -i '/^[ -]*{}[ =]/s/^/# /' {path}", key.replace('.', "[./]"))
 }
 
 /// Whether what `--apply` writes is read after that file, or into it.

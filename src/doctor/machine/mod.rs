@@ -3,7 +3,7 @@
 mod cgroup;
 mod cpu;
 mod net;
-mod process;
+pub mod process;
 
 use std::collections::BTreeMap;
 

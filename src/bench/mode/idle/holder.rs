@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 
 use crate::bench::Result;
 use crate::bench::crew::{Gauges, Member};
+use crate::bench::crowd::connect;
 use crate::bench::inspect::Tracker;
 use crate::bench::message::{Found, Payloads};
 use crate::bench::options::Idle;
@@ -21,6 +22,8 @@ use super::TOPIC_OF_ALL;
 
 /// How often a thread looks up that has nothing to do.
 pub const LOOK_UP: Duration = Duration::from_millis(100);
+/// Connections that come and go before memory is read.
+const WARM_UP: u32 = 200;
 /// Connections that may be refused before there is no point in going on: so many, or so many in a hundred.
 const FEW: u32 = 10;
 const FEW_PERCENT: u32 = 1;
@@ -72,8 +75,11 @@ pub fn hold(options: &Idle, target: &Arc<Target>, start: Instant, tag: u32, memb
     let (first, end) = share(options.connections, member.index, options.common.threads);
     let payloads = Payloads::new(options.payload.payload, options.payload.fill, tag)?;
     let swarm = Swarm::new(target.clone(), end - first, options.common.timeout, start)?;
-    let watch = Watch::new(payloads, end - first, start)?;
+    let watch = Watch::new(payloads, end - first, options.publishes, start)?;
     let mut holder = Holder { swarm, watch };
+    if member.index == 0 {
+        holder.warm_up(options, end - first)?;
+    }
     member.gate()?;
     holder.connect(first..end, options.common.concurrency, member)?;
     // All are there, and memory was read; the hold is over.
@@ -93,6 +99,15 @@ struct Holder {
 }
 
 impl Holder {
+    /// Opens a few connections and closes them: what a server allocates or compiles for the first is not the others' cost.
+    fn warm_up(&mut self, options: &Idle, slots: u32) -> Result<()> {
+        let spec = |n| Spec { role: Role::Subscriber, topic: TOPIC_OF_ALL, n, attention: Attention::Watch };
+        let few = (0..slots.min(WARM_UP)).map(spec);
+        let opened = connect(&mut self.swarm, few, options.common.concurrency, &Gauges::default())?;
+        opened.into_iter().for_each(|id| self.swarm.close(id));
+        self.swarm.turn(Duration::ZERO, &mut |_| {})
+    }
+
     /// Opens the connections with these numbers.
     ///
     /// # Errors
@@ -139,6 +154,8 @@ impl Holder {
 /// What has come to a thread's connections.
 struct Watch {
     payloads: Payloads,
+    /// Messages that are published in all.
+    publishes: u64,
     start: Instant,
     /// By slot; `None` where no connection is open.
     trackers: Vec<Option<Tracker>>,
@@ -153,9 +170,10 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(payloads: Payloads, slots: u32, start: Instant) -> Result<Watch> {
+    fn new(payloads: Payloads, slots: u32, publishes: u32, start: Instant) -> Result<Watch> {
         Ok(Watch {
             payloads,
+            publishes: publishes.into(),
             start,
             trackers: vec![None; slots as usize],
             opened: 0,
@@ -192,7 +210,7 @@ impl Watch {
 
     fn message(&mut self, slot: usize, message: &[u8]) {
         let stamp = match self.payloads.find(message) {
-            Found::Ours(stamp) if stamp.topic == TOPIC_OF_ALL => stamp,
+            Found::Ours(stamp) if stamp.topic == TOPIC_OF_ALL && stamp.seq < self.publishes => stamp,
             Found::Foreign => return,
             Found::Ours(_) | Found::Corrupt => return self.faults.corrupted += 1,
         };
