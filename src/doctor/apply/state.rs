@@ -88,13 +88,12 @@ impl State {
     }
 
     /// Notes what files and sysctls are now that a plan was carried out, as far as it was.
-    ///
-    /// # Errors
-    /// A file of ours is there and cannot be read.
-    pub fn observe(&mut self, root: &Root, plan: &Plan) -> Result<(), ApplyError> {
+    pub fn observe(&mut self, root: &Root, plan: &Plan) {
         for file in &mut self.files {
-            if plan.files.iter().any(|change| change.path == file.path) {
-                file.after = current(root, &file.path)?;
+            let changed = plan.files.iter().any(|change| change.path == file.path);
+            // What cannot be read was not written either.
+            if let (true, Ok(text)) = (changed, current(root, &file.path)) {
+                file.after = text;
             }
         }
         for sysctl in &mut self.sysctls {
@@ -102,7 +101,6 @@ impl State {
                 sysctl.after = root.sysctl(&sysctl.key).unwrap_or_default();
             }
         }
-        Ok(())
     }
 
     /// Writes the state, in full or not at all.

@@ -132,7 +132,42 @@ fn what_others_have_changed_since_is_left() {
     assert!(plan.show().contains("# net.core.somaxconn was changed since"), "{}", plan.show());
     assert_eq!(root.sysctl(SOMAXCONN).as_deref(), Some("8192"));
     assert_eq!(root.sysctl("net.ipv4.tcp_mem").as_deref(), Some("1 2 3"));
-    assert!(State::load(&root).unwrap().is_none());
+    assert!(State::load(&root).unwrap().is_some(), "it can be tried again");
+}
+
+/// A limit above `fs.nr_open` turns everybody away who logs in.
+#[test]
+fn no_limit_is_written_while_a_sysctl_cannot_be_set() {
+    let (_dir, root) = tree(&[("/proc/sys/fs/nr_open", "1000")]);
+    let findings = [finding(&[sysctl("fs.nr_open", "9000", Kind::Min), limit(LimitName::Nofile, 9000)])];
+    let plan = Plan::mending(&root, &findings).unwrap();
+    fs::remove_file(root.path("/proc/sys/fs/nr_open")).unwrap();
+    fs::create_dir(root.path("/proc/sys/fs/nr_open")).unwrap();
+    let error = apply(&root, &plan).unwrap_err().to_string();
+    assert!(error.contains("nr_open") && error.contains("no file was written"), "{error}");
+    assert!(!root.exists(LIMITS_FILE));
+}
+
+#[test]
+fn a_limit_is_not_lowered_below_what_the_first_process_or_the_unit_has() {
+    let limits = "Max open files            1024                 500000               files\n";
+    let unit = "[Service]\nLimitNOFILE=1048576\n";
+    let (_dir, root) = tree(&[
+        ("/proc/1/limits", limits),
+        ("/etc/systemd/system/uproar.service", unit),
+        ("/run/systemd/system/x", ""),
+    ]);
+    carry(&root, &[finding(&[limit(LimitName::Nofile, 9000)])]);
+    assert_eq!(settings(&root, LIMITS_FILE), ["* hard nofile 500000", "root hard nofile 500000"]);
+    assert_eq!(settings(&root, UNIT_FILE), ["[Service]", "LimitNOFILE=1048576"]);
+}
+
+#[test]
+fn a_state_that_names_what_is_not_ours_is_refused() {
+    let state =
+        r#"{"files":[{"path":"/etc/cron.d/x","before":"* * * * * root true","after":null}],"sysctls":[],"dirs":[]}"#;
+    let (_dir, root) = tree(&[(STATE_FILE, state)]);
+    assert!(State::load(&root).unwrap_err().to_string().contains("/etc/cron.d/x"));
 }
 
 #[test]
