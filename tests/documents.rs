@@ -29,7 +29,7 @@ fn documents() -> Vec<Document> {
         }
     }
     let paths: BTreeSet<_> = found.iter().map(|document| &*document.path).collect();
-    assert!(paths.contains("README.md") && paths.contains("ARCHITECTURE.md"), "{paths:?}");
+    assert!(["README.md", "ARCHITECTURE.md", "tuning/README.md"].iter().all(|path| paths.contains(path)), "{paths:?}");
     found
 }
 
@@ -51,12 +51,24 @@ impl Document {
         plain.flat_map(str::lines).flat_map(|line| line.split('`').skip(1).step_by(2))
     }
 
-    /// The targets of its links that are not addresses elsewhere, without what follows a `#`.
-    fn local_links(&self) -> impl Iterator<Item = &str> {
+    /// The targets of its links that are not addresses elsewhere: a path, empty for itself, and what follows a `#`.
+    fn local_links(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         let targets = self.text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        let local = targets.filter(|target| !target.contains("://") && !target.starts_with('#'));
-        local.map(|target| target.split('#').next().unwrap_or(target))
+        let local = targets.filter(|target| !target.contains("://"));
+        local.map(|target| target.split_once('#').map_or((target, None), |(path, anchor)| (path, Some(anchor))))
     }
+
+    /// What stands in the lines that begin with `#`, outside of blocks.
+    fn headings(&self) -> impl Iterator<Item = &str> {
+        let plain = self.text.split("\n```").step_by(2);
+        plain.flat_map(str::lines).filter_map(|line| line.starts_with('#').then(|| line.trim_start_matches('#').trim()))
+    }
+}
+
+/// What a link to a heading ends with: no capitals, a dash for a space, nothing for what is neither letter nor digit.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
 /// Environment and arguments.
@@ -186,11 +198,34 @@ fn scripts_and_targets_of_commands_exist() {
 #[test]
 fn links_lead_somewhere() {
     for document in documents() {
-        let dir = package().join(&document.path).parent().expect("a directory").to_owned();
-        for link in document.local_links() {
-            assert!(dir.join(link).exists(), "{}: {link}", document.path);
+        let file = package().join(&document.path);
+        for (path, heading) in document.local_links() {
+            let target = if path.is_empty() { file.clone() } else { file.with_file_name(path) };
+            assert!(target.exists(), "{}: {path}", document.path);
+            if let Some(heading) = heading {
+                let text = fs::read_to_string(&target).expect("a document");
+                let target = Document { path: path.to_owned(), text };
+                assert!(target.headings().any(|found| anchor(found) == heading), "{}: {path}#{heading}", document.path);
+            }
         }
     }
+}
+
+#[test]
+fn every_sysctl_of_a_profile_is_explained_once() {
+    let documents = documents();
+    let guide: Vec<_> = documents.iter().filter(|document| document.path.starts_with("tuning/")).collect();
+    let mut profiles = 0;
+    for entry in fs::read_dir(package().join("tuning/sysctl.d")).expect("the profiles") {
+        let text = fs::read_to_string(entry.expect("an entry").path()).expect("readable");
+        profiles += 1;
+        for (key, _) in text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = ")) {
+            let heading = format!("`{key}`");
+            let explained = guide.iter().flat_map(|document| document.headings()).filter(|found| **found == heading);
+            assert_eq!(explained.count(), 1, "{key}");
+        }
+    }
+    assert_eq!(profiles, 4);
 }
 
 #[test]
@@ -207,4 +242,7 @@ fn commands_are_told_apart() {
     let document = Document { path: "x.md".into(), text: text.into() };
     assert_eq!(document.commands(), ["uproar --check", "uproar   --pin"]);
     assert_eq!(document.code_spans().collect::<Vec<_>>(), ["--pin"]);
+    assert_eq!(document.headings().collect::<Vec<_>>(), ["A"]);
+    assert_eq!(anchor("`net.ipv4.tcp_mem`"), "netipv4tcp_mem");
+    assert_eq!(anchor("More than 28,000 clients"), "more-than-28000-clients");
 }

@@ -3,9 +3,10 @@
 #
 #   bash tests/run.sh
 #
-# It needs Rust with rustfmt and clippy, a C compiler, and Linux 6.1 or later with io_uring allowed; what the clients need
-# is installed by tests/clients/run.sh. The fuzzers' corpora are replayed by `cargo test`. Not in it, for they take longer:
-# tests/autobahn/run.sh, the benchmarks, and fuzzing itself (benches/README.md, fuzz/Cargo.toml).
+# It needs Rust with rustfmt and clippy, a C compiler, and Linux 6.1 or later with io_uring allowed; what the clients, the
+# proxies and the container need is installed by their scripts. The fuzzers' corpora are replayed by `cargo test`. Not in
+# it, for they take longer: tests/autobahn/run.sh, the benchmarks, and fuzzing itself (benches/README.md,
+# fuzz/Cargo.toml).
 #
 #   PROFILE  cargo's profile of the server that the clients meet (default: dev, which the other tests have built)
 set -uo pipefail
@@ -55,6 +56,8 @@ step "examples" cargo build --quiet --examples
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
 step "dependencies" deny
 step "clients" tests/clients/run.sh
+step "proxies" tests/proxies/run.sh
+step "unit and container" tests/tuning/run.sh
 
 echo
 printf '%s\n' "${results[@]}"
