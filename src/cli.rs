@@ -51,7 +51,7 @@ pub enum Invocation {
 #[derive(Subcommand, Debug)]
 pub enum Tool {
     /// Load a WebSocket server, this one or another, and judge what it delivers
-    Bench(bench::Options),
+    Bench(Box<bench::Options>),
     /// Say what of this machine is fit for many connections, what is not, and what mends it
     Doctor(doctor::Options),
 }
@@ -80,7 +80,7 @@ pub fn parse() -> Invocation {
 pub fn run(invocation: Invocation, start: impl FnOnce(Config) -> Result<(), StartError>) -> ExitCode {
     match invocation {
         Invocation::Server(invocation) => serve(invocation, start),
-        Invocation::Tool(Tool::Bench(options)) => bench::run(options),
+        Invocation::Tool(Tool::Bench(options)) => bench::run(*options),
         Invocation::Tool(Tool::Doctor(options)) => doctor::run(&options),
     }
 }

@@ -62,6 +62,8 @@ pub struct Setting {
     pub deflate: bool,
     /// Bytes that may wait for a connection.
     pub backlog: u64,
+    /// Ping clients. Those that read nothing answer none.
+    pub pings: bool,
 }
 
 impl Contender {
@@ -76,6 +78,11 @@ impl Contender {
     /// Whether it comes from the npm registry.
     pub fn is_npm(self) -> bool {
         matches!(self, Contender::Bun | Contender::Ws)
+    }
+
+    /// Whether it is compiled while it runs, so that it gets faster for a while.
+    pub fn warms_up(self) -> bool {
+        self.is_npm()
     }
 
     /// The example that it is, if it is one.
@@ -106,6 +113,8 @@ fn uproar(port: u16, setting: Setting) -> Vec<String> {
     command.extend(["--shards", "1", "--admin-listen", "off", "--log", "warn"].map(String::from));
     command.push(format!("--deflate={}", setting.deflate));
     command.push(format!("--backlog={}", setting.backlog));
+    // Of the servers, it alone pings without being told.
+    command.extend((!setting.pings).then_some("--ping-interval=off".into()));
     command
 }
 

@@ -10,6 +10,8 @@ use crate::plan::Cell;
 
 /// Seconds after which a run is given up.
 const GIVE_UP: &str = "180";
+/// For what is compiled while it runs.
+const WARM_UP: &str = "700ms";
 /// How long the load waits for a message of a server that has much to do.
 const PATIENCE: &str = "30s";
 const MISSING: &str = "bytes missing, of all stalled ones";
@@ -41,6 +43,9 @@ fn bench(cell: &Cell, server: &Server) -> Result<Output> {
     command.args(["--signal", "KILL", GIVE_UP, UPROAR, "bench"]).args(&cell.load);
     command.args(["--url", &url(path), "--cpus", LOAD_CORE, "--timeout", PATIENCE]);
     command.args(["--server-pid", &server.pid().to_string(), "--json", "-", "--quiet"]);
+    if server.contender.warms_up() {
+        command.args(["--warm-up", WARM_UP]);
+    }
     if let Some(path) = publish_path {
         command.args(["--publish-url", &url(path)]);
     }
@@ -54,10 +59,8 @@ pub fn judge(output: &Output) -> Result<Outcome> {
         Ok(report) => Err(complaint(&report).into()),
         Err(_) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            let why = said.lines().rev().find(|line| !line.trim().is_empty());
-            Err(why
-                .map_or_else(|| format!("the load ended without a report ({})", output.status), str::to_owned)
-                .into())
+            let why: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).take(3).collect();
+            Err(format!("no report ({}): {}", output.status, why.join(", ")).into())
         }
     }
 }

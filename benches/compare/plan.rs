@@ -79,11 +79,11 @@ const RATE: [Metric; 4] = [
 const CROWD: [Metric; 5] = [
     memory("server's resident memory a connection", "server's memory a connection", "B"),
     memory("kernel's slab memory a connection, both ends", "kernel's memory a connection, both ends", "B"),
-    latency("bystanders, while all are published to: due to delivered, p50", "latency of a topic of 10 meanwhile, p50"),
-    latency("bystanders, while all are published to: due to delivered, p99", "latency of a topic of 10 meanwhile, p99"),
+    latency("bystanders, while all are published to: due to delivered, p50", "latency of another topic meanwhile, p50"),
+    latency("bystanders, while all are published to: due to delivered, p99", "latency of another topic meanwhile, p99"),
     latency(
         "bystanders, while all are published to: due to delivered, p99.9",
-        "latency of a topic of 10 meanwhile, p99.9",
+        "latency of another topic meanwhile, p99.9",
     ),
 ];
 const STALLED: [Metric; 1] = [memory("resident growth of the server", "growth of the server's memory", "MiB")];
@@ -162,12 +162,12 @@ impl Part {
     /// What all servers are told. Nobody shall lose messages: not those of a burst, which is 512 KiB at most, and not where
     /// some read nothing.
     pub fn setting(self) -> Setting {
-        let backlog = match self {
-            Part::Stalled => 64 << 20,
-            Part::SomeStalled => 16 << 20,
-            _ => 1 << 20,
+        let (backlog, pings) = match self {
+            Part::Stalled => (64 << 20, false),
+            Part::SomeStalled => (16 << 20, false),
+            _ => (1 << 20, true),
         };
-        Setting { deflate: self == Part::Deflate, backlog }
+        Setting { deflate: self == Part::Deflate, backlog, pings }
     }
 
     /// Where clients connect, below the server's address, and where publishers do.

@@ -185,8 +185,9 @@ impl Series {
     pub fn ratio(&self, other: &Series, better: Better) -> Option<f64> {
         let ratio = |(mine, others): (&Option<f64>, &Option<f64>)| {
             let (mine, others) = ((*mine)?, (*others)?);
+            // What the machine did meanwhile may have made a growth of memory a loss.
             let ratio = if better == Better::Less { mine / others } else { others / mine };
-            ratio.is_finite().then_some(ratio)
+            (mine > 0.0 && others > 0.0).then_some(ratio)
         };
         let ratios: Vec<f64> = self.values.iter().zip(&other.values).filter_map(ratio).collect();
         (!ratios.is_empty()).then(|| median(ratios))

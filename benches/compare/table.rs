@@ -55,7 +55,7 @@ pub fn is_lost(ratio: f64) -> bool {
 /// and the best peer do.
 pub fn terminal(record: &Record, cell: &Cell) -> String {
     let id = cell.id();
-    let mut table = format!("\n{id}\n{:<40}{:<12}{:>10}{:>24}", "", "", "median", "least … most");
+    let mut table = format!("\n{id}\n{:<46}{:<12}{:>10}{:>24}", "", "", "median", "least … most");
     let _ = writeln!(table, "{:>12}{:>14}", ": floor", ": best peer");
     for metric in cell.part.metrics() {
         let best = record.best_peer(&id, metric.figure, metric.better);
@@ -70,7 +70,7 @@ pub fn terminal(record: &Record, cell: &Cell) -> String {
             let range = format!("{} … {}", number(least, metric), number(most, metric));
             let name = format!("{}, {}", metric.title, metric.unit);
             let median = number(series.median(), metric);
-            let _ = write!(table, "{name:<40}{:<12}{median:>10}{range:>24}", series.contender);
+            let _ = write!(table, "{name:<46}{:<12}{median:>10}{range:>24}", series.contender);
             let _ = writeln!(table, "{:>12}{:>14}", ratio(floor), ratio(best));
         }
     }

@@ -75,6 +75,9 @@ pub struct Common {
     /// How long to wait for a handshake or a message before it counts as lost
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     pub timeout: Duration,
+    /// How long to load the server before measuring, where that is done for a time [a fifth of --time]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub warm_up: Option<Duration>,
     /// Read this process's CPU time and memory beside the load: the server's, on this machine
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
@@ -90,6 +93,13 @@ pub struct Common {
     /// Print the report only: no progress
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+impl Common {
+    /// How long to load the server before measuring for a time.
+    pub fn warm_up_for(&self, time: Duration) -> Duration {
+        self.warm_up.unwrap_or(time / 5)
+    }
 }
 
 /// How messages look.
@@ -134,7 +144,7 @@ pub struct Fanout {
     /// How many of a hundred subscribers never read; they are not judged
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
     pub stalled: f64,
-    /// How long to measure, after a fifth of it to warm up
+    /// How long to measure
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = time)]
     pub time: Duration,
 }
@@ -158,7 +168,7 @@ pub struct Rate {
     /// Subscribers whose messages are timed
     #[arg(long, default_value_t = 100, value_parser = positive())]
     pub samples: u32,
-    /// How long to measure, after a fifth of it to warm up
+    /// How long to measure
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = time)]
     pub time: Duration,
 }
@@ -200,7 +210,7 @@ pub struct Echo {
     /// Messages of a connection under way at once
     #[arg(long, default_value_t = 1, value_parser = positive())]
     pub window: u32,
-    /// How long to measure, after a fifth of it to warm up
+    /// How long to measure
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = time)]
     pub time: Duration,
 }
@@ -216,7 +226,7 @@ pub struct Churn {
     /// How a connection ends that is open
     #[arg(long, value_enum, default_value_t = Close::Reset)]
     pub close: Close,
-    /// How long to measure, after a fifth of it to warm up
+    /// How long to measure
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = time)]
     pub time: Duration,
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hdrhistogram::Histogram;
 
 use super::Result;
+use crate::ring::sys;
+
 use super::crew::{Crew, Gauges};
 use super::observe::{Meter, Process, Sampler, Spent};
 use super::options::Common;
@@ -24,6 +26,7 @@ pub struct Run {
     pub start: Instant,
     /// The server, if it was told which process that is.
     pub server: Option<Process>,
+    common: Common,
     report: Report,
     progress: Progress,
     sampler: Sampler,
@@ -45,12 +48,14 @@ impl Run {
     /// There is no process of the server's number.
     pub fn begin(mode: &str, title: String, common: &Common) -> Result<Run> {
         let start = Instant::now();
+        // This thread, and those that it starts: or they would run on the server's CPU now and then.
+        sys::allow_cpus(&common.cpus)?;
         let server = common.server_pid.map(Process::new).transpose()?;
         let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let report = Report {
             mode: mode.into(),
             title,
-            url: common.url.clone(),
+            url: without_secrets(&common.url),
             unix_time,
             machine: Machine::this(),
             ..Report::default()
@@ -62,6 +67,7 @@ impl Run {
             report,
             progress: Progress::new(common.quiet),
             sampler: Sampler::start(server, SAMPLE_EVERY)?,
+            common: common.clone(),
             server,
             rate: Rate { series, last: (start, 0) },
             meter: None,
@@ -108,7 +114,7 @@ impl Run {
         crew.gather(|gauges| self.tick(Gauges::get(&gauges.opened), gauges))?;
         crew.go();
         let millis = |begin: Instant| begin.elapsed().as_millis() as u64;
-        self.phase("warming up", time.as_millis() as u64 / 5, "ms");
+        self.phase("warming up", self.common.warm_up_for(time).as_millis() as u64, "ms");
         let begin = Instant::now();
         crew.gather(|gauges| self.tick(millis(begin), gauges))?;
         self.measure_from_here()?;
@@ -160,6 +166,11 @@ impl Run {
         (report.figures, report.faults, report.complaint) = (figures, faults, complaint);
         Ok(report)
     }
+}
+
+/// An address without the values of its query, which may hold a token.
+fn without_secrets(url: &str) -> String {
+    url.split_once('?').map_or(url.into(), |(address, _)| format!("{address}?…"))
 }
 
 /// A thread's share of so many: from one number up to another. The shares differ by one at most.

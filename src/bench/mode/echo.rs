@@ -106,7 +106,7 @@ fn thread(options: &Echo, target: &Arc<Target>, start: Instant, tag: u32, member
         timeout: options.common.timeout,
     };
     member.gate()?;
-    callers.call(options.window, options.time / 5, member)?;
+    callers.call(options.window, options.common.warm_up_for(options.time), member)?;
     member.gate()?;
     callers.latency.reset();
     let (echoes, elapsed) = callers.call(options.window, options.time, member)?;

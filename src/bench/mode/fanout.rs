@@ -16,9 +16,9 @@ use crate::bench::timeline::distribution;
 use crate::bench::{Result, Usage};
 
 /// A phase has no fewer rounds than these.
-const LEAST_ROUNDS: u64 = 10;
+const LEAST_ROUNDS: u64 = 3;
 /// Subscribers of a topic that are read in full: of one topic among few, and of one among many.
-const SAMPLES: (usize, usize) = (4, 1);
+const SAMPLES: (usize, usize) = (16, 1);
 const FEW_TOPICS: usize = 16;
 
 /// What a thread's crowd came to.
@@ -83,7 +83,7 @@ fn thread(options: &Fanout, target: &Arc<Target>, start: Instant, tag: u32, memb
     }
     let sentinel = *kept.last().ok_or("every subscriber is stalled")?;
     crowd.watch(&[sentinel]);
-    fine = fine && rounds(&mut crowd, sentinel, options, options.time / 5, member)?.fine;
+    fine = fine && rounds(&mut crowd, sentinel, options, options.common.warm_up_for(options.time), member)?.fine;
     member.gate()?;
     crowd.judge.latency.reset();
     let phase = if fine { rounds(&mut crowd, sentinel, options, options.time, member)? } else { Phase::default() };
@@ -133,7 +133,7 @@ struct Phase {
     fine: bool,
 }
 
-/// Rounds for a time, and no fewer than ten.
+/// Rounds for a time, and no fewer than three: one to 10,000 may take longer than the time.
 fn rounds(crowd: &mut Crowd, sentinel: usize, options: &Fanout, time: Duration, member: &Member) -> Result<Phase> {
     let burst = u64::from(options.burst);
     let deliveries = burst * crowd.healthy() as u64;

@@ -90,7 +90,8 @@ fn thread(options: &Rate, target: &Arc<Target>, start: Instant, tag: u32, member
     let mut fine = crowd.await_all(0)?;
     let (first, end) = share(options.samples, member.index, threads);
     choose(&mut crowd, (end - first) as usize, options.common.verify_all);
-    fine = fine && Publishing::begin(&mut crowd, options, rate, options.time / 5)?.run(member)?.fine;
+    fine = fine
+        && Publishing::begin(&mut crowd, options, rate, options.common.warm_up_for(options.time))?.run(member)?.fine;
     member.gate()?;
     let time = if fine { options.time } else { Duration::ZERO };
     let mut phase = Publishing::begin(&mut crowd, options, rate, time)?.run(member)?;
