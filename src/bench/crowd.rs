@@ -164,11 +164,6 @@ impl Crowd {
         (0..self.topics.len()).for_each(|topic| self.publish(topic, burst, now));
     }
 
-    /// Messages that were published to every topic, at least.
-    pub fn published(&self) -> u64 {
-        self.topics.iter().map(|topic| topic.published).min().unwrap_or(0)
-    }
-
     /// Messages that were published to a topic.
     pub fn published_to(&self, topic: usize) -> u64 {
         self.topics[topic].published
@@ -261,11 +256,13 @@ impl Crowd {
         !self.sweep.left.is_empty()
     }
 
-    /// Begins a pass over all that nothing wakes the thread for.
+    /// Begins a pass over all that nothing wakes the thread for, if the one before is over.
     pub fn begin_sweep(&mut self) {
+        if !self.sweep.left.is_empty() {
+            return;
+        }
         let (topics, subscribers) = (&self.topics, &self.judge.subscribers);
         let all = topics.iter().flat_map(|topic| topic.read.iter().chain(&topic.counted));
-        self.sweep.left.clear();
         self.sweep.left.extend(all.filter(|&&i| !subscribers[i].timed));
         self.sweep.pong = self.pong_is_due();
     }

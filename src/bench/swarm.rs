@@ -220,11 +220,6 @@ impl Swarm {
         self.core.pings
     }
 
-    /// Connections that are being made.
-    pub fn hurrying(&self) -> usize {
-        self.core.hurrying.len()
-    }
-
     /// Ends a connection at once, with a reset. Nothing more is heard of it.
     pub fn close(&mut self, id: ConnId) {
         self.core.close(id);

@@ -8,11 +8,15 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use uproar::ws::handshake::accept_key;
 
 /// The message that goes wrong, from 0: of a burst of four, not the last.
 const MESSAGE: usize = 6;
+
+/// Longer than any run.
+const A_WHILE: Duration = Duration::from_secs(60);
 
 const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
@@ -29,6 +33,10 @@ pub enum Fault {
     Forget(Range<usize>),
     /// A close frame is not answered.
     DeafToClose,
+    /// Whoever publishes is not read from after so many publications.
+    DeafAfter(usize),
+    /// It sleeps so long before it delivers this publication.
+    Pause(usize, Duration),
 }
 
 /// What becomes of a message.
@@ -100,34 +108,46 @@ impl Shared {
         let (role, topic) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
         let mut peer = Peer { number, topic: topic.into(), stream: stream.try_clone()?, count: 0, held: Vec::new() };
         match role {
-            "topic" => {
-                // Under the lock, so that no message comes before the answer.
-                let mut subscribers = self.subscribers.lock().expect("no thread panics");
-                stream.write_all(answer(&head).as_bytes())?;
-                if !matches!(&self.fault, Fault::Forget(numbers) if numbers.contains(&number)) {
-                    subscribers.push(peer);
-                }
-                drop(subscribers);
-                let ended = self.frames(&mut stream, |_| Ok(()));
-                self.subscribers.lock().expect("no thread panics").retain(|peer| peer.number != number);
-                ended
-            }
+            "topic" => self.subscriber(peer, &head),
             "echo" => {
                 stream.write_all(answer(&head).as_bytes())?;
                 self.frames(&mut stream, |payload| peer.send(&self.fault, payload))
             }
-            _ => {
-                stream.write_all(answer(&head).as_bytes())?;
-                self.frames(&mut stream, |payload| {
-                    let mut subscribers = self.subscribers.lock().expect("no thread panics");
-                    subscribers.iter_mut().filter(|peer| peer.topic == topic).for_each(|peer| {
-                        // Whoever is gone is taken out by its own thread.
-                        let _ = peer.send(&self.fault, payload);
-                    });
-                    Ok(())
-                })
-            }
+            _ => self.publisher(stream, &head, topic),
         }
+    }
+
+    fn subscriber(&self, peer: Peer, head: &str) -> std::io::Result<()> {
+        let (number, mut stream) = (peer.number, peer.stream.try_clone()?);
+        // Under the lock, so that no message comes before the answer.
+        let mut subscribers = self.subscribers.lock().expect("no thread panics");
+        stream.write_all(answer(head).as_bytes())?;
+        if !matches!(&self.fault, Fault::Forget(numbers) if numbers.contains(&number)) {
+            subscribers.push(peer);
+        }
+        drop(subscribers);
+        let ended = self.frames(&mut stream, |_| Ok(()));
+        self.subscribers.lock().expect("no thread panics").retain(|peer| peer.number != number);
+        ended
+    }
+
+    fn publisher(&self, mut stream: TcpStream, head: &str, topic: &str) -> std::io::Result<()> {
+        stream.write_all(answer(head).as_bytes())?;
+        let mut published = 0;
+        self.frames(&mut stream, |payload| {
+            match self.fault {
+                Fault::Pause(before, pause) if before == published => thread::sleep(pause),
+                Fault::DeafAfter(heard) if heard == published => thread::sleep(A_WHILE),
+                _ => {}
+            }
+            published += 1;
+            let mut subscribers = self.subscribers.lock().expect("no thread panics");
+            subscribers.iter_mut().filter(|peer| peer.topic == topic).for_each(|peer| {
+                // Whoever is gone is taken out by its own thread.
+                let _ = peer.send(&self.fault, payload);
+            });
+            Ok(())
+        })
     }
 
     /// Reads frames until the connection ends.

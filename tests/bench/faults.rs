@@ -1,14 +1,16 @@
 //! Against a server that does one thing wrong. Each has to be found, and called by its name.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use uproar::bench::report::Faults;
 
 use crate::bad::{Fault, Wrong, serve};
 use crate::{Ended, bench, url};
 
-/// Who is read in full among ten, and who is counted; connections are made one after the other.
-const READ: usize = 9;
+/// Subscribers, in the order in which they connect, and who of them is read in full and who is counted.
+const SUBSCRIBERS: &str = "40";
+const READ: usize = 39;
 const COUNTED: usize = 0;
 
 /// Runs a mode against a fault.
@@ -22,7 +24,7 @@ fn against(fault: Fault, mode: &str, arguments: &[&str]) -> Ended {
 }
 
 fn fanout(victim: usize, wrong: Wrong) -> Ended {
-    let few = ["--subscribers", "10", "--burst", "4", "--time", "150ms"];
+    let few = ["--subscribers", SUBSCRIBERS, "--burst", "4", "--time", "150ms"];
     against(Fault::Message(victim, wrong), "fanout", &few)
 }
 
@@ -51,8 +53,8 @@ fn no_result(ended: &Ended, words: &str) {
 #[test]
 fn a_good_one_of_this_kind_passes() {
     for (mode, arguments) in [
-        ("fanout", &["--subscribers", "10", "--burst", "4", "--time", "150ms"][..]),
-        ("rate", &["--subscribers", "10", "--rate", "100", "--time", "150ms"]),
+        ("fanout", &["--subscribers", SUBSCRIBERS, "--burst", "4", "--time", "150ms"][..]),
+        ("rate", &["--subscribers", SUBSCRIBERS, "--rate", "100", "--time", "150ms"]),
         ("echo", &["--connections", "3", "--time", "150ms"]),
         ("churn", &["--close", "frame", "--time", "150ms"]),
         ("storm", &["--connections", "10", "--rounds", "1"]),
@@ -114,7 +116,7 @@ fn connections_that_end_are_found() {
 #[test]
 fn an_open_loop_finds_them_too() {
     let rate = |victim, wrong| {
-        let arguments = ["--subscribers", "10", "--rate", "100", "--time", "500ms", "--samples", "2"];
+        let arguments = ["--subscribers", SUBSCRIBERS, "--rate", "100", "--time", "500ms", "--samples", "2"];
         against(Fault::Message(victim, wrong), "rate", &arguments)
     };
     for victim in [READ, COUNTED] {
@@ -124,6 +126,25 @@ fn an_open_loop_finds_them_too() {
     }
     found(&rate(READ, Wrong::Late), |faults| faults.reordered);
     found(&rate(READ, Wrong::Changed), |faults| faults.corrupted);
+}
+
+/// Twenty messages warm up, and one shows that all are there.
+#[test]
+fn a_pause_is_charged_with_all_that_was_due_meanwhile() {
+    let pause = Fault::Pause(50, Duration::from_millis(300));
+    let ended = against(pause, "rate", &["--subscribers", "3", "--rate", "100", "--time", "1s"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let latency =
+        ended.report().latencies.iter().find(|latency| latency.name == "due to delivered").expect("it is timed");
+    assert_eq!(latency.count, 300);
+    // Of those that were due within the pause, the first waited for all of it, and four of five for 60 ms at least.
+    assert!(latency.max >= 295_000_000 && latency.quantile(0.8) >= 40_000_000, "{latency:?}");
+}
+
+#[test]
+fn a_server_that_does_not_take_what_is_due_is_complained_of() {
+    let arguments = ["--subscribers", "2", "--rate", "500", "--payload", "60000", "--time", "20s"];
+    complains(&against(Fault::DeafAfter(1), "rate", &arguments), "more slowly than they are due");
 }
 
 #[test]

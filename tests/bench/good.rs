@@ -101,8 +101,9 @@ fn churn_makes_connections_and_leaves_none() {
     {
         let ended = fine(&server, "churn", &[&["--time", "500ms"], more].concat());
         assert!(ended.figure("handshakes") > 0.0, "{ended:?}");
-        if more.contains(&"--rate") {
-            assert_eq!(ended.times("due to open"), 100);
+        match more.contains(&"--rate") {
+            true => assert_eq!(ended.times("due to open"), 100),
+            false => assert!(ended.times("begun to open") > 0),
         }
         server.wait_idle();
     }

@@ -54,14 +54,30 @@ pub struct Judge {
     pub faults: Faults,
     /// The first thing that went wrong, in words.
     pub complaint: Option<String>,
-    /// From due to delivered, of those that are timed.
+    pub times: Times,
+    /// The subscriber in a slot.
+    by_slot: Vec<Option<u32>>,
+}
+
+/// From due to delivered, of those that are timed.
+pub struct Times {
     pub latency: Histogram<u64>,
     /// The same, over time.
     pub timeline: Timeline,
-    /// The subscriber in a slot.
-    by_slot: Vec<Option<u32>>,
     start: Instant,
     gauges: Arc<Gauges>,
+}
+
+impl Times {
+    /// Takes one that was due then and has come now.
+    fn take(&mut self, due: u64) {
+        let now = self.start.elapsed().as_nanos() as u64;
+        let latency = now.saturating_sub(due).max(1);
+        self.latency.saturating_record(latency);
+        // A stamp is no secret: no instant is kept that is still to come.
+        self.timeline.record(due.min(now), latency);
+        self.gauges.latency.store(latency, Ordering::Relaxed);
+    }
 }
 
 impl Judge {
@@ -74,11 +90,8 @@ impl Judge {
             published: Vec::new(),
             faults: Faults::default(),
             complaint: None,
-            latency: distribution(),
-            timeline: Timeline::default(),
+            times: Times { latency: distribution(), timeline: Timeline::default(), start, gauges },
             by_slot: vec![None; slots as usize],
-            start,
-            gauges,
         }
     }
 
@@ -106,33 +119,23 @@ impl Judge {
     fn message(&mut self, id: ConnId, message: &[u8]) {
         // Publishers may be sent what they publish.
         let Some(i) = self.who(id) else { return };
+        let Judge { payloads, subscribers, published, faults, times, .. } = self;
+        let subscriber = &mut subscribers[i];
+        let (topic, end) = (self.first_topic + subscriber.topic as u32, published[subscriber.topic]);
         // What has no stamp of ours is a welcome, a heartbeat, or what others publish.
-        let Judge { payloads, subscribers, faults, .. } = self;
-        let (subscriber, mut timed) = (&mut subscribers[i], None);
         for found in payloads.each(message) {
             match found {
-                Found::Ours(stamp)
-                    if self.published.get(subscriber.topic).is_some_and(|&end| stamp.seq < end)
-                        && stamp.topic == self.first_topic + subscriber.topic as u32 =>
-                {
+                Found::Ours(stamp) if stamp.topic == topic && stamp.seq < end => {
                     subscriber.messages += 1;
                     subscriber.tracker.take(stamp.seq, faults);
-                    timed = Some(stamp.due).filter(|_| subscriber.timed).or(timed);
+                    if subscriber.timed {
+                        times.take(stamp.due);
+                    }
                 }
                 // Of another topic, or one that nobody has published yet: a stamp is no secret.
                 _ => faults.corrupted += 1,
             }
         }
-        timed.into_iter().for_each(|due| self.time(due));
-    }
-
-    fn time(&mut self, due: u64) {
-        let now = self.start.elapsed().as_nanos() as u64;
-        let due = due.min(now);
-        let latency = now.saturating_sub(due).max(1);
-        self.latency.saturating_record(latency);
-        self.timeline.record(due, latency);
-        self.gauges.latency.store(latency, Ordering::Relaxed);
     }
 
     fn closed(&mut self, id: ConnId, why: String) {

@@ -29,10 +29,12 @@ impl Plan {
         Spec { role: Role::Subscriber, topic, n: self.first_n + i, attention }
     }
 
-    /// Whether the `i`-th subscriber never reads: so many of a hundred, evenly spread.
+    /// Whether the `i`-th subscriber never reads: so many of a hundred, evenly spread, topic after topic, so that each topic
+    /// has its share.
     pub fn is_stalled(&self, i: u32) -> bool {
-        let until = |i: f64| (i * self.stalled / 100.0).floor();
-        until(f64::from(i) + 1.0) > until(f64::from(i))
+        let place = f64::from(self.topic(i) * (self.subscribers / self.topics) + i / self.topics);
+        let until = |place: f64| (place * self.stalled / 100.0).floor();
+        until(place + 1.0) > until(place)
     }
 }
 
@@ -72,10 +74,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn so_many_of_a_hundred_never_read(stalled in 0u32..=100, hundreds in 1u32..20) {
-            let plan = plan(stalled.into());
-            let count = (0..100 * hundreds).filter(|&i| plan.is_stalled(i)).count();
-            prop_assert_eq!(count as u32, stalled * hundreds);
+        fn so_many_of_a_hundred_never_read_of_each_topic(stalled in 0u32..=100, topics in 1u32..20) {
+            let plan = Plan { topics, subscribers: 100 * topics, ..plan(stalled.into()) };
+            for topic in 0..topics {
+                let count = (topic..plan.subscribers).step_by(topics as usize).filter(|&i| plan.is_stalled(i)).count();
+                prop_assert_eq!(count as u32, stalled);
+            }
         }
 
         #[test]

@@ -55,7 +55,7 @@ pub fn run(options: &Churn) -> Result<Report> {
     };
     let crew = Crew::start(options.common.threads, &options.common.cpus, work)?;
     let outcomes = crew.conclude(|crew| run.measure(crew, options.common.threads.into(), options.time))?;
-    report(run, outcomes)
+    report(options, run, outcomes)
 }
 
 fn title(options: &Churn) -> String {
@@ -293,7 +293,7 @@ impl Ledger {
     }
 }
 
-fn report(run: Run, outcomes: Vec<Outcome>) -> Result<Report> {
+fn report(options: &Churn, run: Run, outcomes: Vec<Outcome>) -> Result<Report> {
     let (mut latency, mut timeline) = (distribution(), Timeline::default());
     let (mut faults, mut refusals) = (Faults::default(), Refusals::default());
     for Outcome { ledger, .. } in &outcomes {
@@ -309,7 +309,8 @@ fn report(run: Run, outcomes: Vec<Outcome>) -> Result<Report> {
     figures.extend(run.cost_each("handshake", opened));
     let refused = refusals.in_words().map(|reasons| format!("refused: {reasons}"));
     let complaint = outcomes.into_iter().find_map(|outcome| outcome.ledger.complaint).or(refused);
-    let mut report = run.finish(figures, &[("due to open", &latency)], faults, complaint)?;
+    let times = if options.rate > 0.0 { "due to open" } else { "begun to open" };
+    let mut report = run.finish(figures, &[(times, &latency)], faults, complaint)?;
     report.series.extend(timeline.series("latency", &PERCENTILES));
     Ok(report)
 }

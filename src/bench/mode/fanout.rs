@@ -85,7 +85,7 @@ fn thread(options: &Fanout, target: &Arc<Target>, start: Instant, tag: u32, memb
     crowd.watch(&[sentinel]);
     fine = fine && rounds(&mut crowd, sentinel, options, options.common.warm_up_for(options.time), member)?.fine;
     member.gate()?;
-    crowd.judge.latency.reset();
+    crowd.judge.times.latency.reset();
     let phase = if fine { rounds(&mut crowd, sentinel, options, options.time, member)? } else { Phase::default() };
     member.gate()?;
     crowd.finish()?;
@@ -97,7 +97,7 @@ fn thread(options: &Fanout, target: &Arc<Target>, start: Instant, tag: u32, memb
         rounds: phase.rounds,
         deliveries,
         elapsed: phase.elapsed,
-        latency: judge.latency,
+        latency: judge.times.latency,
     })
 }
 

@@ -103,8 +103,8 @@ fn thread(options: &Rate, target: &Arc<Target>, start: Instant, tag: u32, member
         faults: judge.faults,
         complaint: judge.complaint,
         phase,
-        latency: judge.latency,
-        timeline: judge.timeline,
+        latency: judge.times.latency,
+        timeline: judge.times.timeline,
     })
 }
 
@@ -172,8 +172,8 @@ impl<'a> Publishing<'a> {
     /// Begins a phase of so many messages a second for some time. Latencies are kept of this phase only.
     fn begin(crowd: &'a mut Crowd, options: &Rate, rate: f64, time: Duration) -> Result<Publishing<'a>> {
         let schedule = Schedule::new(crowd.swarm.now(), rate, time);
-        crowd.judge.latency.reset();
-        crowd.judge.timeline = Timeline::new(schedule.begin, time);
+        crowd.judge.times.latency.reset();
+        crowd.judge.times.timeline = Timeline::new(schedule.begin, time);
         let samples = crowd.judge.subscribers.iter().filter(|subscriber| subscriber.timed).count() as u64;
         let bytes_a_second = options.payload.payload as f64 * rate / crowd.topics() as f64;
         Ok(Publishing {
@@ -227,7 +227,7 @@ impl<'a> Publishing<'a> {
 
     /// Says how many deliveries there were, as far as those that are timed stand for all.
     fn tell(&mut self, member: &Member) {
-        let told = self.crowd.judge.latency.len() * self.crowd.healthy() as u64 / self.samples;
+        let told = self.crowd.judge.times.latency.len() * self.crowd.healthy() as u64 / self.samples;
         Gauges::add(&member.gauges.deliveries, told - self.told);
         self.told = told;
     }
