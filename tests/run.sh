@@ -55,6 +55,7 @@ step "examples" cargo build --quiet --examples
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
 step "dependencies" deny
 step "clients" tests/clients/run.sh
+step "many connections" tests/million.sh
 
 echo
 printf '%s\n' "${results[@]}"
