@@ -58,6 +58,7 @@ step "dependencies" deny
 step "clients" tests/clients/run.sh
 step "proxies" tests/proxies/run.sh
 step "unit and container" tests/tuning/run.sh
+step "many connections" tests/million.sh
 
 echo
 printf '%s\n' "${results[@]}"

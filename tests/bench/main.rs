@@ -6,6 +6,7 @@ mod bad;
 mod common;
 mod faults;
 mod good;
+mod held;
 
 use std::net::SocketAddr;
 use std::process::Command;

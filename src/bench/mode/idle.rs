@@ -1,27 +1,25 @@
 //! `idle`: many connections that do nothing, but for a message to all of them now and then. What do they cost, and what
 //! does a publish to all do to others?
 
+mod arrivals;
 mod conductor;
 mod holder;
 mod memory;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
-use crate::bench::Result;
 use crate::bench::crew::{Crew, Gauges, Member};
 use crate::bench::options::Idle;
 use crate::bench::report::{Figure, Report};
-use crate::bench::run::Run;
+use crate::bench::run::{Run, per_second};
 use crate::bench::target::Target;
-use crate::bench::timeline::distribution;
+use crate::bench::{Result, Usage};
 
+use arrivals::Arrival;
 use conductor::Conducted;
-use holder::{Arrivals, Held};
+use holder::Held;
 use memory::{Curve, Memory};
 
 const TOPIC_OF_ALL: u32 = 0;
@@ -54,7 +52,7 @@ struct Seen {
 pub fn run(options: &Idle) -> Result<Report> {
     check(options)?;
     let mut target = Target::new(&options.common)?;
-    target.spread(options.connections + options.bystanders + 2);
+    target.spread(options.connections.saturating_add(options.bystanders).saturating_add(2));
     let target = Arc::new(target);
     let mut run = Run::begin("idle", title(options), &options.common)?;
     let (start, tag) = (run.start, run.tag());
@@ -68,16 +66,15 @@ pub fn run(options: &Idle) -> Result<Report> {
         seen = Some(lead(options, &mut run, crew)?);
         Ok(())
     })?;
-    let seen = seen.ok_or("nobody has seen the run")?;
-    report(run, seen, outcomes)
+    report(run, seen.ok_or("nobody has seen the run")?, outcomes)
 }
 
 fn check(options: &Idle) -> Result<()> {
     if options.connections < options.common.threads.into() {
-        return Err("--connections must be no fewer than --threads".into());
+        return Usage::error("every thread has connections of its own: threads ≤ connections");
     }
     if !(options.bystander_rate > 0.0 && options.bystander_rate <= 1e6) {
-        return Err("--bystander-rate must be above 0, and at most 1,000,000".into());
+        return Usage::error("--bystander-rate must be above 0, and at most 1,000,000");
     }
     Ok(())
 }
@@ -98,32 +95,16 @@ fn thread(options: &Idle, target: &Arc<Target>, start: Instant, tag: u32, member
     }
 }
 
+/// Reads memory when the threads are ready, while they connect, when all are connected, and when all are closed.
 fn lead(options: &Idle, run: &mut Run, crew: &Crew<Outcome>) -> Result<Seen> {
     run.phase("getting ready", 0, "");
     crew.gather(|gauges| run.tick(0, gauges))?;
     thread::sleep(SETTLE);
     let start = Memory::now(run.server)?;
-    let mut curve = Curve::new(options.connections, &start);
 
-    run.phase("connecting", options.connections.into(), "connections");
-    crew.go();
-    let begin = Instant::now();
-    let mut failed = None;
-    crew.gather(|gauges| {
-        let opened = Gauges::get(&gauges.opened);
-        run.tick(opened, gauges);
-        if curve.wants(opened) {
-            match Memory::now(run.server) {
-                Ok(now) => curve.add(opened, &now),
-                Err(error) => failed = Some(error),
-            }
-        }
-    })?;
-    failed.map_or(Ok(()), Err)?;
-    let opening = begin.elapsed();
+    let (curve, opening) = connect(options, run, crew, &start)?;
     thread::sleep(SETTLE);
     let held = Memory::now(run.server)?;
-    curve.add(Gauges::get(&crew.gauges.opened), &held);
 
     run.phase("holding", options.hold.as_millis() as u64, "ms");
     run.measure_from_here()?;
@@ -138,6 +119,22 @@ fn lead(options: &Idle, run: &mut Run, crew: &Crew<Outcome>) -> Result<Seen> {
     let closed = await_closed(run, crew, &start)?;
     crew.go();
     Ok(Seen { start, curve, opening, held, closed })
+}
+
+fn connect(options: &Idle, run: &mut Run, crew: &Crew<Outcome>, start: &Memory) -> Result<(Curve, Duration)> {
+    let mut curve = Curve::new(options.connections, start);
+    run.phase("connecting", options.connections.into(), "connections");
+    crew.go();
+    let begin = Instant::now();
+    let mut read = Ok(());
+    crew.gather(|gauges| {
+        let opened = Gauges::get(&gauges.opened);
+        run.tick(opened, gauges);
+        if read.is_ok() && curve.wants(opened) {
+            read = Memory::now(run.server).map(|now| curve.add(opened, &now));
+        }
+    })?;
+    read.map(|()| (curve, begin.elapsed()))
 }
 
 /// Waits until the server has closed its ends too, as far as that shows, and reads memory.
@@ -155,74 +152,45 @@ fn await_closed(run: &mut Run, crew: &Crew<Outcome>, start: &Memory) -> Result<M
 }
 
 fn report(run: Run, seen: Seen, outcomes: Vec<Outcome>) -> Result<Report> {
-    let (mut crowd, mut conducted) = (Held::default(), Conducted::default());
-    let mut delivered = distribution();
+    let (mut held, mut conducted) = (Vec::new(), None);
     for outcome in outcomes {
         match outcome {
-            Outcome::Held(held) => crowd.add(held, &mut delivered)?,
-            Outcome::Conducted(outcome) => conducted = outcome,
+            Outcome::Held(one) => held.push(one),
+            Outcome::Conducted(one) => conducted = Some(one),
         }
     }
-    let rate = crowd.opened as f64 / seen.opening.as_secs_f64();
-    let mut figures =
-        vec![Figure::new("connections", "", crowd.opened as f64), Figure::new("connections opened", "/s", rate)];
-    figures.extend(memory::each(crowd.opened, &seen.start, &seen.held));
-    figures.extend(times(&crowd.arrivals));
+    let (crowd, conducted) = (Held::sum(held)?, conducted.ok_or("nobody has published")?);
+    let Seen { start, curve, opening, held, closed } = seen;
+    let mut figures = vec![
+        Figure::new("connections", "", crowd.opened as f64),
+        Figure::new("connections opened", "/s", per_second(crowd.opened, opening)),
+    ];
+    figures.extend(memory::each(crowd.opened, &start, &held));
+    figures.extend(crowd.arrivals.slowest().map(times).into_iter().flatten());
     figures.push(Figure::new("pings answered", "", crowd.pings as f64));
     figures.extend(run.cost_each("delivery", 0));
-    figures.extend(memory::left(&seen.start, &seen.held, &seen.closed));
-    figures.extend(refusals(&crowd.refusals));
+    figures.extend(memory::left(&start, &held, &closed));
     let mut faults = crowd.faults;
     faults.add(&conducted.faults);
     let latencies = [
-        ("published to delivered, of all", Some(delivered)),
-        ("bystanders, alone: due to delivered", conducted.alone),
-        ("bystanders, while all are published to: due to delivered", conducted.meanwhile),
-        ("the load's share in that: due to written", conducted.lateness),
+        ("published to delivered, of all", &crowd.latency),
+        ("bystanders, alone: due to delivered", &conducted.alone),
+        ("bystanders, while all are published to: due to delivered", &conducted.meanwhile),
+        ("the load's share in that: due to written", &conducted.lateness),
     ];
-    let latencies: Vec<_> = latencies.iter().filter_map(|(name, taken)| Some((*name, taken.as_ref()?))).collect();
     let complaint = crowd.complaint.or(conducted.complaint);
     let mut report = run.finish(figures, &latencies, faults, complaint)?;
-    report.series.extend(seen.curve.series());
+    report.series.extend(curve.series());
     Ok(report)
 }
 
-impl Held {
-    /// Adds what another thread came to.
-    fn add(&mut self, other: Held, delivered: &mut Histogram<u64>) -> Result<()> {
-        self.opened += other.opened;
-        self.pings += other.pings;
-        self.faults.add(&other.faults);
-        self.complaint = self.complaint.take().or(other.complaint);
-        for (why, count) in other.refusals {
-            *self.refusals.entry(why).or_default() += count;
-        }
-        let messages = self.arrivals.len().max(other.arrivals.len());
-        self.arrivals.resize(messages, None);
-        for (known, more) in self.arrivals.iter_mut().zip(other.arrivals) {
-            *known = match (*known, more) {
-                (Some(known), Some(more)) => Some(known.and(more)),
-                (known, more) => known.or(more),
-            };
-        }
-        other.latency.map_or(Ok(()), |latency| delivered.add(&latency))?;
-        Ok(())
-    }
-}
-
-/// Of the message that took longest to reach all: when the first had it, and the last.
-fn times(arrivals: &[Option<Arrivals>]) -> Vec<Figure> {
-    let Some(slowest) = arrivals.iter().flatten().max_by_key(|arrivals| arrivals.last - arrivals.due) else {
-        return Vec::new();
-    };
-    let ms = |name: &str, time: u64, from: u64| Figure::new(name, "ms", time.saturating_sub(from) as f64 / 1e6);
-    vec![
-        ms("published to the first delivery, slowest publish", slowest.first, slowest.due),
-        ms("… to the last", slowest.last, slowest.due),
-        ms("first delivery to the last", slowest.last, slowest.first),
+/// Of the message that took longest to reach all.
+fn times(slowest: Arrival) -> [Figure; 3] {
+    let ms = |name: &str, from: u64, to: u64| Figure::new(name, "ms", to.saturating_sub(from) as f64 / 1e6);
+    let Arrival { due, first, last, .. } = slowest;
+    [
+        ms("published to the first delivery, slowest publish", due, first),
+        ms("… to the last", due, last),
+        ms("first delivery to the last", first, last),
     ]
-}
-
-fn refusals(refusals: &BTreeMap<String, u64>) -> Vec<Figure> {
-    refusals.iter().map(|(why, &count)| Figure::new(format!("refused: {why}"), "", count as f64)).collect()
 }

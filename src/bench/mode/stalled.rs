@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::bench::Result;
 use crate::bench::crew::{Crew, Gauges, Member};
 use crate::bench::crowd::connect;
 use crate::bench::frame::client_frame;
@@ -13,9 +12,10 @@ use crate::bench::message::{Found, Payloads, Stamp};
 use crate::bench::observe::{Process, without_caches};
 use crate::bench::options::{Fill, Stalled};
 use crate::bench::report::{Faults, Figure, Report};
-use crate::bench::run::Run;
+use crate::bench::run::{Run, per_second};
 use crate::bench::swarm::{Attention, Event, Spec, Swarm};
 use crate::bench::target::{Role, Target};
+use crate::bench::{Result, Usage};
 use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
 
@@ -68,10 +68,10 @@ struct Outcome {
 /// Runs it.
 pub fn run(options: &Stalled) -> Result<Report> {
     if options.readers == 0 || options.common.threads != 1 {
-        return Err("--readers must be at least 1, and --threads 1: the one that reads sets the pace of all".into());
+        return Usage::error("--readers must be at least 1, and --threads 1: the one that reads sets the pace of all");
     }
     let mut target = Target::new(&options.common)?;
-    target.spread(options.readers + 2);
+    target.spread(options.readers.saturating_add(2));
     let target = Arc::new(target);
     let Stalled { readers, payload, volume, .. } = options;
     let title = format!("{readers} that never read, {} MiB to each in messages of {payload} B", volume >> 20);
@@ -314,7 +314,7 @@ fn figures(options: &Stalled, outcome: &Outcome) -> Vec<Figure> {
         "MiB",
         (published * options.payload as u64) as f64 / f64::from(1 << 20),
     ));
-    figures.push(Figure::new("messages published", "/s", *published as f64 / elapsed.as_secs_f64().max(1e-9)));
+    figures.push(Figure::new("messages published", "/s", per_second(*published, *elapsed)));
     figures.push(Figure::new("stalled ones closed by the server", "", *closed as f64));
     figures.push(Figure::new("bytes missing, of all stalled ones", "B", (missing * options.payload as u64) as f64));
     figures

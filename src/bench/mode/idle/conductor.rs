@@ -13,6 +13,7 @@ use crate::bench::inspect::Tracker;
 use crate::bench::message::{Found, Payloads, Stamp};
 use crate::bench::options::Idle;
 use crate::bench::report::Faults;
+use crate::bench::schedule::Schedule;
 use crate::bench::swarm::{Attention, Event, Spec, Swarm};
 use crate::bench::target::{Role, Target};
 use crate::bench::timeline::distribution;
@@ -25,60 +26,40 @@ use super::{TOPIC_OF_ALL, TOPIC_OF_BYSTANDERS};
 /// How often it looks whether all have a message, while nothing else happens.
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// What the bystanders felt.
-#[derive(Default)]
+/// What the bystanders felt, in nanoseconds.
 pub struct Conducted {
     /// From due to delivered, while nobody else was published to.
-    pub alone: Option<Histogram<u64>>,
+    pub alone: Histogram<u64>,
     /// While all were.
-    pub meanwhile: Option<Histogram<u64>>,
-    /// From due to written, by this thread: its own share in those.
-    pub lateness: Option<Histogram<u64>>,
+    pub meanwhile: Histogram<u64>,
+    /// From due to written: this thread's own share in those.
+    pub lateness: Histogram<u64>,
     pub faults: Faults,
+    /// The first thing that went wrong, in words.
     pub complaint: Option<String>,
 }
 
 /// The life of this thread.
 pub fn conduct(options: &Idle, target: &Arc<Target>, start: Instant, tag: u32, member: &Member) -> Result<Conducted> {
     let mut conductor = Conductor::connect(options, target, start, tag)?;
-    // Ready, and memory was read; all connections are there, and it was read again.
+    // Until memory was read at the start, and until all connections are there and it was read again.
     for _ in 0..2 {
         conductor.serve(member)?;
     }
     conductor.hold(options, &member.gauges)?;
-    // The hold is over; all connections are closed.
+    // Until all know that the hold is over, and until they have closed their connections.
     for _ in 0..2 {
         conductor.serve(member)?;
     }
     Ok(conductor.finish())
 }
 
-/// Messages at a steady rate, due whether or not those before have come.
-#[derive(Clone, Copy, Debug)]
-struct Beat {
-    next: u64,
-    every: u64,
-}
-
-impl Beat {
-    /// The first is due one interval after `now`.
-    fn from(now: u64, every: u64) -> Beat {
-        Beat { next: now + every, every }
-    }
-
-    /// When the next message was due, if that is not after `now`.
-    fn due(&mut self, now: u64) -> Option<u64> {
-        let due = self.next;
-        (due <= now).then(|| self.next += self.every).map(|()| due)
-    }
-}
-
 /// A message to all that not all have.
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
-    /// Deliveries of the crowd when all have it.
-    wanted: u64,
-    /// Deliveries when there was last news of it, and when that was.
+    /// Deliveries of the crowd before it was published.
+    before: u64,
+    /// Deliveries when there was last news of it, and when that was, in nanoseconds since the run began.
     seen: u64,
     news: u64,
 }
@@ -87,29 +68,14 @@ struct Conductor {
     swarm: Swarm,
     target: Arc<Target>,
     kind: MessageKind,
+    /// Nanoseconds.
     timeout: u64,
-    /// The publisher of each of the two topics, and how many messages it has published.
+    /// The publishers of the two topics, and how many messages they have published.
     publishers: [ConnId; 2],
     published: [u64; 2],
     under_way: Option<UnderWay>,
     bystanders: Bystanders,
     lateness: Histogram<u64>,
-}
-
-/// What has come to the bystanders.
-struct Bystanders {
-    payloads: Payloads,
-    start: Instant,
-    /// By slot.
-    trackers: Vec<Option<Tracker>>,
-    /// All are being published to.
-    disturbed: bool,
-    /// Messages that were due before may have been held up.
-    disturbed_until: u64,
-    alone: Histogram<u64>,
-    meanwhile: Histogram<u64>,
-    faults: Faults,
-    complaint: Option<String>,
 }
 
 impl Conductor {
@@ -118,25 +84,28 @@ impl Conductor {
         let payloads = Payloads::new(payload.payload, payload.fill, tag)?;
         let slots = bystanders + 2;
         let mut swarm = Swarm::new(target.clone(), slots, common.timeout, start)?;
-        // Those of the crowd are counted there.
+        // Not the crew's: those count the crowd.
         let gauges = Gauges::default();
         let spec = |role, topic, i| Spec { role, topic, n: connections + i, attention: Attention::Watch };
         let subscribers = (0..*bystanders).map(|i| spec(Role::Subscriber, TOPIC_OF_BYSTANDERS, i));
         let subscribers = connect(&mut swarm, subscribers, common.concurrency, &gauges)?;
-        let topics = if target.one_publisher() { 1 } else { 2 };
-        let publishers = (0..topics).map(|topic| spec(Role::Publisher, topic, bystanders + topic));
-        let publishers = connect(&mut swarm, publishers, common.concurrency, &gauges)?;
-        let mut trackers = vec![None; slots as usize];
-        subscribers.iter().for_each(|id| trackers[id.index as usize] = Some(Tracker::default()));
+        let of_all = spec(Role::Publisher, TOPIC_OF_ALL, *bystanders);
+        let of_bystanders = spec(Role::Publisher, TOPIC_OF_BYSTANDERS, bystanders + 1);
+        let first = connect(&mut swarm, [of_all].into_iter(), 1, &gauges)?[0];
+        let second = if target.one_publisher() {
+            first
+        } else {
+            connect(&mut swarm, [of_bystanders].into_iter(), 1, &gauges)?[0]
+        };
         Ok(Conductor {
             swarm,
             kind: if target.publishes_text() { MessageKind::Text } else { MessageKind::Binary },
             target: target.clone(),
             timeout: common.timeout.as_nanos() as u64,
-            publishers: [publishers[0], *publishers.last().unwrap_or(&publishers[0])],
+            publishers: [first, second],
             published: [0; 2],
             under_way: None,
-            bystanders: Bystanders::new(payloads, start, trackers)?,
+            bystanders: Bystanders::new(payloads, start, &subscribers, slots),
             lateness: distribution(),
         })
     }
@@ -155,50 +124,61 @@ impl Conductor {
         swarm.turn(wait, &mut |event| bystanders.on(event))
     }
 
-    /// Publishes to all, so often and evenly spread, and to the bystanders at their rate.
+    /// Publishes to all, so often and evenly spread, and to the bystanders at their rate. It is over when all have
+    /// everything, or there is no news of what they lack.
     fn hold(&mut self, options: &Idle, gauges: &Gauges) -> Result<()> {
-        let begin = self.swarm.now();
+        let (begin, publishes) = (self.swarm.now(), u64::from(options.publishes));
         let hold = options.hold.as_nanos() as u64;
-        let mut all = Beat::from(begin, hold / (u64::from(options.publishes) + 1));
-        let mut steady = (options.bystanders > 0).then(|| Beat::from(begin, (1e9 / options.bystander_rate) as u64));
+        // While one is under way, the next has to wait.
+        let due = |nth: u64| begin + hold / (publishes + 1) * (nth + 1);
+        let steady = (options.bystanders > 0).then(|| Schedule::new(begin, options.bystander_rate, Duration::MAX));
         loop {
-            let now = self.swarm.now();
-            while let Some(due) = steady.as_mut().and_then(|beat| beat.due(now)) {
-                self.publish(TOPIC_OF_BYSTANDERS, due);
-                self.lateness.saturating_record((now - due).max(1));
-            }
+            self.publish_to_bystanders(steady);
             self.look_around(gauges);
-            let left = u64::from(options.publishes) - self.published[TOPIC_OF_ALL as usize];
-            if self.under_way.is_none() {
-                match left {
-                    0 if now >= begin + hold => break,
-                    0 => {}
-                    _ if all.due(now).is_some() => self.publish_to_all(gauges),
-                    _ => {}
-                }
+            let (now, done) = (self.swarm.now(), self.published[TOPIC_OF_ALL as usize]);
+            match self.under_way {
+                None if done == publishes && now >= begin + hold => break,
+                None if done < publishes && now >= due(done) => self.publish_to_all(gauges),
+                _ => {}
             }
-            let next = steady.map_or(u64::MAX, |beat| beat.next).saturating_sub(self.swarm.now());
-            self.turn(GLANCE.min(Duration::from_nanos(next)))?;
+            gauges.goes_on()?;
+            self.turn(self.until_next(steady).min(GLANCE))?;
         }
         self.await_bystanders()
     }
 
+    fn publish_to_bystanders(&mut self, steady: Option<Schedule>) {
+        let now = self.swarm.now();
+        let next = |nth| steady.and_then(|steady| steady.due(nth)).filter(|&due| due <= now);
+        while let Some(due) = next(self.published[TOPIC_OF_BYSTANDERS as usize]) {
+            self.publish(TOPIC_OF_BYSTANDERS, due);
+            self.lateness.saturating_record((now - due).max(1));
+        }
+    }
+
+    /// Until the next message to the bystanders is due.
+    fn until_next(&self, steady: Option<Schedule>) -> Duration {
+        let due = steady.and_then(|steady| steady.due(self.published[TOPIC_OF_BYSTANDERS as usize]));
+        due.map_or(GLANCE, |due| Duration::from_nanos(due.saturating_sub(self.swarm.now())))
+    }
+
     fn publish_to_all(&mut self, gauges: &Gauges) {
-        let (now, seen) = (self.swarm.now(), Gauges::get(&gauges.deliveries));
-        self.under_way = Some(UnderWay { wanted: seen + Gauges::get(&gauges.opened), seen, news: now });
+        let (now, before) = (self.swarm.now(), Gauges::get(&gauges.deliveries));
+        self.under_way = Some(UnderWay { before, seen: before, news: now });
         self.bystanders.disturbed = true;
         self.publish(TOPIC_OF_ALL, now);
     }
 
-    /// Whether all have what was published to them, or there has been no news of it for too long. What is missing then is
-    /// found where it is missing.
+    /// Whether all that are open have what was published to them, or there has been no news of it for too long. What is
+    /// missing then is found where it is missing.
     fn look_around(&mut self, gauges: &Gauges) {
         let Some(under_way) = &mut self.under_way else { return };
         let (now, seen) = (self.swarm.now(), Gauges::get(&gauges.deliveries));
         if seen > under_way.seen {
             (under_way.seen, under_way.news) = (seen, now);
         }
-        if seen >= under_way.wanted || now - under_way.news > self.timeout {
+        let all = seen - under_way.before >= Gauges::get(&gauges.opened);
+        if all || now - under_way.news > self.timeout {
             self.under_way = None;
             self.bystanders.disturbed = false;
             self.bystanders.disturbed_until = now;
@@ -230,14 +210,31 @@ impl Conductor {
         for tracker in trackers.iter().flatten() {
             tracker.finish(self.published[TOPIC_OF_BYSTANDERS as usize], &mut faults);
         }
-        let (alone, meanwhile, lateness) = (Some(alone), Some(meanwhile), Some(self.lateness));
-        Conducted { alone, meanwhile, lateness, faults, complaint }
+        Conducted { alone, meanwhile, lateness: self.lateness, faults, complaint }
     }
 }
 
+/// What has come to the bystanders.
+struct Bystanders {
+    payloads: Payloads,
+    start: Instant,
+    /// By slot; `None` where there is no bystander, or none any more.
+    trackers: Vec<Option<Tracker>>,
+    /// All are being published to.
+    disturbed: bool,
+    /// Until then they were: what was due before may have been held up. In nanoseconds since the run began.
+    disturbed_until: u64,
+    alone: Histogram<u64>,
+    meanwhile: Histogram<u64>,
+    faults: Faults,
+    complaint: Option<String>,
+}
+
 impl Bystanders {
-    fn new(payloads: Payloads, start: Instant, trackers: Vec<Option<Tracker>>) -> Result<Bystanders> {
-        Ok(Bystanders {
+    fn new(payloads: Payloads, start: Instant, ids: &[ConnId], slots: u32) -> Bystanders {
+        let mut trackers = vec![None; slots as usize];
+        ids.iter().for_each(|id| trackers[id.index as usize] = Some(Tracker::default()));
+        Bystanders {
             payloads,
             start,
             trackers,
@@ -247,7 +244,7 @@ impl Bystanders {
             meanwhile: distribution(),
             faults: Faults::default(),
             complaint: None,
-        })
+        }
     }
 
     fn on(&mut self, event: Event<'_>) {
@@ -269,13 +266,17 @@ impl Bystanders {
             Found::Ours(stamp) if stamp.topic == TOPIC_OF_BYSTANDERS => {
                 tracker.take(stamp.seq, &mut self.faults);
                 let now = self.start.elapsed().as_nanos() as u64;
-                let disturbed = self.disturbed || stamp.due < self.disturbed_until;
-                let latency = if disturbed { &mut self.meanwhile } else { &mut self.alone };
-                latency.saturating_record(now.saturating_sub(stamp.due).max(1));
+                self.record(stamp.due, now);
             }
             Found::Foreign => {}
             Found::Ours(_) | Found::Corrupt => self.faults.corrupted += 1,
         }
+    }
+
+    /// Takes the time of a message by whether any of it was while all were published to.
+    fn record(&mut self, due: u64, now: u64) {
+        let latency = if self.disturbed || due < self.disturbed_until { &mut self.meanwhile } else { &mut self.alone };
+        latency.saturating_record(now.saturating_sub(due).max(1));
     }
 
     fn lack(&self, wanted: u64) -> bool {
@@ -286,15 +287,19 @@ impl Bystanders {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::options::Fill;
 
     #[test]
-    fn a_beat_that_was_missed_is_still_due() {
-        let mut beat = Beat::from(100, 10);
-        assert_eq!(beat.due(109), None);
-        assert_eq!(
-            [beat.due(135), beat.due(135), beat.due(135), beat.due(135)],
-            [Some(110), Some(120), Some(130), None]
-        );
-        assert_eq!(beat.next, 140);
+    fn times_are_kept_apart_by_whether_all_were_published_to() {
+        let payloads = Payloads::new(32, Fill::Ticks, 7).unwrap();
+        let mut bystanders = Bystanders::new(payloads, Instant::now(), &[], 0);
+        bystanders.record(100, 110);
+        bystanders.disturbed = true;
+        bystanders.record(120, 150);
+        (bystanders.disturbed, bystanders.disturbed_until) = (false, 200);
+        bystanders.record(199, 260);
+        bystanders.record(200, 204);
+        let times = |taken: &Histogram<u64>| taken.iter_recorded().map(|v| v.value_iterated_to()).collect::<Vec<_>>();
+        assert_eq!((times(&bystanders.alone), times(&bystanders.meanwhile)), (vec![4, 10], vec![30, 61]));
     }
 }

@@ -1,6 +1,6 @@
 //! A thread that holds connections, and sees what they get.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use crate::bench::crowd::connect;
 use crate::bench::inspect::Tracker;
 use crate::bench::message::{Found, Payloads};
 use crate::bench::options::Idle;
+use crate::bench::refusals::Refusals;
 use crate::bench::report::Faults;
 use crate::bench::run::share;
 use crate::bench::swarm::{Attention, Event, Spec, Swarm};
@@ -19,54 +20,64 @@ use crate::bench::target::{Role, Target};
 use crate::bench::timeline::distribution;
 
 use super::TOPIC_OF_ALL;
+use super::arrivals::Arrivals;
 
 /// How often a thread looks up that has nothing to do.
 pub const LOOK_UP: Duration = Duration::from_millis(100);
+<<<<<<< Updated upstream
 /// Connections that come and go before memory is read.
 const WARM_UP: u32 = 200;
 /// Connections that may be refused before there is no point in going on: so many, or so many in a hundred.
+=======
+/// Connections of a thread that may be refused before there is no point in going on: one in so many, and no fewer than
+/// this.
+>>>>>>> Stashed changes
 const FEW: u32 = 10;
-const FEW_PERCENT: u32 = 1;
+const FEW_OF: u32 = 100;
 
 /// What a thread's connections came to.
-#[derive(Default)]
 pub struct Held {
     /// Connections that were made.
     pub opened: u64,
-    /// Why others were not, and how many.
-    pub refusals: BTreeMap<String, u64>,
-    /// When each message came, in nanoseconds since the run's start.
-    pub arrivals: Vec<Option<Arrivals>>,
-    /// From due to delivered, of every delivery.
-    pub latency: Option<Histogram<u64>>,
+    /// Why others were not.
+    pub refusals: Refusals,
+    /// When each message came.
+    pub arrivals: Arrivals,
+    /// From due to delivered, of every delivery, in nanoseconds.
+    pub latency: Histogram<u64>,
+    /// Pings that were answered.
     pub pings: u64,
     pub faults: Faults,
+    /// The first thing that went wrong, in words.
     pub complaint: Option<String>,
 }
 
-/// When one message reached its subscribers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Arrivals {
-    /// When it was due.
-    pub due: u64,
-    pub first: u64,
-    pub last: u64,
-    pub count: u64,
-}
-
-impl Arrivals {
-    fn at(due: u64, now: u64) -> Arrivals {
-        Arrivals { due, first: now, last: now, count: 1 }
+impl Held {
+    fn new() -> Held {
+        Held {
+            opened: 0,
+            refusals: Refusals::default(),
+            arrivals: Arrivals::default(),
+            latency: distribution(),
+            pings: 0,
+            faults: Faults::default(),
+            complaint: None,
+        }
     }
 
-    /// Of the same message, elsewhere too.
-    pub fn and(self, other: Arrivals) -> Arrivals {
-        Arrivals {
-            due: self.due,
-            first: self.first.min(other.first),
-            last: self.last.max(other.last),
-            count: self.count + other.count,
+    /// What all threads' connections came to.
+    pub fn sum(all: impl IntoIterator<Item = Held>) -> Result<Held> {
+        let mut sum = Held::new();
+        for one in all {
+            sum.opened += one.opened;
+            sum.refusals.merge(&one.refusals);
+            sum.arrivals.merge(&one.arrivals);
+            sum.latency.add(&one.latency)?;
+            sum.pings += one.pings;
+            sum.faults.add(&one.faults);
+            sum.complaint = sum.complaint.take().or(one.complaint);
         }
+        Ok(sum)
     }
 }
 
@@ -75,27 +86,41 @@ pub fn hold(options: &Idle, target: &Arc<Target>, start: Instant, tag: u32, memb
     let (first, end) = share(options.connections, member.index, options.common.threads);
     let payloads = Payloads::new(options.payload.payload, options.payload.fill, tag)?;
     let swarm = Swarm::new(target.clone(), end - first, options.common.timeout, start)?;
+<<<<<<< Updated upstream
     let watch = Watch::new(payloads, end - first, options.publishes, start)?;
     let mut holder = Holder { swarm, watch };
     if member.index == 0 {
         holder.warm_up(options, end - first)?;
     }
+=======
+    let watch = Watch::new(payloads, end - first, start);
+    let mut holder = Holder { swarm, watch, told: Told::default() };
+>>>>>>> Stashed changes
     member.gate()?;
-    holder.connect(first..end, options.common.concurrency, member)?;
-    // All are there, and memory was read; the hold is over.
+    holder.connect(first..end, options.common.concurrency, &member.gauges)?;
+    // Until all are there and memory was read, and until the hold is over.
     for _ in 0..2 {
         holder.serve(member)?;
     }
-    let Holder { swarm, watch } = holder;
-    let held = watch.finish(swarm.pings(), options.publishes.into());
+    let Holder { swarm, watch, .. } = holder;
+    let pings = swarm.pings();
     drop(swarm);
     member.gate()?;
-    Ok(held)
+    Ok(watch.finish(pings, options.publishes.into()))
 }
 
 struct Holder {
     swarm: Swarm,
     watch: Watch,
+    told: Told,
+}
+
+/// What the gauges know of this thread.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    opened: u64,
+    closed: u64,
+    delivered: u64,
 }
 
 impl Holder {
@@ -112,23 +137,26 @@ impl Holder {
     ///
     /// # Errors
     /// More than a few are refused, or this machine makes no more.
-    fn connect(&mut self, mut numbers: std::ops::Range<u32>, concurrency: u32, member: &Member) -> Result<()> {
-        let few = FEW.max(numbers.len() as u32 * FEW_PERCENT / 100);
-        let mut pending = 0;
-        while pending > 0 || !numbers.is_empty() {
-            for n in numbers.by_ref().take((concurrency - pending) as usize) {
-                let attention = Attention::Watch;
-                self.swarm.open(Spec { role: Role::Subscriber, topic: TOPIC_OF_ALL, n, attention })?;
-                pending += 1;
+    fn connect(&mut self, mut numbers: Range<u32>, concurrency: u32, gauges: &Gauges) -> Result<()> {
+        let few = u64::from(FEW.max(numbers.len() as u32 / FEW_OF));
+        let mut begun = 0;
+        while begun > self.watch.settled() || !numbers.is_empty() {
+            let room = u64::from(concurrency).saturating_sub(begun - self.watch.settled());
+            for n in numbers.by_ref().take(room as usize) {
+                self.swarm.open(Spec {
+                    role: Role::Subscriber,
+                    topic: TOPIC_OF_ALL,
+                    n,
+                    attention: Attention::Watch,
+                })?;
+                begun += 1;
             }
-            let (opened, refused) = (self.watch.opened, self.watch.refused);
-            self.turn(LOOK_UP)?;
-            let opened = self.watch.opened - opened;
-            pending -= opened as u32 + (self.watch.refused - refused);
-            Gauges::add(&member.gauges.opened, opened);
-            if self.watch.refused > few {
-                return Err(format!("{} connections refused: {}", self.watch.refused, self.watch.reasons()).into());
+            self.turn(gauges)?;
+            if self.watch.refusals.total() > few {
+                let reasons = self.watch.refusals.in_words().unwrap_or_default();
+                return Err(format!("too many connections refused: {reasons}").into());
             }
+            gauges.goes_on()?;
         }
         Ok(())
     }
@@ -137,17 +165,20 @@ impl Holder {
     fn serve(&mut self, member: &Member) -> Result<()> {
         member.arrive()?;
         while !member.is_let_go()? {
-            let (delivered, closed) = (self.watch.delivered, self.watch.faults.closed);
-            self.turn(LOOK_UP)?;
-            Gauges::add(&member.gauges.deliveries, self.watch.delivered - delivered);
-            Gauges::sub(&member.gauges.opened, self.watch.faults.closed - closed);
+            self.turn(&member.gauges)?;
         }
         Ok(())
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<()> {
-        let Holder { swarm, watch } = self;
-        swarm.turn(wait, &mut |event| watch.on(event))
+    fn turn(&mut self, gauges: &Gauges) -> Result<()> {
+        let Holder { swarm, watch, told } = self;
+        swarm.turn(LOOK_UP, &mut |event| watch.on(event))?;
+        let now = Told { opened: watch.opened, closed: watch.faults.closed, delivered: watch.delivered };
+        Gauges::add(&gauges.opened, now.opened - told.opened);
+        Gauges::sub(&gauges.opened, now.closed - told.closed);
+        Gauges::add(&gauges.deliveries, now.delivered - told.delivered);
+        *told = now;
+        Ok(())
     }
 }
 
@@ -160,31 +191,39 @@ struct Watch {
     /// By slot; `None` where no connection is open.
     trackers: Vec<Option<Tracker>>,
     opened: u64,
-    refused: u32,
-    refusals: BTreeMap<String, u64>,
+    refusals: Refusals,
     delivered: u64,
-    arrivals: Vec<Option<Arrivals>>,
+    arrivals: Arrivals,
     latency: Histogram<u64>,
     faults: Faults,
     complaint: Option<String>,
 }
 
 impl Watch {
+<<<<<<< Updated upstream
     fn new(payloads: Payloads, slots: u32, publishes: u32, start: Instant) -> Result<Watch> {
         Ok(Watch {
+=======
+    fn new(payloads: Payloads, slots: u32, start: Instant) -> Watch {
+        Watch {
+>>>>>>> Stashed changes
             payloads,
             publishes: publishes.into(),
             start,
             trackers: vec![None; slots as usize],
             opened: 0,
-            refused: 0,
-            refusals: BTreeMap::new(),
+            refusals: Refusals::default(),
             delivered: 0,
-            arrivals: Vec::new(),
+            arrivals: Arrivals::default(),
             latency: distribution(),
             faults: Faults::default(),
             complaint: None,
-        })
+        }
+    }
+
+    /// Connections that were opened or refused.
+    fn settled(&self) -> u64 {
+        self.opened + self.refusals.total()
     }
 
     fn on(&mut self, event: Event<'_>) {
@@ -194,11 +233,7 @@ impl Watch {
                 self.trackers[id.index as usize] = Some(Tracker::default());
             }
             Event::Message(id, message) => self.message(id.index as usize, message),
-            Event::Refused(_, why) => {
-                self.refused += 1;
-                self.faults.refused += 1;
-                *self.refusals.entry(why).or_default() += 1;
-            }
+            Event::Refused(_, why) => self.refusals.add(why),
             Event::Closed(id, why) => {
                 self.faults.closed += 1;
                 self.trackers[id.index as usize] = None;
@@ -217,24 +252,13 @@ impl Watch {
         let Some(tracker) = &mut self.trackers[slot] else { return };
         let before = tracker.received();
         tracker.take(stamp.seq, &mut self.faults);
-        if tracker.received() == before {
-            return;
+        // What came twice is no delivery.
+        if tracker.received() > before {
+            let now = self.start.elapsed().as_nanos() as u64;
+            self.delivered += 1;
+            self.latency.saturating_record(now.saturating_sub(stamp.due).max(1));
+            self.arrivals.add(stamp, now);
         }
-        let now = self.start.elapsed().as_nanos() as u64;
-        self.delivered += 1;
-        self.latency.saturating_record(now.saturating_sub(stamp.due).max(1));
-        let arrival = Arrivals::at(stamp.due, now);
-        let seq = stamp.seq as usize;
-        if self.arrivals.len() <= seq {
-            self.arrivals.resize(seq + 1, None);
-        }
-        let known = &mut self.arrivals[seq];
-        *known = Some(known.map_or(arrival, |known| known.and(arrival)));
-    }
-
-    fn reasons(&self) -> String {
-        let reasons: Vec<String> = self.refusals.iter().map(|(why, count)| format!("{why} ({count} times)")).collect();
-        reasons.join("; ")
     }
 
     /// What all of it came to, if so many messages were published. Those that were closed lack nothing more than that.
@@ -242,15 +266,16 @@ impl Watch {
         for tracker in self.trackers.iter().flatten() {
             tracker.finish(published, &mut self.faults);
         }
-        let complaint = self.complaint.take().or_else(|| (self.refused > 0).then(|| self.reasons()));
+        self.faults.refused = self.refusals.total();
+        let refused = self.refusals.in_words().map(|reasons| format!("refused: {reasons}"));
         Held {
             opened: self.opened,
+            complaint: self.complaint.or(refused),
             refusals: self.refusals,
             arrivals: self.arrivals,
-            latency: Some(self.latency),
+            latency: self.latency,
             pings,
             faults: self.faults,
-            complaint,
         }
     }
 }

@@ -149,3 +149,67 @@ impl Curve {
         series.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(server: u64, slab: &[(&str, u64)], available: u64) -> Memory {
+        let slab = slab.iter().map(|&(name, bytes)| (name.to_owned(), bytes)).collect();
+        let kernel = KernelMemory { slab: Some(slab), slab_total: 1 << 40, available, ..KernelMemory::default() };
+        Memory { server: Some(server), load: 7, kernel }
+    }
+
+    fn values(figures: &[Figure]) -> Vec<(&str, f64)> {
+        figures.iter().map(|figure| (figure.name.as_str(), figure.value)).collect()
+    }
+
+    #[test]
+    fn what_a_connection_costs_is_told_by_cache() {
+        let before = memory(1000, &[("TCP", 500), ("dentry", 9000)], 50_000);
+        let now = memory(2130, &[("TCP", 48_500), ("dentry", 9009), ("filp", 2000)], 20_000);
+        let expected = [
+            ("server's resident memory a connection", 113.0),
+            ("kernel's slab memory a connection, both ends", 5000.9),
+            ("… one end, if the two are alike", 2500.45),
+            ("… TCP, both ends", 4800.0),
+            ("… filp, both ends", 200.0),
+            ("load's resident memory a connection", 0.0),
+            ("machine's memory a connection, all told", 3000.0),
+        ];
+        assert_eq!(values(&each(10, &before, &now)), expected);
+        assert_eq!(each(0, &before, &now), []);
+    }
+
+    #[test]
+    fn what_only_root_may_see_is_not_needed() {
+        let kernel = |slab_total| KernelMemory { slab_total, ..KernelMemory::default() };
+        let at = |slab_total| Memory { server: None, load: 0, kernel: kernel(slab_total) };
+        let figures = each(10, &at(100), &at(1100));
+        assert_eq!(values(&figures)[0], ("kernel's slab memory a connection, both ends", 100.0));
+        assert!(left(&at(0), &at(1 << 20), &at(0)).iter().all(|figure| !figure.name.contains("server")));
+    }
+
+    #[test]
+    fn what_is_left_may_be_less_than_there_was() {
+        let mib = |n: u64| n << 20;
+        let at = |server, slab, available| memory(mib(server), &[("TCP", mib(slab))], mib(available));
+        let figures = left(&at(10, 5, 100), &at(12, 45, 60), &at(11, 4, 99));
+        assert_eq!(values(&figures).iter().map(|(_, value)| *value).collect::<Vec<_>>(), [2., 1., 40., -1., 100., 60., 99.]);
+    }
+
+    #[test]
+    fn a_curve_has_points_at_distances() {
+        let at = |connections: u64| memory(1000 + (connections << 20), &[("TCP", connections << 21)], 1 << 40);
+        let mut curve = Curve::new(2000, &at(0));
+        for connections in 0..=2000 {
+            if curve.wants(connections) {
+                curve.add(connections, &at(connections));
+            }
+        }
+        let [server, slab, machine] = &curve.series()[..] else { panic!("three lines") };
+        assert_eq!(server.points.len(), 201);
+        assert_eq!((server.points[1], slab.points[1], machine.points[1]), ((10.0, 10.0), (10.0, 20.0), (10.0, 0.0)));
+        assert_eq!((server.points[200], server.over.as_str()), ((2000.0, 2000.0), "connections"));
+    }
+}
