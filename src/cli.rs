@@ -51,7 +51,7 @@ pub enum Invocation {
 #[derive(Subcommand, Debug)]
 pub enum Tool {
     /// Load a WebSocket server, this one or another, and judge what it delivers
-    Bench(bench::Options),
+    Bench(Box<bench::Options>),
     /// Say what of this machine is fit for many connections, what is not, and what mends it
     Doctor(doctor::Options),
 }
@@ -80,7 +80,7 @@ pub fn parse() -> Invocation {
 pub fn run(invocation: Invocation, start: impl FnOnce(Config) -> Result<(), StartError>) -> ExitCode {
     match invocation {
         Invocation::Server(invocation) => serve(invocation, start),
-        Invocation::Tool(Tool::Bench(options)) => bench::run(options),
+        Invocation::Tool(Tool::Bench(options)) => bench::run(&options),
         Invocation::Tool(Tool::Doctor(options)) => doctor::run(&options),
     }
 }
@@ -184,7 +184,8 @@ fn command() -> Command {
         .arg(switch("check", "check").conflicts_with("print_config").help("Check the configuration and exit"))
         .arg(switch("print_config", "print-config").help("Print the configuration as a TOML file and exit"))
         .args(KNOBS.iter().map(knob_arg));
-    Tool::augment_subcommands(command)
+    // Which has an opinion on what the whole is about.
+    Tool::augment_subcommands(command).about(ABOUT)
 }
 
 fn knob_arg(knob: &'static Knob) -> Arg {
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn bad_usage_is_refused() {
         for args in
-            [&["--no-such"][..], &["stray"], &["--check", "--print-config"], &["--backlog"], &["--pin", "doctor"]]
+            [&["--no-such"][..], &["stray"], &["--check", "--print-config"], &["--backlog"], &["--shards=1", "doctor"]]
         {
             assert_eq!(invocation(args).unwrap_err().exit_code(), 2, "{args:?}");
         }

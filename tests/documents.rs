@@ -16,10 +16,10 @@ fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// README.md, ARCHITECTURE.md, and what else there is at the top and in `docs/`.
+/// README.md, ARCHITECTURE.md, and what else there is at the top, in `docs/` and in `tuning/`.
 fn documents() -> Vec<Document> {
     let mut found = Vec::new();
-    for dir in ["", "docs"] {
+    for dir in ["", "docs", "tuning"] {
         for entry in fs::read_dir(package().join(dir)).into_iter().flatten() {
             let path = entry.expect("an entry").path();
             if path.extension().is_some_and(|extension| extension == "md") {

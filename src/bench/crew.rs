@@ -172,7 +172,7 @@ impl<T: Send + 'static> Crew<T> {
             Ok(()) => self.join(),
             Err(error) => {
                 self.gauges.over.store(true, Ordering::Relaxed);
-                Err(self.join().err().unwrap_or(error))
+                Err(self.join().err().filter(|cause| !cause.is::<Stopped>()).unwrap_or(error))
             }
         }
     }
@@ -196,5 +196,98 @@ impl<T: Send + 'static> Crew<T> {
         }
         let cause = errors.iter().position(|error| !error.is::<Stopped>()).unwrap_or(0);
         if errors.is_empty() { Ok(results) } else { Err(errors.swap_remove(cause)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    const THREADS: u16 = 4;
+
+    /// Leads through so many gates.
+    fn lead<T: Send + 'static>(gates: usize) -> impl FnOnce(&Crew<T>) -> Result<()> {
+        move |crew| {
+            (0..gates).try_for_each(|_| {
+                crew.gather(|_| {})?;
+                crew.go();
+                Ok(())
+            })
+        }
+    }
+
+    #[track_caller]
+    fn fails(work: impl Fn(&Member) -> Result<u16> + Clone + Send + 'static, gates: usize) -> String {
+        let crew = Crew::start(THREADS, &[], work).unwrap();
+        crew.conclude(lead(gates)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn nobody_passes_a_gate_before_all_are_there() {
+        let here = Arc::new(AtomicUsize::new(0));
+        let seen = here.clone();
+        let work = move |member: &Member| {
+            thread::sleep(Duration::from_millis(10 * u64::from(member.index)));
+            here.fetch_add(1, Ordering::SeqCst);
+            member.gate()?;
+            let all = here.load(Ordering::SeqCst);
+            member.arrive()?;
+            while !member.is_let_go()? {
+                thread::yield_now();
+            }
+            Ok((member.index, all))
+        };
+        let outcomes = Crew::start(THREADS, &[], work).unwrap().conclude(lead(2)).unwrap();
+        assert_eq!(outcomes, (0..THREADS).map(|index| (index, 4)).collect::<Vec<_>>());
+        assert_eq!(seen.load(Ordering::SeqCst), 4);
+    }
+
+    #[test]
+    fn the_one_who_fails_says_why_and_the_others_stop() {
+        let at_a_gate =
+            fails(|member| if member.index == 2 { Err("broken".into()) } else { member.gate().map(|()| 0) }, 1);
+        assert_eq!(at_a_gate, "broken");
+        let busy = |member: &Member| {
+            if member.index == 2 {
+                return Err("broken".into());
+            }
+            loop {
+                member.gauges.goes_on()?;
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        assert_eq!(fails(busy, 1), "broken");
+        let late = |member: &Member| {
+            member.gate()?;
+            if member.index == 1 { Err("broken later".into()) } else { member.gate().map(|()| 0) }
+        };
+        assert_eq!(fails(late, 2), "broken later");
+    }
+
+    #[test]
+    fn if_all_fail_one_says_why() {
+        assert_eq!(fails(|_| Err("broken".into()), 1), "broken");
+    }
+
+    #[test]
+    fn a_panic_is_a_failure() {
+        let panics = |member: &Member| if member.index == 0 { panic!("on purpose") } else { member.gate().map(|()| 0) };
+        assert_eq!(fails(panics, 1), "a thread of load has panicked");
+    }
+
+    #[test]
+    fn a_leader_who_fails_stops_all() {
+        let crew = Crew::start(THREADS, &[], |member: &Member| member.gate()).unwrap();
+        assert_eq!(crew.conclude(|_| Err("led astray".into())).unwrap_err().to_string(), "led astray");
+    }
+
+    #[test]
+    fn threads_are_pinned_to_the_cpus_in_turn() {
+        let cpus = sys::allowed_cpus().unwrap();
+        let crew = Crew::start(THREADS, &cpus, |_: &Member| Ok(sys::allowed_cpus()?)).unwrap();
+        let turns: Vec<_> = crew.conclude(|_| Ok(())).unwrap();
+        let expected: Vec<_> = cpus.iter().cycle().take(THREADS.into()).map(|&cpu| vec![cpu]).collect();
+        assert_eq!(turns, expected);
     }
 }

@@ -5,6 +5,7 @@
 //! subscribers of a topic are sent the same.
 
 mod judge;
+mod plan;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,9 +23,12 @@ use super::options::Common;
 use super::swarm::{Attention, Event, Spec, Swarm};
 use super::target::{Role, Target};
 pub use judge::{Judge, Subscriber};
+pub use plan::{Plan, spread};
 
 /// How long to leave a server alone that has not delivered everything yet, before looking again.
 const BREATH: Duration = Duration::from_micros(50);
+/// Subscribers that one turn surely reads.
+const READ_AT_ONCE: usize = 1024;
 /// How long to listen for what should not come.
 const AFTERMATH: Duration = Duration::from_millis(50);
 /// Descriptors that a thread's ring has besides its subscribers and publishers.
@@ -33,32 +37,6 @@ const SPARE: u32 = 16;
 /// long, as no server is less patient at the beginning, and then ever so often.
 const FIRST_PONG: Duration = Duration::from_secs(12);
 const NEXT_PONG: Duration = Duration::from_secs(4);
-
-/// What a thread's crowd is to be.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Its topics' numbers: `first_topic..first_topic + topics`.
-    pub first_topic: u32,
-    pub topics: u32,
-    /// Its connections' numbers begin here.
-    pub first_n: u32,
-    pub subscribers: u32,
-    /// How many of a hundred never read.
-    pub stalled: f64,
-}
-
-impl Plan {
-    /// The `i`-th subscriber's topic, within the thread.
-    fn topic(&self, i: u32) -> u32 {
-        i % self.topics
-    }
-
-    fn subscriber(&self, i: u32) -> Spec {
-        let attention = if is_stalled(i, self.stalled) { Attention::Ignore } else { Attention::Read };
-        let topic = self.first_topic + self.topic(i);
-        Spec { role: Role::Subscriber, topic, n: self.first_n + i, attention }
-    }
-}
 
 /// One topic, and who publishes to it.
 #[derive(Debug)]
@@ -123,10 +101,11 @@ impl Crowd {
 
         let mut judge = Judge::new(payloads, plan.first_topic, slots, start, member.gauges.clone());
         for (i, &id) in (0..).zip(&ids) {
-            let stalled = is_stalled(i, plan.stalled);
+            let stalled = plan.is_stalled(i);
             judge.subscribers.push(Subscriber::new(id, plan.topic(i) as usize, stalled, 0));
             judge.seat(i as usize);
         }
+        judge.published = vec![0; plan.topics as usize];
         let topic = |topic: usize| {
             let healthy = judge.subscribers.iter().enumerate().filter(|(_, s)| s.topic == topic && !s.stalled);
             let read = healthy.map(|(i, _)| i).collect();
@@ -175,6 +154,7 @@ impl Crowd {
             frame::client_frame(self.kind, message, frames);
             topic.published += 1;
         }
+        self.judge.published[(number - self.judge.first_topic) as usize] = topic.published;
         self.swarm.send(topic.publisher, frames);
     }
 
@@ -330,7 +310,7 @@ impl Crowd {
         while self.judge.subscribers[subscriber].lacks(end) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || self.judge.complaint.is_some() {
-                return Ok(false);
+                return Ok(self.give_up());
             }
             self.turn(left)?;
         }
@@ -373,7 +353,7 @@ impl Crowd {
             let before = behind.len();
             behind.retain(|&i| lacks(self, i) > 0);
             if self.judge.complaint.is_some() || Instant::now() > deadline {
-                return Ok(false);
+                return Ok(self.give_up());
             }
             if behind.len() == before {
                 self.turn(BREATH)?;
@@ -382,15 +362,24 @@ impl Crowd {
         Ok(true)
     }
 
+    /// What was waited for is not going to come: that is a complaint, if there is none yet.
+    fn give_up(&mut self) -> bool {
+        let why = || format!("a subscriber did not get everything within {:?}", self.timeout);
+        self.judge.complaint.get_or_insert_with(why);
+        false
+    }
+
     /// Listens for a while to what should not come, then counts what never came.
     pub fn finish(&mut self) -> Result<()> {
         let deadline = Instant::now() + AFTERMATH;
         while Instant::now() < deadline {
             self.turn(AFTERMATH)?;
         }
-        let everybody: Vec<usize> = (0..self.judge.subscribers.len()).collect();
-        everybody.into_iter().for_each(|i| self.ask(i, u64::MAX));
-        self.turn(Duration::ZERO)?;
+        for first in (0..self.judge.subscribers.len()).step_by(READ_AT_ONCE) {
+            let end = self.judge.subscribers.len().min(first + READ_AT_ONCE);
+            (first..end).for_each(|i| self.ask(i, u64::MAX));
+            self.turn(Duration::ZERO)?;
+        }
         let Crowd { topics, judge, swarm, .. } = self;
         for topic in topics {
             settle(topic, judge, swarm);
@@ -415,20 +404,6 @@ fn settle(topic: &Topic, judge: &mut Judge, swarm: &Swarm) {
         faults.lost += due.saturating_sub(messages);
         faults.duplicated += messages.saturating_sub(due);
     }
-}
-
-/// Positions of so many samples among so many: the last, and others at even distances before it. One of each of several
-/// groups is at a different place in each.
-pub fn spread(samples: usize, among: usize, group: usize, groups: usize) -> Vec<usize> {
-    let samples = samples.min(among);
-    let at = |sample: usize| ((sample * groups + group + 1) * among).div_ceil(samples * groups) - 1;
-    (0..samples).map(at).collect()
-}
-
-/// Whether the `i`-th of all is one of so many in a hundred, evenly spread.
-fn is_stalled(i: u32, percent: f64) -> bool {
-    let until = |i: f64| (i * percent / 100.0).floor();
-    until(f64::from(i) + 1.0) > until(f64::from(i))
 }
 
 /// Opens connections, so many at once, and waits until all are open.

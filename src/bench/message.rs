@@ -107,16 +107,24 @@ impl Payloads {
     /// the envelope's, and not looked at.
     pub fn find(&self, message: &[u8]) -> Found {
         let mut found = Found::Foreign;
-        let mut rest = message;
-        while let Some(at) = position(rest, self.tag) {
-            rest = &rest[at..];
-            match self.read(rest) {
-                Some(stamp) => return Found::Ours(stamp),
-                None => found = Found::Corrupt,
+        for next in self.each(message) {
+            match next {
+                Found::Ours(_) => return next,
+                _ => found = next,
             }
-            rest = &rest[1..];
         }
         found
+    }
+
+    /// All of these messages in one that came, in their order: a server may put several publications into one message.
+    pub fn each<'a>(&'a self, message: &'a [u8]) -> impl Iterator<Item = Found> + 'a {
+        let mut rest = message;
+        std::iter::from_fn(move || {
+            let here = &rest[position(rest, self.tag)?..];
+            let stamp = self.read(here);
+            rest = &here[stamp.map_or(1, |_| self.len())..];
+            Some(stamp.map_or(Found::Corrupt, Found::Ours))
+        })
     }
 
     /// The stamp of the payload that `bytes` begin with, if all of it is as it was sent.

@@ -54,7 +54,7 @@ impl Usage {
 
 /// Runs a mode and reports. Exit codes: 0 nothing was wrong; 1 the server lost, reordered, repeated or corrupted a message,
 /// or refused or closed a connection; 2 bad usage; 3 there is no result.
-pub fn run(options: Options) -> ExitCode {
+pub fn run(options: &Options) -> ExitCode {
     let (common, outcome) = mode::run(&options.mode);
     match outcome.and_then(|report| run::publish(&report, common).map(|()| report)) {
         Ok(report) if report.complaint.is_none() && report.faults.none() => ExitCode::SUCCESS,

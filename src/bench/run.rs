@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hdrhistogram::Histogram;
 
 use super::Result;
+use crate::ring::sys;
+
 use super::crew::{Crew, Gauges};
 use super::observe::{Meter, Process, Sampler, Spent};
 use super::options::Common;
@@ -46,12 +48,14 @@ impl Run {
     /// There is no process of the server's number.
     pub fn begin(mode: &str, title: String, common: &Common) -> Result<Run> {
         let start = Instant::now();
+        // This thread, and those that it starts: or they would run on the server's CPU now and then.
+        sys::allow_cpus(&common.cpus)?;
         let server = common.server_pid.map(Process::new).transpose()?;
         let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let report = Report {
             mode: mode.into(),
             title,
-            url: common.url.clone(),
+            url: without_secrets(&common.url),
             unix_time,
             machine: Machine::this(),
             ..Report::default()
@@ -140,7 +144,9 @@ impl Run {
     /// What was counted, in all and for each of so many of something.
     pub fn cost_each(&self, what: &str, count: u64) -> Vec<Figure> {
         let Some(spent) = self.spent else { return Vec::new() };
-        spent.server_each(what, count).into_iter().chain(spent.figures()).collect()
+        let each =
+            |cpu: Duration| Figure::new(format!("server CPU a {what}"), "ns", cpu.as_nanos() as f64 / count as f64);
+        spent.server.filter(|_| count > 0).map(each).into_iter().chain(spent.figures()).collect()
     }
 
     /// Puts the report together.
@@ -162,6 +168,11 @@ impl Run {
     }
 }
 
+/// An address without the values of its query, which may hold a token.
+fn without_secrets(url: &str) -> String {
+    url.split_once('?').map_or(url.into(), |(address, _)| format!("{address}?…"))
+}
+
 /// A thread's share of so many: from one number up to another. The shares differ by one at most.
 pub fn share(all: u32, index: u16, threads: u16) -> (u32, u32) {
     let until = |part: u16| (u64::from(all) * u64::from(part) / u64::from(threads)) as u32;
@@ -180,4 +191,27 @@ pub fn publish(report: &Report, common: &Common) -> Result<()> {
         print!("{}", report::text::render(report));
     }
     report::write(report, common.json.as_deref(), common.html.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn shares_make_up_all_and_differ_by_one_at_most(all in any::<u32>(), threads in 1u16..300) {
+            let shares: Vec<_> = (0..threads).map(|index| share(all, index, threads)).collect();
+            prop_assert_eq!((shares[0].0, shares[shares.len() - 1].1), (0, all));
+            prop_assert!(shares.windows(2).all(|two| two[0].1 == two[1].0));
+            let least = all / u32::from(threads);
+            prop_assert!(shares.iter().all(|(first, end)| (least..=least + 1).contains(&(end - first))));
+        }
+    }
+
+    #[test]
+    fn without_time_there_is_no_rate() {
+        assert_eq!(per_second(10, Duration::from_millis(500)), 20.0);
+        assert_eq!(per_second(10, Duration::ZERO), 0.0);
+    }
 }

@@ -29,6 +29,10 @@ use outbox::Outboxes;
 const STALLED_RECEIVE_BUFFER: usize = 4096;
 /// How often a turn reads as many as there are buffers for. Whoever is sent more and more does not keep a turn from ending.
 const READ_ROUNDS: usize = 64;
+/// Bytes of a control frame before its payload, as a server sends it (RFC 6455 section 5.2).
+const CONTROL_HEADER: usize = 2;
+/// Bytes that may wait for a server that does not read, before its pings are left unanswered.
+const MAX_UNSENT_PONGS: usize = 64 * 1024;
 /// What one operation throws away at most.
 const MAX_DISCARD: u64 = 1 << 30;
 
@@ -155,8 +159,11 @@ impl Swarm {
         let receive_buffer = (spec.attention == Attention::Ignore).then_some(STALLED_RECEIVE_BUFFER);
         let to = core.target.address(spec.role);
         let from = core.target.source(spec.n);
-        let socket = dial(&Dial { to, from, receive_buffer }).map_err(|error| no_socket(&error, from))?;
-        self.ring.adopt(index, socket)?;
+        let socket = dial(&Dial { to, from, receive_buffer }).map_err(|error| no_socket(&error, from));
+        if let Err(error) = socket.and_then(|socket| Ok(self.ring.adopt(index, socket)?)) {
+            core.free.push(index);
+            return Err(error);
+        }
         let id = core.conns[index as usize].begin(index, spec);
         core.ops.push(Op::AwaitWritable(id));
         core.hurrying.push_back((id, Instant::now() + core.timeout));
@@ -165,7 +172,9 @@ impl Swarm {
 
     /// Sends bytes after all that the connection was given before.
     pub fn send(&mut self, id: ConnId, bytes: &[u8]) {
-        self.core.outboxes.push(id, bytes);
+        if self.core.conns[id.index as usize].is(id) {
+            self.core.outboxes.push(id, bytes);
+        }
     }
 
     /// Reads what is there with the next turn.
@@ -175,7 +184,10 @@ impl Swarm {
 
     /// Throws away up to so many bytes of what is there, with the next turn.
     pub fn discard(&mut self, id: ConnId, bytes: u64) {
-        self.core.ops.push(Op::Discard { conn: id, bytes: bytes.min(MAX_DISCARD) as u32 });
+        // Otherwise the bytes could be of a slot's next tenant.
+        if self.core.conns[id.index as usize].is(id) {
+            self.core.ops.push(Op::Discard { conn: id, bytes: bytes.min(MAX_DISCARD) as u32 });
+        }
     }
 
     /// Changes what becomes of what an open connection is sent.
@@ -265,6 +277,9 @@ fn no_socket(error: &std::io::Error, from: Option<std::net::IpAddr>) -> Error {
 impl Core {
     fn attend(&mut self, id: ConnId, attention: Attention) {
         let conn = &mut self.conns[id.index as usize];
+        if !conn.is(id) {
+            return;
+        }
         match (conn.attention == Attention::Watch, attention == Attention::Watch) {
             (false, true) => self.ops.push(Op::Watch(id)),
             (true, false) => self.ops.push(Op::Unwatch(id)),
@@ -313,6 +328,8 @@ impl Core {
         match (token.kind, result) {
             (Kind::Writable, _) if conn.phase == Phase::Connecting => self.shake(id),
             (Kind::Writable, _) => self.outboxes.retry(id),
+            // It was ended, and is armed again already if it is wanted again.
+            (Kind::Readable, errno) if -errno == sys::ECANCELED => {}
             (Kind::Readable, events) => {
                 conn.hung_up |= events > 0 && events & sys::POLL_HANG_UP != 0;
                 if !more && conn.attention == Attention::Watch {
@@ -421,7 +438,7 @@ impl Core {
         }
         let conn = &mut self.conns[id.index as usize];
         let (mut answers, mut subscribed, mut closed) = (Vec::new(), false, None);
-        let (target, phase, mut pings) = (&self.target, conn.phase, 0);
+        let (target, phase, mut pings, mut control) = (&self.target, conn.phase, 0, 0);
         let fed = conn.reader.feed(bytes, conn.deflate, &mut self.tools, &mut |event| match event {
             inspect::Event::Message(text) if phase == Phase::Subscribing && !subscribed => {
                 subscribed = target.is_subscribed(text);
@@ -429,15 +446,19 @@ impl Core {
             inspect::Event::Message(message) => on(Event::Message(id, message)),
             inspect::Event::Ping(payload) => {
                 pings += 1;
+                control += CONTROL_HEADER + payload.len();
                 frame::client_control(Control::Pong, payload, &mut answers);
             }
-            inspect::Event::Pong(_) => {}
+            inspect::Event::Pong(payload) => control += CONTROL_HEADER + payload.len(),
             inspect::Event::Close(code) => {
                 closed = Some(code.map_or("closed without a code".into(), |code| format!("closed with code {code}")));
             }
         });
         self.pings += pings;
-        if !answers.is_empty() {
+        // Others of the topic are pinged at other times, and the bytes of messages are what is compared.
+        conn.received = conn.received.saturating_sub(control as u64);
+        // Who pings and does not read gets no more pongs than this.
+        if !answers.is_empty() && self.outboxes.bytes(id) < MAX_UNSENT_PONGS {
             self.outboxes.push(id, &answers);
         }
         match (fed, closed) {

@@ -8,10 +8,12 @@ use crate::limits::{MAX_CONNECTIONS_PER_SHARD, MAX_SHARDS, SPARE_SLOTS};
 const USER_BYTES: u64 = 115;
 /// Bytes of the kernel's for it: socket, inode, dentry, file, an armed poll (measured: `tuning/tcp-memory.md`).
 const KERNEL_BYTES: u64 = 4_100;
+/// Bytes that a socket with anything queued counts at least: a page.
+const QUEUED_BYTES: u64 = 4096;
 /// Bytes of a shard at work: its read buffers above all.
 const SHARD_BYTES: u64 = 3 << 20;
 /// Bytes of the rest of the process.
-const BASE_BYTES: u64 = 16 << 20;
+const BASE_BYTES: u64 = 32 << 20;
 /// Descriptors of a shard in the process's own table (ring, listener, eventfd), with one to spare.
 const SHARD_DESCRIPTORS: u64 = 4;
 /// Descriptors of the rest of the process: the control thread's, standard streams, the admin listener's connections.
@@ -75,6 +77,11 @@ impl Wanted {
     pub fn memory(&self) -> u64 {
         let connections = self.connections.saturating_mul(USER_BYTES + KERNEL_BYTES);
         connections.saturating_add(self.shards * SHARD_BYTES + BASE_BYTES)
+    }
+
+    /// The same when each of them has something queued, were it a byte.
+    pub fn memory_queued(&self) -> u64 {
+        self.memory().saturating_add(self.connections.saturating_mul(QUEUED_BYTES))
     }
 
     /// Bytes of locked memory that the rings are charged with.

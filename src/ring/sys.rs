@@ -105,6 +105,23 @@ pub fn pin_to(cpu: usize) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &set) })
 }
 
+/// Keeps this thread, and those that it starts from now on, on these CPUs; on those that it has, if none are given.
+///
+/// # Errors
+/// `EINVAL` if none of them exists, or may be used.
+pub fn allow_cpus(cpus: &[usize]) -> io::Result<()> {
+    let mut set = no_cpus();
+    for &cpu in cpus.iter().filter(|&&cpu| cpu < libc::CPU_SETSIZE as usize) {
+        // SAFETY: the index is below the set's size.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: the kernel reads a local set of the size given; 0 is this thread.
+    check(unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &set) })
+}
+
 fn no_cpus() -> libc::cpu_set_t {
     // SAFETY: a cpu_set_t is an array of integers, for which zero is valid.
     unsafe { mem::zeroed() }

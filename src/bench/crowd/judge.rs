@@ -49,6 +49,8 @@ pub struct Judge {
     pub subscribers: Vec<Subscriber>,
     /// The number of the thread's first topic.
     pub first_topic: u32,
+    /// Messages that were published, of each topic.
+    pub published: Vec<u64>,
     pub faults: Faults,
     /// The first thing that went wrong, in words.
     pub complaint: Option<String>,
@@ -69,6 +71,7 @@ impl Judge {
             payloads,
             subscribers: Vec::new(),
             first_topic,
+            published: Vec::new(),
             faults: Faults::default(),
             complaint: None,
             latency: distribution(),
@@ -103,23 +106,29 @@ impl Judge {
     fn message(&mut self, id: ConnId, message: &[u8]) {
         // Publishers may be sent what they publish.
         let Some(i) = self.who(id) else { return };
-        let subscriber = &mut self.subscribers[i];
-        match self.payloads.find(message) {
-            Found::Ours(stamp) if stamp.topic == self.first_topic + subscriber.topic as u32 => {
-                subscriber.messages += 1;
-                subscriber.tracker.take(stamp.seq, &mut self.faults);
-                if subscriber.timed {
-                    self.time(stamp.due);
+        // What has no stamp of ours is a welcome, a heartbeat, or what others publish.
+        let Judge { payloads, subscribers, faults, .. } = self;
+        let (subscriber, mut timed) = (&mut subscribers[i], None);
+        for found in payloads.each(message) {
+            match found {
+                Found::Ours(stamp)
+                    if self.published.get(subscriber.topic).is_some_and(|&end| stamp.seq < end)
+                        && stamp.topic == self.first_topic + subscriber.topic as u32 =>
+                {
+                    subscriber.messages += 1;
+                    subscriber.tracker.take(stamp.seq, faults);
+                    timed = Some(stamp.due).filter(|_| subscriber.timed).or(timed);
                 }
+                // Of another topic, or one that nobody has published yet: a stamp is no secret.
+                _ => faults.corrupted += 1,
             }
-            Found::Ours(_) | Found::Corrupt => self.faults.corrupted += 1,
-            // Welcomes, heartbeats, and what others publish.
-            Found::Foreign => {}
         }
+        timed.into_iter().for_each(|due| self.time(due));
     }
 
     fn time(&mut self, due: u64) {
         let now = self.start.elapsed().as_nanos() as u64;
+        let due = due.min(now);
         let latency = now.saturating_sub(due).max(1);
         self.latency.saturating_record(latency);
         self.timeline.record(due, latency);

@@ -313,3 +313,41 @@ fn report(run: Run, outcomes: Vec<Outcome>) -> Result<Report> {
     report.series.extend(timeline.series("latency", &PERCENTILES));
     Ok(report)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn without_a_rate_the_next_is_due_at_once_until_time_is_up() {
+        let pace = Pace::new(5 * SECOND, 0.0, Duration::from_secs(1));
+        assert_eq!(pace.due(0, 5 * SECOND), Some(5 * SECOND));
+        assert_eq!(pace.due(1000, 6 * SECOND - 1), Some(6 * SECOND - 1));
+        assert_eq!(pace.due(1000, 6 * SECOND), None);
+    }
+
+    #[test]
+    fn with_a_rate_it_is_due_at_its_time_however_late_it_is() {
+        let pace = Pace::new(5 * SECOND, 10.0, Duration::from_secs(1));
+        assert_eq!(pace.due(0, 5 * SECOND), Some(5 * SECOND));
+        assert_eq!(pace.due(9, 60 * SECOND), Some(5 * SECOND + 900_000_000));
+        assert_eq!(pace.due(10, 5 * SECOND), None);
+    }
+
+    #[test]
+    fn a_connection_ends_once() {
+        let mut ledger = Ledger::new(4, Instant::now());
+        let (old, new) = (ConnId { index: 2, generation: 1 }, ConnId { index: 2, generation: 2 });
+        ledger.begin(old, 0);
+        ledger.on(Event::Open(old));
+        ledger.on(Event::Closed(old, "closed with code 1001".into()));
+        assert!(ledger.under_way == 0 && ledger.open.is_empty() && ledger.faults.closed == 1);
+        ledger.begin(new, 0);
+        ledger.end(old);
+        assert_eq!(ledger.under_way, 1, "the slot has another tenant");
+        ledger.on(Event::Refused(new, "answered 503".into()));
+        assert_eq!((ledger.under_way, ledger.refusals.total()), (0, 1));
+    }
+}

@@ -167,9 +167,14 @@ impl Callers {
                 let i = by_slot[id.index as usize];
                 match payloads.find(message) {
                     Found::Ours(stamp) if stamp.topic == *first + i as u32 => {
-                        callers[i].tracker.take(stamp.seq, faults);
-                        latency.saturating_record((start.elapsed().as_nanos() as u64).saturating_sub(stamp.due).max(1));
-                        back.push(i);
+                        let tracker = &mut callers[i].tracker;
+                        let before = tracker.received();
+                        tracker.take(stamp.seq, faults);
+                        if tracker.received() > before {
+                            let now = start.elapsed().as_nanos() as u64;
+                            latency.saturating_record(now.saturating_sub(stamp.due).max(1));
+                            back.push(i);
+                        }
                     }
                     Found::Foreign => {}
                     Found::Ours(_) | Found::Corrupt => faults.corrupted += 1,

@@ -18,7 +18,7 @@ use crate::bench::{Result, Usage};
 /// A phase has no fewer rounds than these.
 const LEAST_ROUNDS: u64 = 3;
 /// Subscribers of a topic that are read in full: of one topic among few, and of one among many.
-const SAMPLES: (usize, usize) = (4, 1);
+const SAMPLES: (usize, usize) = (16, 1);
 const FEW_TOPICS: usize = 16;
 
 /// What a thread's crowd came to.

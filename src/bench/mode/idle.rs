@@ -29,8 +29,10 @@ const TOPIC_OF_BYSTANDERS: u32 = 1;
 
 /// Between the last connection, or the end of the last, and the reading of memory.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How long a server may take to notice that all connections are closed.
-const COMES_BACK_WITHIN: Duration = Duration::from_secs(60);
+/// How often to look whether the server has noticed that all connections are closed, and after how many looks without a
+/// change it is taken to have.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOKS: u32 = 8;
 
 /// What a thread came to.
 enum Outcome {
@@ -140,17 +142,17 @@ fn lead(options: &Idle, run: &mut Run, crew: &Crew<Outcome>) -> Result<Seen> {
 
 /// Waits until the server has closed its ends too, as far as that shows, and reads memory.
 fn await_closed(run: &mut Run, crew: &Crew<Outcome>, start: &Memory) -> Result<Memory> {
-    let deadline = Instant::now() + COMES_BACK_WITHIN;
-    while Memory::now(run.server)?.kernel.inuse > start.kernel.inuse && Instant::now() < deadline {
+    let (mut least, mut looks) = (u64::MAX, 0);
+    while least > start.kernel.inuse && looks < LOOKS {
         run.tick(0, &crew.gauges);
         thread::sleep(LOOK_EVERY);
+        let inuse = Memory::now(run.server)?.kernel.inuse;
+        looks = if inuse < least { 0 } else { looks + 1 };
+        least = least.min(inuse);
     }
     thread::sleep(SETTLE);
     Memory::now(run.server)
 }
-
-/// How often to look whether they are closed.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 fn report(run: Run, seen: Seen, outcomes: Vec<Outcome>) -> Result<Report> {
     let (mut crowd, mut conducted) = (Held::default(), Conducted::default());

@@ -8,9 +8,9 @@ pub mod rate;
 pub mod stalled;
 pub mod storm;
 
-use super::Result;
-use super::options::{Common, Mode};
-use super::report::Report;
+use crate::bench::Result;
+use crate::bench::options::{Common, Mode};
+use crate::bench::report::Report;
 
 /// Runs a mode; gives back its common options too, as they tell where the report goes.
 pub fn run(mode: &Mode) -> (&Common, Result<Report>) {

@@ -310,3 +310,30 @@ fn report(options: &Storm, run: Run, peak: Peak, outcomes: Vec<Outcome>) -> Resu
     report.series.push(Series { plot: String::new(), name, unit, over, points });
     Ok(report)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_refused_waits_and_then_takes_its_turn() {
+        let now = Instant::now();
+        let mut away = Away { waiting: (0..3).collect(), ..Away::default() };
+        assert_eq!([away.next(now, 2), away.next(now, 2), away.next(now, 2)], [Some(0), Some(1), None]);
+        away.refused(0, now);
+        assert_eq!((away.count(), away.next(now, 2), away.next(now, 2)), (3, Some(2), None));
+        away.under_way -= 1;
+        assert_eq!(away.next(now, 2), None, "it is not time yet");
+        assert_eq!((away.next(now + BACKOFF, 2), away.count()), (Some(0), 2));
+    }
+
+    #[test]
+    fn all_are_back_when_the_slowest_thread_is() {
+        let of = |rounds: &[u64]| Outcome { rounds: rounds.to_vec(), ..Outcome::new() };
+        let mut all = Outcome::new();
+        for rounds in [&[10, 20][..], &[30, 5], &[1]] {
+            all.add(of(rounds)).unwrap();
+        }
+        assert_eq!(all.rounds, [30, 20]);
+    }
+}

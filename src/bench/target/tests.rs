@@ -157,11 +157,11 @@ fn many_connections_are_spread_over_loopback() {
     let spread = |options: &[&str], connections| {
         let mut target = target(options);
         target.spread(connections);
-        [0, 19_999, 20_000, 1_000_000].map(|n| target.source(n).map(|ip| ip.to_string()))
+        [0, 11_999, 12_000, 1_000_000].map(|n| target.source(n).map(|ip| ip.to_string()))
     };
     let none = [None, None, None, None];
-    assert_eq!(spread(&[], 20_000), none);
-    let expected = ["127.0.1.1", "127.0.1.1", "127.0.1.2", "127.0.1.51"];
+    assert_eq!(spread(&[], 12_000), none);
+    let expected = ["127.0.1.1", "127.0.1.1", "127.0.1.2", "127.0.1.84"];
     assert_eq!(spread(&[], 1_000_001), expected.map(|ip| Some(ip.to_owned())));
     assert_eq!(spread(&["--url", "ws://[::1]/"], 1_000_001), none);
     assert_eq!(spread(&["--url", "ws://192.0.2.1/"], 1_000_001), none);

@@ -105,8 +105,8 @@ fn failed(doing: &'static str, path: &str) -> impl FnOnce(io::Error) -> ApplyErr
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "; run it as root",
-        io::ErrorKind::ReadOnlyFilesystem => "; in a container, this is set from outside",
+        io::ErrorKind::PermissionDenied => "; run it as root, in a container on its host",
+        io::ErrorKind::ReadOnlyFilesystem => "; in a container, do it on its host",
         _ => "",
     }
 }

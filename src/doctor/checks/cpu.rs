@@ -5,7 +5,7 @@ use crate::doctor::machine::Machine;
 use crate::doctor::wanted::Wanted;
 
 /// Microseconds to wake from an idle state beyond which a message notices.
-const LONG_WAKE: u64 = 20;
+const LONG_WAKE: u64 = 10;
 /// Clock sources that a program reads without a system call.
 const FAST_CLOCKS: [&str; 5] =
     ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter", "arch_mem_counter"];

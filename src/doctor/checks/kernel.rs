@@ -2,10 +2,10 @@
 
 use crate::doctor::finding::Verdict;
 use crate::doctor::machine::Machine;
-use crate::doctor::sysctl::Kind;
 use crate::doctor::wanted::Wanted;
 use crate::ring::MIN_KERNEL;
 
+const DISABLED: &str = "kernel.io_uring_disabled";
 const SYSCALLS: &str = "io_uring_setup, io_uring_enter and io_uring_register";
 
 /// Whether the kernel is new enough.
@@ -25,32 +25,35 @@ pub fn version(machine: &Machine, _: &Wanted) -> Verdict {
 
 /// Whether a ring can be made: by trying, and by what the sysctl says of other users.
 pub fn io_uring(machine: &Machine, _: &Wanted) -> Verdict {
-    let disabled = machine.number("kernel.io_uring_disabled").unwrap_or(0);
-    let group = machine.sysctls.get("kernel.io_uring_group").map_or("-1", |group| group);
+    let disabled = machine.number(DISABLED).unwrap_or(0);
+    let group = machine.number("kernel.io_uring_group");
     match (&machine.io_uring, disabled) {
         (Some(Ok(features)), 0) => Verdict::fine(format!("a ring can be made: {features}")),
         (None, 0) => {
-            Verdict::unknown("not switched off by kernel.io_uring_disabled; whether a ring can be made was not tried")
+            Verdict::unknown(format!("not switched off by {DISABLED}; whether a ring can be made was not tried"))
         }
         (Some(Err(why)), 0) => Verdict::must(why.clone())
+            .wanted("a ring that can be made")
             .why("The server does not start.")
             .advice("see what the message names; in a container, see seccomp as well"),
-        (_, 1) => {
-            let found = format!("kernel.io_uring_disabled is 1, kernel.io_uring_group is {group}");
-            let verdict = match machine.io_uring {
-                Some(Ok(_)) => Verdict::should(format!("{found}: a ring can be made here, but not by every user")),
-                _ => Verdict::must(found),
-            };
-            verdict
-                .wanted("0, or the server's user in that group")
-                .why("The server starts only with CAP_SYS_ADMIN, which it should not have, or in that group.")
-                .sysctl(Kind::Exact, "kernel.io_uring_disabled", "0")
-        }
-        (_, disabled) => Verdict::must(format!("kernel.io_uring_disabled is {disabled}"))
-            .wanted("0")
-            .why("The server does not start: nobody may use io_uring.")
-            .sysctl(Kind::Exact, "kernel.io_uring_disabled", "0"),
+        (Some(Ok(_)), 1) => match group {
+            Some(group) => Verdict::fine(format!("only for group {group}, in which the server's user has to be")),
+            None => permit(Verdict::should(format!("a ring can be made here, but not by every user: {DISABLED} is 1"))),
+        },
+        (_, disabled) => permit(Verdict::must(format!("{DISABLED} is {disabled}"))),
     }
+}
+
+/// It is a decision about everybody on the machine, so it is not made by itself, and a group comes first.
+fn permit(verdict: Verdict) -> Verdict {
+    verdict
+        .wanted("1 and a group for the server's user, or 0")
+        .why("The server does not start as a user without privileges, as which it should run.")
+        .command(format!(
+            "groupadd -f uproar; sysctl -w {DISABLED}=1 kernel.io_uring_group=\"$(getent group uproar | cut -d: -f3)\""
+        ))
+        .advice("and SupplementaryGroups=uproar in the unit, or docker run --group-add")
+        .advice(format!("or for everybody on the machine: sysctl -w {DISABLED}=0"))
 }
 
 /// Whether a system call filter is in the way.

@@ -4,7 +4,7 @@ use crate::doctor::finding::{Severity, Verdict, bytes, grouped};
 use crate::doctor::machine::Machine;
 use crate::doctor::wanted::Wanted;
 
-/// Whether there is memory for so many idle connections, and a quarter left for what is sent to them.
+/// Whether there is memory for so many connections, idle, and with something queued for each.
 pub fn available(machine: &Machine, wanted: &Wanted) -> Verdict {
     let Some(memory) = machine.memory else {
         return Verdict::unknown("/proc/meminfo cannot be read");
@@ -25,24 +25,25 @@ pub fn cgroup(machine: &Machine, wanted: &Wanted) -> Verdict {
     if verdict.severity == Severity::Fine {
         return verdict;
     }
-    let enough = wanted.memory() / 3 * 4;
+    let enough = wanted.memory_queued();
     verdict.advice(format!("MemoryMax={enough} in the unit, or docker run --memory {enough}"))
 }
 
 fn compare(wanted: &Wanted, there_is: u64, found: String) -> Verdict {
-    let needed = wanted.memory();
-    let purpose = format!("{} for {} idle connections", bytes(needed), grouped(wanted.connections));
-    if needed > there_is {
+    let (idle, queued) = (wanted.memory(), wanted.memory_queued());
+    let purpose = format!("{} for {} idle connections", bytes(idle), grouped(wanted.connections));
+    let purpose = format!("{purpose}, {} with a page queued for each", bytes(queued));
+    if idle > there_is {
         return Verdict::must(found)
             .wanted(purpose)
             .why("The kernel ends the server when memory is used up, and all connections with it.")
             .advice("more memory, or fewer connections: --max-connections, --max-memory");
     }
-    if needed > there_is / 4 * 3 {
+    if queued > there_is {
         return Verdict::should(found)
-            .wanted(format!("{purpose}, and a third as much for what waits to be sent"))
-            .why("Little is left for messages under way: a burst to slow readers may use up the memory.")
-            .advice("more memory, fewer connections (--max-connections), or a small --send-buffer and --backlog");
+            .wanted(purpose)
+            .why("A message to all that many are slow to read uses up the memory, and the kernel ends the server.")
+            .advice("more memory, or fewer connections (--max-connections)");
     }
     Verdict::fine(format!("{found}; {purpose}"))
 }

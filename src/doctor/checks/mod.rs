@@ -46,13 +46,11 @@ pub const CHECKS: [Check; 23] = [
 ];
 
 /// Sysctls that checks look at, besides those that the files of `tuning/sysctl.d/` name.
-const SYSCTLS: [&str; 10] = [
+const SYSCTLS: [&str; 8] = [
     "fs.file-max",
     "fs.nr_open",
     "kernel.io_uring_disabled",
     "kernel.io_uring_group",
-    "net.core.busy_poll",
-    "net.core.busy_read",
     "net.ipv4.ip_local_port_range",
     "net.ipv4.ip_local_reserved_ports",
     "net.netfilter.nf_conntrack_count",

@@ -141,13 +141,12 @@ pub fn offload(machine: &Machine, wanted: &Wanted) -> Verdict {
     if machine.nics.is_empty() {
         return Verdict::fine("no network card");
     }
-    let polls = ["net.core.busy_poll", "net.core.busy_read"].iter().any(|key| machine.number(key).unwrap_or(0) > 0);
     let holding = machine.nics.iter().find(|nic| nic.gro_flush_timeout.unwrap_or(0) > 0);
     match holding {
-        Some(nic) if wanted.latency && !polls => {
+        Some(nic) if wanted.latency => {
             let timeout = nic.gro_flush_timeout.unwrap_or(0);
             Verdict::should(format!("{}: gro_flush_timeout is {} ns", nic.name, grouped(timeout)))
-                .wanted("0, unless sockets are polled")
+                .wanted("0")
                 .why("What arrives may be held back for so long, to be joined with what comes next.")
                 .command(format!("echo 0 > /sys/class/net/{}/gro_flush_timeout", nic.name))
         }

@@ -83,7 +83,7 @@ fn table(id: &str, rows: &[(Wanted, Change, Severity, &[&str])]) {
             assert!(words.contains(said), "{id}, row {row}: {said:?} in\n{words}");
         }
         if verdict.severity >= Should {
-            assert!(verdict.wanted.is_some() || id == "io_uring", "{id}, row {row}: what is wanted?\n{words}");
+            assert!(verdict.wanted.is_some(), "{id}, row {row}: what is wanted?\n{words}");
             assert!(
                 verdict.why.is_some() && !verdict.mend.is_empty(),
                 "{id}, row {row}: why, and what mends it?\n{words}"
@@ -136,31 +136,39 @@ fn the_kernel_is_new_enough() {
 
 #[test]
 fn io_uring_is_allowed() {
+    const DISABLED: &str = "kernel.io_uring_disabled";
     table(
         "io_uring",
         &[
             (ten_thousand(), |m| m.io_uring = Some(Err("forbidden".into())), Must, &["forbidden", "does not start"]),
             (ten_thousand(), |m| m.io_uring = None, Unknown, &["not tried"]),
+            (ten_thousand(), |m| set(m, DISABLED, "1"), Should, &["is 1", "not by every user", "groupadd -f uproar"]),
             (
                 ten_thousand(),
-                |m| set(m, "kernel.io_uring_disabled", "1"),
-                Should,
-                &["is 1", "not by every user", "group is -1"],
+                |m| {
+                    set(m, DISABLED, "1");
+                    set(m, "kernel.io_uring_group", "997");
+                },
+                Fine,
+                &["only for group 997"],
             ),
             (
                 ten_thousand(),
                 |m| {
-                    set(m, "kernel.io_uring_disabled", "1");
+                    set(m, DISABLED, "1");
                     m.io_uring = Some(Err("forbidden".into()));
                 },
                 Must,
-                &["sysctl -w kernel.io_uring_disabled=0"],
+                &["sysctl -w kernel.io_uring_disabled=1 kernel.io_uring_group="],
             ),
-            (ten_thousand(), |m| set(m, "kernel.io_uring_disabled", "2"), Must, &["is 2", "nobody"]),
+            (ten_thousand(), |m| set(m, DISABLED, "2"), Must, &["is 2", "sysctl -w kernel.io_uring_disabled=0"]),
             // A kernel before 6.6 has no such key.
-            (ten_thousand(), |m| drop(m.sysctls.remove("kernel.io_uring_disabled")), Fine, &["can be made"]),
+            (ten_thousand(), |m| drop(m.sysctls.remove(DISABLED)), Fine, &["can be made"]),
         ],
     );
+    // A decision about everybody on the machine is not made by itself.
+    let off = verdict("io_uring", &ten_thousand(), |machine| set(machine, DISABLED, "2"));
+    assert!(!off.mend.iter().any(Mend::is_automatic), "{:?}", off.mend);
 }
 
 #[test]
@@ -284,16 +292,16 @@ fn rings_are_locked_memory_on_new_kernels() {
 
 #[test]
 fn memory_is_enough_for_the_connections() {
-    // 10,000 × 4,215 B, two shards of 3 MiB and 16 MiB: 62.2 MiB.
+    // 10,000 × 4,215 B, two shards of 3 MiB and 32 MiB: 78.2 MiB; 117.3 MiB with a page for each.
     fn available(machine: &mut Machine, mib: u64) {
         machine.memory = Some(Memory { total: 1 << 30, available: mib << 20 });
     }
     table(
         "memory",
         &[
-            (ten_thousand(), |m| available(m, 90), Fine, &["62.2 MiB for 10,000 idle connections"]),
-            (ten_thousand(), |m| available(m, 80), Should, &["80.0 MiB available of 1.0 GiB", "--send-buffer"]),
-            (ten_thousand(), |m| available(m, 62), Must, &["--max-connections"]),
+            (ten_thousand(), |m| available(m, 118), Fine, &["78.2 MiB for 10,000 idle connections, 117.3 MiB"]),
+            (ten_thousand(), |m| available(m, 117), Should, &["117.0 MiB available of 1.0 GiB", "--max-connections"]),
+            (ten_thousand(), |m| available(m, 78), Must, &["--max-memory"]),
             (ten_thousand(), |m| m.memory = None, Unknown, &["meminfo"]),
         ],
     );
@@ -303,9 +311,9 @@ fn memory_is_enough_for_the_connections() {
     table(
         "cgroup-memory",
         &[
-            (ten_thousand(), |m| limited(m, 90), Fine, &["limited to 90.0 MiB"]),
-            (ten_thousand(), |m| limited(m, 80), Should, &["MemoryMax="]),
-            (ten_thousand(), |m| limited(m, 62), Must, &["docker run --memory"]),
+            (ten_thousand(), |m| limited(m, 118), Fine, &["limited to 118.0 MiB"]),
+            (ten_thousand(), |m| limited(m, 117), Should, &["MemoryMax="]),
+            (ten_thousand(), |m| limited(m, 78), Must, &["docker run --memory"]),
             (ten_thousand(), |m| m.cgroup = None, Unknown, &["cannot be read"]),
         ],
     );

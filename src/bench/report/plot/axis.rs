@@ -7,8 +7,8 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, Value
 use super::{Axis, Scale};
 use crate::bench::report::quantity;
 
-/// Ticks of a linear axis, about.
-const TICKS: f64 = 6.0;
+/// Steps between ticks of a linear axis, at most, but for rounding.
+const STEPS: f64 = 8.0;
 
 /// How far an axis reaches beyond its data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,7 +94,7 @@ fn linear(unit: &str, (mut low, mut high): (f64, f64), reach: Reach) -> Ruler {
         high = low + low.abs().max(1.0);
     }
     let (size, unit) = quantity::fitting(low.abs().max(high.abs()), unit);
-    let step = round_step((high - low) / size / TICKS);
+    let step = round_step((high - low) / size / STEPS);
     let (mut first, mut last) = (low / size / step, high / size / step);
     if reach == Reach::Round {
         (low, high) = (first.floor() * step * size, last.ceil() * step * size);
@@ -219,8 +219,8 @@ mod tests {
 
     #[test]
     fn an_axis_below_zero_reaches_it() {
-        let change = ruler(Scale::Linear, "MiB", &[-3.0, 1.0], Reach::Round);
-        assert_eq!(labels(&change), ["−3", "−2", "−1", "0", "1"]);
+        let change = ruler(Scale::Linear, "MiB", &[-6.0, 2.5], Reach::Round);
+        assert_eq!(labels(&change), ["−6", "−4", "−2", "0", "2", "4"]);
     }
 
     #[test]

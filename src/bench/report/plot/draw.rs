@@ -52,7 +52,7 @@ pub fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, lines: &[Line]) -> String {
     let up = Ruler::of(y, all().map(|point| point.1), Reach::Round);
     let head = Head::new(title, lines.iter().map(|line| line.name.as_str()));
     let captions = (across.caption(x.label), up.caption(y.label));
-    let (top, foot) = (if captions.1.is_empty() { AIR } else { ROW_HEIGHT }, foot_height(&captions.0));
+    let (top, foot) = (AIR + if captions.1.is_empty() { 0 } else { ROW_HEIGHT }, foot_height(&captions.0));
     picture(title, head.height() + top + PLOT_HEIGHT + foot, |root| {
         let body = head.draw(root)?;
         write(&body, &captions.1, (0, ROW_HEIGHT / 2), HPos::Left, MUTED.0)?;

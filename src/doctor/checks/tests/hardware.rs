@@ -75,15 +75,6 @@ fn packets_are_not_held_back() {
                 Should,
                 &["200,000 ns", "echo 0 > /sys/class/net/eth0/gro_flush_timeout"],
             ),
-            (
-                latency(),
-                |m| {
-                    holding(m, 200_000);
-                    set(m, "net.core.busy_read", "50");
-                },
-                Fine,
-                &["ethtool"],
-            ),
         ],
     );
 }
@@ -135,8 +126,8 @@ fn idle_cpus_wake_soon() {
         "cstates",
         &[
             (latency(), |_| {}, Fine, &["not for this system"]),
-            (latency(), |m| sleeps(m, 20), Fine, &["C6, 20 µs"]),
-            (latency(), |m| sleeps(m, 133), Should, &["cpupower idle-set -D 20"]),
+            (latency(), |m| sleeps(m, 10), Fine, &["C6, 10 µs"]),
+            (latency(), |m| sleeps(m, 133), Should, &["cpupower idle-set -D 10"]),
             (ten_thousand(), |m| sleeps(m, 133), Fine, &["133 µs"]),
         ],
     );

@@ -1,0 +1,63 @@
+//! The load generator's modes, as the binary runs them: against this server, in which there is nothing to be found, and
+//! against one that does things wrong.
+
+mod bad;
+#[path = "../common/mod.rs"]
+mod common;
+mod faults;
+mod good;
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use uproar::bench::report::Report;
+
+/// What a run ended with.
+#[derive(Debug)]
+struct Ended {
+    code: i32,
+    /// None, if it came to no result.
+    report: Option<Report>,
+    stderr: String,
+}
+
+/// Runs a mode, with a report as JSON on standard output.
+fn bench(arguments: &[&str]) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uproar"));
+    command.env_clear().arg("bench").args(arguments).args(["--quiet", "--json", "-"]);
+    let output = command.output().expect("the binary runs");
+    let code = output.status.code().expect("it was not killed");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    let report = match output.stdout.is_empty() {
+        true => None,
+        false => Some(serde_json::from_slice(&output.stdout).expect("a report")),
+    };
+    Ended { code, report, stderr }
+}
+
+impl Ended {
+    /// The report of a run that came to one.
+    #[track_caller]
+    fn report(&self) -> &Report {
+        self.report.as_ref().unwrap_or_else(|| panic!("no report: {self:?}"))
+    }
+
+    /// The value of a figure.
+    #[track_caller]
+    fn figure(&self, name: &str) -> f64 {
+        let figure = self.report().figures.iter().find(|figure| figure.name == name);
+        figure.unwrap_or_else(|| panic!("no {name}: {self:?}")).value
+    }
+
+    /// How many times were taken of a distribution.
+    #[track_caller]
+    fn times(&self, name: &str) -> u64 {
+        let latency = self.report().latencies.iter().find(|latency| latency.name == name);
+        latency.unwrap_or_else(|| panic!("no {name}: {self:?}")).count
+    }
+}
+
+/// `ws://…/path`.
+fn url(address: SocketAddr, path: &str) -> String {
+    format!("ws://{address}{path}")
+}
