@@ -6,7 +6,7 @@ use uproar::bench::report::{Faults, Figure, Latency, Report};
 
 use crate::Result;
 use crate::contender::{LOAD_CORE, Server, UPROAR};
-use crate::plan::Cell;
+use crate::plan::{Cell, Metric, Part};
 
 /// Seconds after which a run is given up.
 const GIVE_UP: &str = "180";
@@ -26,9 +26,18 @@ pub struct Outcome {
     pub latencies: Vec<Latency>,
 }
 
+impl Outcome {
+    /// Without the latencies that are not compared. Their shares are among the figures all the same.
+    fn of_part(mut self, part: Part) -> Outcome {
+        let compared: Vec<&str> = part.metrics().iter().filter_map(Metric::distribution).collect();
+        self.latencies.retain(|latency| compared.contains(&latency.name.as_str()));
+        self
+    }
+}
+
 /// Loads a server, and judges what came of it.
 pub fn run(cell: &Cell, server: &mut Server) -> Result<Outcome> {
-    let outcome = judge(&bench(cell, server)?);
+    let outcome = judge(&bench(cell, server)?).map(|outcome| outcome.of_part(cell.part));
     match (outcome, server.ended()) {
         (outcome, None) => outcome,
         (Ok(_), Some(how)) => Err(how.into()),

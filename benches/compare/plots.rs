@@ -10,9 +10,9 @@ use crate::contender::Contender;
 use crate::plan::{Cell, Metric, Part};
 use crate::record::{Distribution, Record};
 
-/// Who is shown, in this order.
+/// Who is shown. Those who are missing in some pictures come last, so that each has the same colour in all.
 const SHOWN: [Contender; 5] =
-    [Contender::Floor, Contender::Uproar, Contender::Bun, Contender::Tungstenite, Contender::Ws];
+    [Contender::Uproar, Contender::Bun, Contender::Ws, Contender::Tungstenite, Contender::Floor];
 
 /// Writes the pictures of a record into a directory.
 pub fn write(record: &Record, dir: &Path) -> Result<()> {

@@ -46,6 +46,22 @@ fn against_best<'a>(record: &'a Record, cell: &str, metric: &Metric) -> Option<(
     Some((ratio, best))
 }
 
+/// Where a part's first figure is more than a tenth above the ring floor's, and by what factor; and how many cells have a
+/// floor.
+pub fn above_floor(record: &Record) -> (Vec<(String, f64)>, usize) {
+    let ratio = |cell: &Cell| {
+        let metric = &cell.part.metrics()[0];
+        let of = |contender| record.series(&cell.id(), contender, metric.figure);
+        Some((cell.id(), of(Contender::Uproar)?.ratio(of(Contender::Floor)?, metric.better)?))
+    };
+    let ratios: Vec<_> = record.cells().iter().filter_map(ratio).collect();
+    let cells = ratios.len();
+    (ratios.into_iter().filter(|(_, ratio)| *ratio >= FAR_ABOVE).collect(), cells)
+}
+
+/// What is shown as more than 1.10.
+const FAR_ABOVE: f64 = 1.105;
+
 /// As it is shown, with two decimals.
 pub fn is_lost(ratio: f64) -> bool {
     ratio >= 1.005
@@ -94,6 +110,7 @@ pub fn page(record: &Record) -> String {
     page += "\nMedians of the repetitions, ± half of what lies between the least and the most. A ratio is the median of \
              the ratios\nwithin each repetition; above 1 the other is better, and for a peer it is marked ▲.\n";
     let _ = write!(page, "\nWhere Uproar loses: {}", loss_list(record));
+    let _ = write!(page, "\nMore than 10 % above the floor: {}", floor_list(record));
     let cells = record.cells();
     for part in Part::ALL {
         let rows: Vec<&Cell> = cells.iter().filter(|cell| cell.part == part).collect();
@@ -117,6 +134,15 @@ fn loss_list(record: &Record) -> String {
     let lines = losses.iter().map(|Loss { cell, what }| format!("- {cell}: {what}\n"));
     let fewer = format!("in {} of {comparisons} comparisons with the best of its peers:\n\n", losses.len());
     [fewer].into_iter().chain(lines).collect()
+}
+
+fn floor_list(record: &Record) -> String {
+    let (above, cells) = above_floor(record);
+    if above.is_empty() {
+        return format!("nowhere, in {cells} cells.\n");
+    }
+    let lines = above.iter().map(|(cell, ratio)| format!("- {cell}: {ratio:.2}\n"));
+    [format!("in {} of {cells} cells:\n\n", above.len())].into_iter().chain(lines).collect()
 }
 
 /// A table: a row for each cell, a column for each contender that was measured so.
@@ -263,6 +289,8 @@ pub fn readme(record: &Record, dir: &str) -> String {
         let _ = writeln!(table, "| {name} | {} | {ratio} |", values.join(" | "));
     }
     let _ = write!(table, "\nWhere Uproar loses: {}", loss_list(record));
+    let (above, cells) = above_floor(record);
+    let _ = writeln!(table, "\nIt is more than 10 % above the floor in {} of {cells} cells.", above.len());
     let _ = writeln!(table, "\n[Everything that was measured, with plots]({dir}/table.md).");
     table
 }

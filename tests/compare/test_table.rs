@@ -50,6 +50,7 @@ fn what_is_lost_is_said() {
     let page = page(&record(3_200.0));
     assert!(page.contains("| **1.25 ▲** |"), "{page}");
     assert!(page.contains("in 1 of 1 comparisons"), "{page}");
+    assert!(page.contains("above the floor: in 1 of 1 cells:\n\n- single, 64 B to 1,000: 1.25\n"), "{page}");
     assert!(page.contains("- single, 64 B to 1,000: CPU a delivery is 1.25 × bun"), "{page}");
     let mut failed = record(5_000.0);
     failed.add(CELL, Contender::Uproar, 3, Err("closed".into()));
