@@ -90,7 +90,7 @@ impl<'a> Fan<'a> {
     }
 
     /// Sends everything to everybody so many times, and once before. Returns the mean CPU time of one socket's, in
-    /// nanoseconds: of this thread, and of the ring's poller. The peers read between the rounds, which is not counted.
+    /// nanoseconds: of the loop, and of the ring's poller. The peers read between the rounds, which is not counted.
     pub fn measure(&mut self, rounds: u64, peers: &Peers) -> io::Result<[f64; 2]> {
         let mut spent = [Duration::ZERO; 2];
         for round in 0..=rounds {
@@ -164,6 +164,7 @@ impl<'a> Fan<'a> {
         let file = types::Fd(if self.way.fixed { slot as RawFd } else { self.files[slot as usize] });
         let send = |bytes: &[u8]| opcode::Send::new(file, bytes.as_ptr(), bytes.len() as u32).flags(flags).build();
         let entry = match self.way.call {
+            // Nobody asks for the entry of a system call.
             Call::Send | Call::Syscall => send(self.bytes),
             Call::SendEach => send(&self.bytes[piece * self.piece..][..self.piece]),
             Call::SendMessage => opcode::SendMsg::new(file, &raw const self.header).flags(flags as u32).build(),

@@ -65,7 +65,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     pin_to(cpus.own)?;
     let pace = if arguments.full { Pace::Full } else { Pace::Quick };
     let mut lab = Lab::new(cpus, pace, arguments.repeat)?;
-    println!("Linux {}, loop on CPU {}, peers on CPU {}", lab.kernel(), cpus.own, cpus.peer);
+    println!("Linux {}, loop on CPU {}, peers on CPU {}; * is what the server does", lab.kernel(), cpus.own, cpus.peer);
     for (name, experiment) in EXPERIMENTS {
         if arguments.only.is_empty() || arguments.only.iter().any(|only| only == name) {
             lab.enter(name);

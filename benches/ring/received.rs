@@ -7,7 +7,7 @@ use io_uring::{cqueue, opcode, squeue, types};
 
 use crate::buffers::{GROUP, Provided};
 use crate::serve::{Kind, Meter, Served, Work, failed, push_send, tag, untag};
-use crate::uring::{Uring, Wait, needs};
+use crate::uring::{Uring, Wait};
 
 /// <linux/io_uring.h>: flags of a receive's `ioprio`.
 const POLL_FIRST: u16 = 1 << 0;
@@ -81,7 +81,6 @@ struct Received {
 
 /// Serves the ring's first `slots` files by one receive a connection.
 pub fn serve_multishot(ring: Uring, slots: u32, how: Multishot, work: Work) -> io::Result<Served> {
-    needs(!how.bundle || ring.raw().params().is_feature_recvsend_bundle())?;
     let provided = Provided::new(&ring, how.buffers.0, how.buffers.1)?;
     let (completions, taken, meter) = (Vec::new(), Vec::new(), Meter::new(work));
     let mut received = Received { ring, provided, how, completions, taken, meter };

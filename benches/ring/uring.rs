@@ -38,12 +38,20 @@ pub struct Setup {
     pub work: Work,
     /// Enter by an index that the kernel keeps for this thread, not by descriptor.
     pub registered: bool,
-    /// Submit by an index array, as before 6.6.
-    pub index_array: bool,
+    pub index_array: IndexArray,
+}
+
+/// Whether submissions are named by an array beside the queue, which was a must before 6.6.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum IndexArray {
+    /// Only where it is a must.
+    IfNeeded,
+    Always,
+    Never,
 }
 
 /// What the server does.
-pub const SERVERS: Setup = Setup { work: Work::Deferred, registered: false, index_array: false };
+pub const SERVERS: Setup = Setup { work: Work::Deferred, registered: false, index_array: IndexArray::IfNeeded };
 
 /// What to wait for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,10 +92,13 @@ impl Uring {
             Work::Interrupting => builder.setup_single_issuer(),
             Work::Polled { cpu } => builder.setup_sqpoll(POLLER_IDLE_MS).setup_sqpoll_cpu(cpu as u32),
         };
-        if !setup.index_array {
-            builder.setup_no_sqarray();
-        }
-        let ring = builder.build(SUBMISSIONS).map_err(unsupported)?;
+        let with = || builder.build(SUBMISSIONS).map_err(unsupported);
+        let without = || builder.clone().setup_no_sqarray().build(SUBMISSIONS).map_err(unsupported);
+        let ring = match setup.index_array {
+            IndexArray::IfNeeded => without().or_else(|_| with())?,
+            IndexArray::Always => with()?,
+            IndexArray::Never => without()?,
+        };
         let poller = match setup.work {
             Work::Polled { .. } => Some(sys::poller_of(ring.as_raw_fd())?),
             _ => None,
@@ -209,9 +220,10 @@ impl Uring {
 
     fn system_call(&mut self, wanted: u32, micros: u32) -> io::Result<()> {
         let mut flags = EnterFlags::GETEVENTS;
+        let is_polled = self.is_polled();
         let queue = self.ring.submission();
         let pending = queue.len() as u32;
-        if matches!(self.setup.work, Work::Polled { .. }) {
+        if is_polled {
             flags.set(EnterFlags::SQ_WAKEUP, queue.need_wakeup());
             if wanted == 0 && !flags.contains(EnterFlags::SQ_WAKEUP) {
                 // It is the poller's turn, who may share our CPU.

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use io_uring::{opcode, types};
 
-use crate::buffers::Provided;
 use crate::crowd::Crowd;
 use crate::lab::{Lab, Variant};
 use crate::received::{self, Multishot};
@@ -16,8 +15,8 @@ use crate::sys::{self, Caches, Epoll};
 use crate::uring::{SERVERS, Uring, Wait};
 
 const CONNECTIONS: usize = 5000;
-const BUFFERS: (u16, usize) = (64, 2048);
-const MULTISHOT: Multishot = Multishot { poll_first: true, bundle: false, buffers: BUFFERS };
+/// A receive that waits first has no need for buffers before there are bytes.
+const MULTISHOT: Multishot = Multishot { poll_first: true, bundle: false, buffers: (0, 0) };
 /// What was freed before is given back some time later.
 const SETTLE: Duration = Duration::from_millis(60);
 
@@ -69,7 +68,6 @@ fn bytes(objects: &Objects) -> i64 {
 fn objects(crowd: &Crowd, way: Way) -> io::Result<Objects> {
     let mut memory = [0; 64];
     let mut ring = Uring::with_files(SERVERS, crowd.files())?;
-    let provided = Provided::new(&ring, BUFFERS.0, BUFFERS.1)?;
     let epoll = Epoll::new()?;
     thread::sleep(SETTLE);
     let before = sys::caches()?;
@@ -89,7 +87,6 @@ fn objects(crowd: &Crowd, way: Way) -> io::Result<Objects> {
     }
     ring.turn(Wait::No)?;
     let after = sys::caches()?;
-    drop((ring, provided));
     Ok(difference(&before, &after))
 }
 

@@ -11,7 +11,7 @@ use crate::peer::{MESSAGE, Task, WRITE};
 use crate::polled::{self, Polls};
 use crate::received::{self, Multishot};
 use crate::serve::{self, Served, Work};
-use crate::uring::{SERVERS, Uring};
+use crate::uring::{SERVERS, Uring, needs};
 
 const CONNECTIONS: [usize; 2] = [1000, 16];
 const ECHOES: u64 = 24_000;
@@ -38,6 +38,7 @@ pub fn receive(lab: &mut Lab) -> io::Result<()> {
         let crowd = Crowd::connect(connections, lab.cpus)?;
         let messages = lab.scale(ECHOES);
         let sample = |way| {
+            needs_bundles(way)?;
             let served = echo(&crowd, messages, |work| serve(&crowd, way, work))?;
             Ok(vec![served.cost(MESSAGE)[0], served.batch(MESSAGE)])
         };
@@ -47,6 +48,7 @@ pub fn receive(lab: &mut Lab) -> io::Result<()> {
     let crowd = Crowd::connect(1, lab.cpus)?;
     let writes = lab.scale(WRITES);
     let sample = |way| {
+        needs_bundles(way)?;
         crowd.peers().start(Task::Stream { writes })?;
         let served = serve(&crowd, way, Work { bytes: writes * WRITE as u64, echo: false })?;
         crowd.peers().finish()?;
@@ -60,6 +62,16 @@ fn variants<'a>(ways: &[Named], sample: impl Fn(Way) -> io::Result<Vec<f64>> + C
         Variant::new(name, move || sample(way)).since(since).base(place == 0)
     };
     ways.iter().enumerate().map(variant).collect()
+}
+
+/// Before the peers begin, who would not end.
+fn needs_bundles(way: Way) -> io::Result<()> {
+    match way {
+        Way::Multishot(Multishot { bundle: true, .. }) => {
+            needs(Uring::new(SERVERS)?.raw().params().is_feature_recvsend_bundle())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn serve(crowd: &Crowd, way: Way, work: Work) -> io::Result<Served> {
