@@ -53,7 +53,8 @@ fn document(report: &Report, settings: &str) -> String {
     let _ = writeln!(text, "\n| |{} max | count |", SHARES.map(|(name, _)| format!(" {name} |")).concat());
     let _ = writeln!(text, "|---|{}---:|---:|", "---:|".repeat(SHARES.len()));
     report.latencies.iter().for_each(|latency| text.push_str(&row(latency)));
-    let _ = writeln!(text, "\n![{MEMORY}](memory.svg)\n\nMore plots: [million.html](million.html)\n\n```\n{settings}```");
+    let _ =
+        writeln!(text, "\n![{MEMORY}](memory.svg)\n\nMore plots: [million.html](million.html)\n\n```\n{settings}```");
     text
 }
 

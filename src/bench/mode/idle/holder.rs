@@ -8,7 +8,6 @@ use hdrhistogram::Histogram;
 
 use crate::bench::Result;
 use crate::bench::crew::{Gauges, Member};
-use crate::bench::crowd::connect;
 use crate::bench::inspect::Tracker;
 use crate::bench::message::{Found, Payloads};
 use crate::bench::options::Idle;
@@ -24,14 +23,8 @@ use super::arrivals::Arrivals;
 
 /// How often a thread looks up that has nothing to do.
 pub const LOOK_UP: Duration = Duration::from_millis(100);
-<<<<<<< Updated upstream
-/// Connections that come and go before memory is read.
-const WARM_UP: u32 = 200;
-/// Connections that may be refused before there is no point in going on: so many, or so many in a hundred.
-=======
 /// Connections of a thread that may be refused before there is no point in going on: one in so many, and no fewer than
 /// this.
->>>>>>> Stashed changes
 const FEW: u32 = 10;
 const FEW_OF: u32 = 100;
 
@@ -86,16 +79,8 @@ pub fn hold(options: &Idle, target: &Arc<Target>, start: Instant, tag: u32, memb
     let (first, end) = share(options.connections, member.index, options.common.threads);
     let payloads = Payloads::new(options.payload.payload, options.payload.fill, tag)?;
     let swarm = Swarm::new(target.clone(), end - first, options.common.timeout, start)?;
-<<<<<<< Updated upstream
-    let watch = Watch::new(payloads, end - first, options.publishes, start)?;
-    let mut holder = Holder { swarm, watch };
-    if member.index == 0 {
-        holder.warm_up(options, end - first)?;
-    }
-=======
-    let watch = Watch::new(payloads, end - first, start);
+    let watch = Watch::new(payloads, end - first, options.publishes, start);
     let mut holder = Holder { swarm, watch, told: Told::default() };
->>>>>>> Stashed changes
     member.gate()?;
     holder.connect(first..end, options.common.concurrency, &member.gauges)?;
     // Until all are there and memory was read, and until the hold is over.
@@ -124,15 +109,6 @@ struct Told {
 }
 
 impl Holder {
-    /// Opens a few connections and closes them: what a server allocates or compiles for the first is not the others' cost.
-    fn warm_up(&mut self, options: &Idle, slots: u32) -> Result<()> {
-        let spec = |n| Spec { role: Role::Subscriber, topic: TOPIC_OF_ALL, n, attention: Attention::Watch };
-        let few = (0..slots.min(WARM_UP)).map(spec);
-        let opened = connect(&mut self.swarm, few, options.common.concurrency, &Gauges::default())?;
-        opened.into_iter().for_each(|id| self.swarm.close(id));
-        self.swarm.turn(Duration::ZERO, &mut |_| {})
-    }
-
     /// Opens the connections with these numbers.
     ///
     /// # Errors
@@ -200,13 +176,8 @@ struct Watch {
 }
 
 impl Watch {
-<<<<<<< Updated upstream
-    fn new(payloads: Payloads, slots: u32, publishes: u32, start: Instant) -> Result<Watch> {
-        Ok(Watch {
-=======
-    fn new(payloads: Payloads, slots: u32, start: Instant) -> Watch {
+    fn new(payloads: Payloads, slots: u32, publishes: u32, start: Instant) -> Watch {
         Watch {
->>>>>>> Stashed changes
             payloads,
             publishes: publishes.into(),
             start,

@@ -195,7 +195,10 @@ mod tests {
         let mib = |n: u64| n << 20;
         let at = |server, slab, available| memory(mib(server), &[("TCP", mib(slab))], mib(available));
         let figures = left(&at(10, 5, 100), &at(12, 45, 60), &at(11, 4, 99));
-        assert_eq!(values(&figures).iter().map(|(_, value)| *value).collect::<Vec<_>>(), [2., 1., 40., -1., 100., 60., 99.]);
+        assert_eq!(
+            values(&figures).iter().map(|(_, value)| *value).collect::<Vec<_>>(),
+            [2., 1., 40., -1., 100., 60., 99.]
+        );
     }
 
     #[test]
