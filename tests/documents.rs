@@ -61,7 +61,7 @@ impl Document {
     /// What stands in the lines that begin with `#`, outside of blocks.
     fn headings(&self) -> impl Iterator<Item = &str> {
         let plain = self.text.split("\n```").step_by(2);
-        plain.flat_map(str::lines).filter_map(|line| line.starts_with('#').then(|| line.trim_start_matches('#').trim()))
+        plain.flat_map(str::lines).filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim())
     }
 }
 
