@@ -42,11 +42,11 @@ fn queues(wanted: &Wanted, marks: &str, gib: u64) -> Verdict {
 
 /// What it is to be set to; empty if nothing mends it by itself.
 fn set_to(verdict: &Verdict) -> &str {
-    let values = verdict.mend.iter().filter_map(|step| match step {
+    let mut values = verdict.mend.iter().filter_map(|step| match step {
         Mend::Sysctl { value, .. } => Some(&**value),
         _ => None,
     });
-    values.last().unwrap_or_default()
+    values.next_back().unwrap_or_default()
 }
 
 #[test]
