@@ -11,7 +11,7 @@ pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Read buffers of a shard, and so the receives of one turn.
 pub const READ_BUFFERS: u16 = 32;
 /// The largest chunk that frames of one topic share; a larger frame gets a chunk of its own.
-pub const MAX_SHARED_CHUNK: usize = 64 * 1024;
+pub const MAX_SHARED_CHUNK: usize = 256 * 1024;
 /// The largest chunk that replies to different connections share: what one stalled reader of a reply can pin.
 pub const MAX_REPLY_CHUNK: usize = 4 * 1024;
 /// Deliveries of one turn: a fan-out to more subscribers goes on in the next turn.

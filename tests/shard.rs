@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use uproar::hub::TopicHandle;
-use uproar::ring::WakeFd;
 use uproar::ring::op::{Completion, Op, ReadBuffers, Wait};
 use uproar::ring::token::{ConnId, Kind, Token};
+use uproar::ring::{WakeFd, sys};
 use uproar::shard::mailbox::{Mail, Mailbox, Postbox};
 use uproar::shard::settings::Settings;
 use uproar::shard::shared::Shared;
@@ -103,6 +103,19 @@ impl Fixture {
         self.turn(&[Completion { token, result: bytes.len() as i32, more: false, buffer }], bytes)
     }
 
+    /// The receives that are asked for now.
+    fn receives(&mut self) -> Vec<(ConnId, u16)> {
+        self.shard.receive();
+        let ops = std::mem::take(&mut self.shard.core.ops);
+        ops.iter()
+            .filter_map(|op| if let Op::Receive { conn, buffer } = *op { Some((conn, buffer)) } else { None })
+            .collect()
+    }
+
+    fn timed_out(&self) -> u64 {
+        self.counter(|counters| counters.closed[uproar::error::CloseReason::PingTimeout as usize].get())
+    }
+
     fn websocket(&mut self, slot: u32, path: &str) {
         self.accept(slot);
         self.receive(slot, format!("GET {path} {HEAD}").as_bytes());
@@ -162,22 +175,26 @@ fn whoever_is_let_go_by_a_connection_that_ends_in_the_flush_is_sent_its_answers(
 }
 
 #[test]
-fn a_pong_that_waits_to_be_read_is_an_answer() {
+fn a_pong_that_nobody_told_of_is_found_before_the_connection_is_given_up() {
     let mut f = Fixture::new(1, &Config::default());
     f.websocket(0, "/raw/a");
     f.websocket(1, "/raw/b");
     f.pass(Duration::from_secs(20));
     f.turn(&[], b"");
-    assert_eq!(f.counter(|counters| counters.pings.get()), 2);
-    // The shard is kept from reading until the answers are overdue.
-    f.readable(0);
     f.pass(Duration::from_secs(11));
     f.turn(&[], b"");
+    assert_eq!(f.timed_out(), 0);
+    let asked = f.receives();
+    assert_eq!(asked.iter().map(|(conn, _)| conn.index).collect::<Vec<_>>(), [0, 1]);
+    let pong = frame(10, b"");
+    let came =
+        |(conn, buffer), result| Completion { token: Token::new(Kind::Receive, conn), result, more: false, buffer };
+    f.turn(&[came(asked[0], pong.len() as i32), came(asked[1], -sys::EAGAIN)], &pong);
+    f.pass(Duration::from_secs(6));
     f.turn(&[], b"");
     f.pass(Duration::from_secs(6));
     f.turn(&[], b"");
-    let timed_out = f.counter(|counters| counters.closed[uproar::error::CloseReason::PingTimeout as usize].get());
-    assert_eq!((f.shard.core.connections(), timed_out), (1, 1));
+    assert_eq!((f.shard.core.connections(), f.timed_out()), (1, 1));
 }
 
 #[test]

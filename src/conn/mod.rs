@@ -58,7 +58,7 @@ pub struct HandlerSession {
 
 /// Small facts about a connection, independent of each other and of its phase.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Flags(u16);
+pub struct Flags(u32);
 
 macro_rules! flags {
     ($($bit:literal $get:ident $set:ident $help:literal,)*) => {
@@ -73,7 +73,7 @@ macro_rules! flags {
                 #[doc = concat!("Sets or clears: ", $help)]
                 #[inline]
                 pub fn $set(&mut self, on: bool) {
-                    self.0 = self.0 & !(1 << $bit) | u16::from(on) << $bit;
+                    self.0 = self.0 & !(1 << $bit) | u32::from(on) << $bit;
                 }
             )*
         }
@@ -97,6 +97,7 @@ flags! {
     13 shutting set_shutting "A shutdown is under way on a kernel worker: the slot must not be closed.",
     14 doomed set_doomed "To be terminated when the shutdown is done.",
     15 mortal set_mortal "Its lifetime is bounded.",
+    16 looked_at set_looked_at "Its ping is overdue, and it is being read from once more before it is given up.",
 }
 
 impl Flags {

@@ -75,7 +75,7 @@ struct Chunk {
 }
 
 /// Sizes that are pooled. Larger frames get a chunk of their very size, which goes back to the allocator.
-const POOLED: [usize; 5] = [256, 1024, 4 * 1024, 16 * 1024, MAX_SHARED_CHUNK];
+const POOLED: [usize; 6] = [256, 1024, 4 * 1024, 16 * 1024, 64 * 1024, MAX_SHARED_CHUNK];
 /// Bytes kept for each pooled size.
 const POOL_BYTES: usize = 1 << 20;
 
@@ -280,8 +280,9 @@ mod tests {
     #[test]
     fn large_chunks_are_exact_and_not_kept() {
         let mut frames = Frames::new();
-        let chunk = frames.alloc(100_000, LogId::NONE);
-        assert_eq!(frames.room(chunk), 100_000);
+        let large = MAX_SHARED_CHUNK + 1;
+        let chunk = frames.alloc(large, LogId::NONE);
+        assert_eq!(frames.room(chunk), large);
         frames.release(chunk, 1);
         assert_eq!(frames.capacity(chunk), 0);
         frames.invariants();

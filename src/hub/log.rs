@@ -88,7 +88,7 @@ impl Log {
 mod tests {
     use super::*;
 
-    const MAX: usize = 64 * 1024;
+    const MAX: usize = crate::limits::MAX_SHARED_CHUNK;
 
     struct Fixture {
         frames: Frames,
@@ -136,12 +136,12 @@ mod tests {
     fn held_chunks_grow_fourfold_up_to_the_largest_shared() {
         let mut f = Fixture::new();
         let mut capacities = Vec::new();
-        for _ in 0..4000 {
+        for _ in 0..8000 {
             let span = f.append_held(66);
             capacities.push(f.frames.capacity(span.chunk));
         }
         capacities.dedup();
-        assert_eq!(capacities, [256, 1024, 4096, 16384, MAX]);
+        assert_eq!(capacities, [256, 1024, 4096, 16384, 65536, MAX]);
     }
 
     #[test]

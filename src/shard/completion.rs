@@ -11,12 +11,14 @@ use super::{Core, Shard};
 impl Shard {
     /// Takes in a turn's completions. `buffers` lends the bytes that a receive has read.
     ///
-    /// Sends come first: until they are accounted for, an outbox does not know what is still to be sent.
+    /// Sends come first: until they are accounted for, an outbox does not know what is still to be sent. Then the mail:
+    /// what was posted before a client asked to subscribe is older than its subscription, and it must not get it.
     pub fn complete(&mut self, completions: &[Completion], buffers: &mut impl ReadBuffers) {
         for completion in completions.iter().filter(|completion| completion.token.kind == Kind::Send) {
             self.core.send_fell_short(*completion);
         }
         self.core.settle();
+        self.core.read_mail();
         for completion in completions {
             let id = completion.token.conn;
             match completion.token.kind {

@@ -20,9 +20,9 @@ pub(super) struct Sent {
 
 /// What may be left in the outbox of a connection whose socket takes bytes before the shard reads nothing more, so that
 /// its publishers cannot outrun one send a turn.
-const BEHIND_BYTES: u32 = 4 * MAX_SHARED_CHUNK as u32;
+const BEHIND_BYTES: u32 = MAX_SHARED_CHUNK as u32;
 /// Chunks that gathered bytes of this turn are in.
-const STAGE_BYTES: usize = MAX_SHARED_CHUNK;
+const STAGE_BYTES: usize = 64 * 1024;
 
 impl Core {
     /// Puts a connection on the list of those to send to.

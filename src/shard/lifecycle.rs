@@ -305,11 +305,12 @@ impl Core {
         let unread = conn.flags.readable() || conn.flags.paused() || conn.flags.undecoded();
         let (pinged, heard) = (conn.flags.pinged(), conn.flags.heard() || unread);
         if pinged && !heard {
-            return self.close(id, 1001, "ping timeout", CloseReason::PingTimeout);
+            return self.ping_overdue(id);
         }
         // Between an answered ping and the next one, the wheel's turn is only for the clock.
         let send = !pinged && self.settings.ping_interval.is_some();
         conn.flags.set_pinged(send);
+        conn.flags.set_looked_at(false);
         if send {
             conn.flags.set_heard(false);
         }
@@ -319,6 +320,18 @@ impl Core {
             self.push_reply(id, &[frame::encode_ping(&[]).as_slice()]);
         }
         self.next_heartbeat(id, flags, expires);
+    }
+
+    /// No answer is known of, which need not mean that there is none: where a shard gets too little of its CPU, the news
+    /// of it may wait in the ring behind much else. So the socket is read from once more.
+    fn ping_overdue(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.flags.looked_at() {
+            return self.close(id, 1001, "ping timeout", CloseReason::PingTimeout);
+        }
+        conn.flags.set_looked_at(true);
+        self.wheel.set(id.index, self.now.after(Tick::LENGTH));
+        self.want_read(id);
     }
 
     fn next_heartbeat(&mut self, id: ConnId, flags: Flags, expires: Option<Tick>) {

@@ -1,4 +1,4 @@
-//! One turn, after the completions: mail, timers, fan-outs, sends, receives; and how long the next enter may wait.
+//! One turn, after the completions and the mail: timers, fan-outs, sends; and how long the next enter may wait.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use super::lifecycle::Life;
 use super::mailbox::Mail;
 use super::{Core, Shard};
 
-/// Mail of one turn; the rest waits for the next, after the connections had theirs.
-const MAIL_PER_TURN: usize = 512;
+/// Mail of one reading; the rest waits for the next, after the connections had theirs.
+const MAIL_AT_ONCE: usize = 512;
 /// Deadlines of one turn.
 const DEADLINES_PER_TURN: usize = 256;
 /// How soon to look again whether other shards' mailboxes have room.
@@ -26,7 +26,6 @@ impl Shard {
     /// Does everything that is not the handling of completions, and leaves the operations for the next enter.
     pub fn turn(&mut self) {
         self.core.counters.turns.add(1);
-        self.core.read_mail();
         self.core.fire_deadlines();
         handler::notify(&mut self.core, &mut self.routes);
         self.core.fan_out();
@@ -85,8 +84,9 @@ impl WaitFor {
 }
 
 impl Core {
-    fn read_mail(&mut self) {
-        for _ in 0..if self.behind { 0 } else { MAIL_PER_TURN } {
+    /// Takes in what other shards have posted.
+    pub(super) fn read_mail(&mut self) {
+        for _ in 0..if self.behind { 0 } else { MAIL_AT_ONCE } {
             let Some(mail) = self.mailbox.take() else { break };
             self.counters.mail.add(1);
             match mail {
