@@ -37,18 +37,18 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// What a run comes to, or why it does not.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The options do not go together.
+/// What is wrong with the options: one is malformed, or they do not go together.
 #[derive(thiserror::Error, Debug)]
 #[error("{0}")]
-pub struct Usage(&'static str);
+pub struct Usage(String);
 
 impl Usage {
     /// It as a result.
     ///
     /// # Errors
     /// Always: this.
-    fn error<T>(why: &'static str) -> Result<T> {
-        Err(Usage(why).into())
+    fn error<T>(why: impl Into<String>) -> Result<T> {
+        Err(Usage(why.into()).into())
     }
 }
 

@@ -144,6 +144,14 @@ fn what_does_not_go_together_is_bad_usage() {
         &["churn", "--close", "politely"],
         &["storm", "--threads", "2"],
         &["storm", "--rounds", "0"],
+        &["fanout", "--payload", "31"],
+        &["fanout", "--cpus", "1023"],
+        &["fanout", "--subscribers", "4294967295"],
+        &["fanout", "--url", "wss://127.0.0.1/"],
+        &["rate", "--publish-url", "ws://127.0.0.1/{who}"],
+        &["echo", "--source", "nowhere"],
+        &["churn", "--header", "Host: x"],
+        &["storm", "--publish", "{topic}"],
     ] {
         let ended = bench(arguments);
         assert_eq!(ended.code, 2, "{arguments:?}: {ended:?}");

@@ -141,8 +141,12 @@ fn what_cannot_be_held_is_bad_usage() {
         &["idle", "--threads", "3", "--connections", "2"][..],
         &["idle", "--bystander-rate", "0"],
         &["idle", "--bystander-rate", "nan"],
+        &["idle", "--payload", "31"],
+        &["idle", "--connections", "4294967295", "--bystanders", "4294967295"],
         &["stalled", "--readers", "0"],
         &["stalled", "--threads", "2"],
+        &["stalled", "--payload", "31"],
+        &["stalled", "--readers", "4294967295"],
     ] {
         assert_eq!(bench(arguments).code, 2, "{arguments:?}");
     }

@@ -67,11 +67,11 @@ struct Outcome {
 
 /// Runs it.
 pub fn run(options: &Stalled) -> Result<Report> {
-    if options.readers == 0 || options.common.threads != 1 {
-        return Usage::error("--readers must be at least 1, and --threads 1: the one that reads sets the pace of all");
+    if options.common.threads != 1 {
+        return Usage::error("--threads must be 1: the one that reads sets the pace of all");
     }
     let mut target = Target::new(&options.common)?;
-    target.spread(options.readers.saturating_add(2));
+    target.spread(options.readers + 2);
     let target = Arc::new(target);
     let Stalled { readers, payload, volume, .. } = options;
     let title = format!("{readers} that never read, {} MiB to each in messages of {payload} B", volume >> 20);

@@ -42,6 +42,11 @@ pub struct Conducted {
     pub complaint: Option<String>,
 }
 
+/// Connections of this thread: the bystanders, two publishers, and those that warm the server up.
+pub fn connections(options: &Idle) -> u32 {
+    options.bystanders + 2 + WARM_UP.min(options.connections)
+}
+
 /// The life of this thread.
 pub fn conduct(options: &Idle, target: &Arc<Target>, start: Instant, tag: u32, member: &Member) -> Result<Conducted> {
     let mut conductor = Conductor::connect(options, target, start, tag)?;
@@ -86,7 +91,7 @@ impl Conductor {
         let Idle { common, payload, connections, bystanders, .. } = options;
         let payloads = Payloads::new(payload.payload, payload.fill, tag)?;
         let guests = WARM_UP.min(*connections);
-        let slots = bystanders + 2 + guests;
+        let slots = self::connections(options);
         let mut swarm = Swarm::new(target.clone(), slots, common.timeout, start)?;
         // Not the crew's: those count the crowd.
         let gauges = Gauges::default();
