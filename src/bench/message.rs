@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn sizes_that_cannot_be_are_refused() {
         let error = Payloads::new(STAMP_BYTES - 1, Fill::Ticks, RUN).unwrap_err().to_string();
-        assert_eq!(error, "a message of 31 bytes has no room for its stamp, of 32");
+        assert_eq!(error, "--payload 31 has no room for a stamp, of 32 bytes");
         assert!(Payloads::new((1 << 30) + 1, Fill::Ticks, RUN).is_err());
         assert_eq!(Payloads::new(STAMP_BYTES, Fill::Random, RUN).unwrap().len(), STAMP_BYTES);
     }

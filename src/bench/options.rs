@@ -75,7 +75,7 @@ pub struct Common {
     /// How long to wait for a handshake or a message before it counts as lost
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     pub timeout: Duration,
-    /// How long to load the server before measuring, where that is done for a time [a fifth of --time]
+    /// How long to load the server before measuring, where that is done for a time [a fifth of --time; stalled: 500ms]
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub warm_up: Option<Duration>,
     /// Read this process's CPU time and memory beside the load: the server's, on this machine

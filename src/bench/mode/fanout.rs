@@ -85,19 +85,19 @@ fn thread(options: &Fanout, target: &Arc<Target>, start: Instant, tag: u32, memb
     crowd.watch(&[sentinel]);
     fine = fine && rounds(&mut crowd, sentinel, options, options.common.warm_up_for(options.time), member)?.fine;
     member.gate()?;
-    crowd.judge.times.latency.reset();
+    crowd.times.latency.reset();
     let phase = if fine { rounds(&mut crowd, sentinel, options, options.time, member)? } else { Phase::default() };
     member.gate()?;
     crowd.finish()?;
     let deliveries = phase.rounds * u64::from(options.burst) * crowd.healthy() as u64;
-    let judge = crowd.judge;
+    let Crowd { judge, times, .. } = crowd;
     Ok(Outcome {
         faults: judge.faults,
         complaint: judge.complaint,
         rounds: phase.rounds,
         deliveries,
         elapsed: phase.elapsed,
-        latency: judge.times.latency,
+        latency: times.latency,
     })
 }
 
