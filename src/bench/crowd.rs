@@ -374,6 +374,14 @@ impl Crowd {
         false
     }
 
+    /// Bytes that those who are read have received, since others are counted, and of how many messages: their frames, as
+    /// they were on the wire. None of those that are closed.
+    pub fn bytes_and_messages(&self) -> (u64, u64) {
+        let read = self.topics.iter().flat_map(|topic| &topic.read).map(|&i| &self.subscribers[i]);
+        let open = read.filter(|subscriber| !self.judge.is_closed(subscriber.id));
+        open.fold((0, 0), |(bytes, messages), s| (bytes + self.swarm.received(s.id), messages + s.messages))
+    }
+
     /// Listens for a while to what should not come, then counts what never came.
     pub fn finish(&mut self) -> Result<()> {
         let deadline = Instant::now() + AFTERMATH;

@@ -37,6 +37,12 @@ fn fanout_delivers() {
         let (deliveries, publications) = (ended.figure("deliveries"), ended.figure("publications"));
         assert!(deliveries >= publications * healthy / 3.0, "{ended:?}");
         assert!(ended.figure("server CPU a delivery") > 0.0);
+        let bytes = ended.figure("bytes on the wire a delivery");
+        match more {
+            [.., "200"] => assert_eq!(bytes, 200.0 + 4.0),
+            [.., "--deflate"] => assert!(bytes > 1000.0 && bytes < 5000.0, "{bytes}"),
+            _ => assert_eq!(bytes, 64.0 + 2.0),
+        }
         assert!(ended.times("published to delivered, of one subscriber") >= 10);
     }
 }
