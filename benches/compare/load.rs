@@ -15,10 +15,9 @@ const WARM_UP: &str = "700ms";
 /// How long the load waits for a message of a server that has much to do.
 const PATIENCE: &str = "30s";
 const MISSING: &str = "bytes missing, of all stalled ones";
-/// How much of the time its server may wait for its core, in percent. Whoever waits longer was disturbed, and with it what
-/// was measured.
+/// How much of the time others may keep its server from its core, in percent. What is more has disturbed what was measured.
 const MOST_RUN_DELAY: f64 = 5.0;
-const RUN_DELAY: &str = "run delay, server";
+const RUN_DELAY: &str = "run delay, server, by others at least";
 /// How often a disturbed run is made again at most.
 const AGAIN: usize = 2;
 /// The shares of a latency that become figures.
@@ -40,7 +39,7 @@ impl Outcome {
         self
     }
 
-    /// For how much of the time its server waited for its core, in percent, if that was too long.
+    /// For how much of the time others kept its server from its core, in percent, if that was too long.
     pub fn disturbed(&self) -> Option<f64> {
         let delay = self.figures.iter().find(|figure| figure.name == RUN_DELAY)?.value;
         (delay > MOST_RUN_DELAY).then_some(delay)

@@ -46,6 +46,9 @@ struct Judged {
     tracker: Tracker,
 }
 
+/// There may be a million on one machine.
+const _: () = assert!(size_of::<Option<Judged>>() <= 72);
+
 /// A message that came to a subscriber it was meant for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Delivery {

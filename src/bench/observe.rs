@@ -15,7 +15,7 @@ use crate::bench::crew;
 use crate::bench::report::Figure;
 use crate::ring::sys;
 
-pub use delay::RunDelay;
+pub use delay::{RunDelay, Waited};
 pub use kernel::{KernelMemory, kernel_memory, without_caches};
 pub use sampler::Sampler;
 
@@ -89,10 +89,10 @@ pub struct Spent {
     pub server: Option<Duration>,
     /// CPU time of this process: the load.
     pub load: Duration,
-    /// How long the server's threads, all together, could have run and did not; if that is known.
-    pub server_delay: Option<Duration>,
+    /// How long the server's threads could have run and did not; if that is known.
+    pub server_delay: Option<Waited>,
     /// The same of the threads of load.
-    pub load_delay: Option<Duration>,
+    pub load_delay: Option<Waited>,
 }
 
 impl Meter {
@@ -123,7 +123,6 @@ impl Meter {
 impl Spent {
     /// What has passed in two times.
     pub fn and(&self, other: &Spent) -> Spent {
-        let sum = |one: Option<Duration>, other: Option<Duration>| one.zip(other).map(|(one, other)| one + other);
         Spent {
             time: self.time + other.time,
             server: sum(self.server, other.server),
@@ -141,17 +140,23 @@ impl Spent {
 
     /// "server CPU" and "load CPU", in percent of one core: where the load's is near a hundred for each of its threads,
     /// it was the limit. "run delay, server" and "run delay, load", in percent of the time: what others, or their own
-    /// threads, kept them from running. Those that are known.
+    /// threads, kept them from running; of the server also what others certainly did. Those that are known.
     pub fn figures(&self) -> Vec<Figure> {
         let figures = [
             ("server CPU", self.server),
             ("load CPU", Some(self.load)),
-            ("run delay, server", self.server_delay),
-            ("run delay, load", self.load_delay),
+            ("run delay, server", self.server_delay.map(|waited| waited.all)),
+            ("run delay, server, by others at least", self.server_delay.map(|waited| waited.by_others)),
+            ("run delay, load", self.load_delay.map(|waited| waited.all)),
         ];
         let known = figures.into_iter().filter_map(|(name, time)| Some((name, time?)));
         known.map(|(name, time)| Figure::new(name, "%", percent(time, self.time))).collect()
     }
+}
+
+/// What is not known of one is not known of both.
+fn sum<T: std::ops::Add<Output = T>>(one: Option<T>, other: Option<T>) -> Option<T> {
+    one.zip(other).map(|(one, other)| one + other)
 }
 
 /// Percent of a time: of CPU time, those of one core.
@@ -219,11 +224,23 @@ mod tests {
 
     #[test]
     fn cpu_is_told_in_percent_of_a_core() {
-        let [time, cpu, delay] = [2000, 500, 10].map(Duration::from_millis);
-        let spent =
-            Spent { time, server: Some(cpu), load: 2 * time, server_delay: Some(delay), load_delay: Some(3 * delay) };
-        let figures = [("server CPU", 25.0), ("load CPU", 200.0), ("run delay, server", 0.5), ("run delay, load", 1.5)]
-            .map(|(name, percent)| Figure::new(name, "%", percent));
+        let [time, cpu, all, by_others] = [2000, 500, 20, 10].map(Duration::from_millis);
+        let delay = Waited { all, by_others };
+        let spent = Spent {
+            time,
+            server: Some(cpu),
+            load: 2 * time,
+            server_delay: Some(delay),
+            load_delay: Some(delay + delay),
+        };
+        let expected = [
+            ("server CPU", 25.0),
+            ("load CPU", 200.0),
+            ("run delay, server", 1.0),
+            ("run delay, server, by others at least", 0.5),
+            ("run delay, load", 2.0),
+        ];
+        let figures = expected.map(|(name, percent)| Figure::new(name, "%", percent));
         assert_eq!(spent.figures(), figures);
         assert_eq!(spent.server_each("delivery", 1000), Some(Figure::new("server CPU a delivery", "ns", 500_000.0)));
         assert_eq!(spent.server_each("delivery", 0), None);
@@ -231,8 +248,8 @@ mod tests {
             time: 2 * time,
             server: Some(2 * cpu),
             load: 4 * time,
-            server_delay: Some(2 * delay),
-            load_delay: Some(6 * delay),
+            server_delay: Some(delay + delay),
+            load_delay: Some(delay + delay + delay + delay),
         };
         assert_eq!(spent.and(&spent), twice);
         let unknown = Spent { server: None, server_delay: None, load_delay: None, ..spent };

@@ -54,7 +54,10 @@ fn what_was_disturbed_is_measured_again_at_most_twice() {
         let (outcome, waited) = undisturbed(|| {
             runs += 1;
             let delay = delays.next().copied().flatten().ok_or("lost")?;
-            Ok(Outcome { figures: vec![Figure::new("run delay, server", "%", delay)], ..Outcome::default() })
+            Ok(Outcome {
+                figures: vec![Figure::new("run delay, server, by others at least", "%", delay)],
+                ..Outcome::default()
+            })
         });
         (runs, outcome.ok().map(|outcome| outcome.figures[0].value), waited)
     };

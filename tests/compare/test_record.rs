@@ -90,7 +90,12 @@ fn what_is_no_number_is_not_recorded() {
 #[test]
 fn disturbances_are_noted_with_what_became_of_them() {
     let mut record = Record::default();
-    let disturbed = || Ok(Outcome { figures: vec![Figure::new("run delay, server", "%", 7.0)], ..Outcome::default() });
+    let disturbed = || {
+        Ok(Outcome {
+            figures: vec![Figure::new("run delay, server, by others at least", "%", 7.0)],
+            ..Outcome::default()
+        })
+    };
     record.note_disturbances("c", Contender::Bun, 0, &outcome(1.0), Vec::new());
     record.note_disturbances("c", Contender::Bun, 1, &outcome(1.0), vec![8.0]);
     record.note_disturbances("c", Contender::Bun, 2, &disturbed(), vec![9.0, 8.0, 7.0]);

@@ -18,10 +18,30 @@ pub struct RunDelay {
 /// documentation).
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 struct Scheduled {
+    /// Nanoseconds in which it ran.
+    ran: u64,
     /// Nanoseconds in which it could have run, and did not: another ran.
     waited: u64,
     /// How often it was given a CPU.
     turns: u64,
+}
+
+/// How long threads have waited for a CPU.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Waited {
+    /// All of them together. A thread that waits for another of its own process waits too.
+    pub all: Duration,
+    /// Of that, what others than these threads have certainly caused: what the thread that ran most has waited beyond the
+    /// time in which the rest of them ran. If they all share one CPU, and one of them does nearly all, it is no less.
+    pub by_others: Duration,
+}
+
+impl std::ops::Add for Waited {
+    type Output = Waited;
+
+    fn add(self, other: Waited) -> Waited {
+        Waited { all: self.all + other.all, by_others: self.by_others + other.by_others }
+    }
 }
 
 impl RunDelay {
@@ -30,21 +50,29 @@ impl RunDelay {
         RunDelay { pid, named, before: threads(pid, named) }
     }
 
-    /// How long they have waited since, all together; those that have ended have not. A thread that waits for another of
-    /// its own process waits too. `None`: the kernel does not tell, or the process has ended.
-    pub fn so_far(&self) -> Option<Duration> {
+    /// How long they have waited since; those that have ended have not. `None`: the kernel does not tell, or the process has
+    /// ended.
+    pub fn so_far(&self) -> Option<Waited> {
         let now = threads(self.pid, self.named);
         since(&self.before, &now)
     }
 }
 
-fn since(before: &BTreeMap<u32, Scheduled>, now: &BTreeMap<u32, Scheduled>) -> Option<Duration> {
+fn since(before: &BTreeMap<u32, Scheduled>, now: &BTreeMap<u32, Scheduled>) -> Option<Waited> {
     // A kernel that does not count has zeros for all.
     now.values().any(|thread| thread.turns > 0).then(|| {
-        let waited = |(tid, thread): (&u32, &Scheduled)| {
-            thread.waited.saturating_sub(before.get(tid).map_or(0, |before| before.waited))
+        let grown = |(tid, thread): (&u32, &Scheduled)| {
+            let before = before.get(tid).copied().unwrap_or_default();
+            (thread.ran.saturating_sub(before.ran), thread.waited.saturating_sub(before.waited))
         };
-        Duration::from_nanos(now.iter().map(waited).fold(0, u64::saturating_add))
+        let grown: Vec<(u64, u64)> = now.iter().map(grown).collect();
+        let sum = |of: fn(&(u64, u64)) -> u64| grown.iter().map(of).fold(0, u64::saturating_add);
+        let (ran, waited) = grown.iter().copied().max().unwrap_or_default();
+        let rest = sum(|thread| thread.0).saturating_sub(ran);
+        Waited {
+            all: Duration::from_nanos(sum(|thread| thread.1)),
+            by_others: Duration::from_nanos(waited.saturating_sub(rest)),
+        }
     })
 }
 
@@ -64,8 +92,9 @@ fn thread(task: &Path, named: &str) -> Option<(u32, Scheduled)> {
 
 /// `ran waited turns`, of which the first two are nanoseconds.
 fn parse(schedstat: &str) -> Option<Scheduled> {
-    let mut fields = schedstat.split_whitespace().skip(1).map(str::parse);
-    Some(Scheduled { waited: fields.next()?.ok()?, turns: fields.next()?.ok()? })
+    let mut fields = schedstat.split_whitespace().map(str::parse);
+    let mut next = || fields.next()?.ok();
+    Some(Scheduled { ran: next()?, waited: next()?, turns: next()? })
 }
 
 #[cfg(test)]
@@ -79,7 +108,7 @@ mod tests {
 
     #[test]
     fn what_the_scheduler_tells_is_parsed() {
-        assert_eq!(parse("5170935 14093 27\n"), Some(Scheduled { waited: 14_093, turns: 27 }));
+        assert_eq!(parse("5170935 14093 27\n"), Some(Scheduled { ran: 5_170_935, waited: 14_093, turns: 27 }));
         for garbage in ["", "1", "1 2", "1 x 3", "1 2 -3", "1 18446744073709551616 3"] {
             assert_eq!(parse(garbage), None, "{garbage:?}");
         }
@@ -87,14 +116,20 @@ mod tests {
 
     #[test]
     fn threads_add_up_by_what_each_has_waited_since() {
-        let all = |threads: &[(u32, u64, u64)]| -> BTreeMap<u32, Scheduled> {
-            threads.iter().map(|&(tid, waited, turns)| (tid, Scheduled { waited, turns })).collect()
+        let threads = |threads: &[(u32, u64, u64)]| -> BTreeMap<u32, Scheduled> {
+            threads.iter().map(|&(tid, ran, waited)| (tid, Scheduled { ran, waited, turns: ran })).collect()
         };
-        let before = all(&[(1, 100, 5), (2, 50, 5), (3, 70, 5)]);
-        let now = all(&[(1, 130, 9), (3, 70, 6), (4, 7, 1)]);
-        assert_eq!(since(&before, &now), Some(Duration::from_nanos(37)), "one ended, and one is new");
-        assert_eq!(since(&all(&[]), &all(&[(1, 0, 0)])), None, "nothing is counted");
-        assert_eq!(since(&before, &all(&[])), None, "it has ended");
+        let waited = |all, by_others| {
+            let [all, by_others] = [all, by_others].map(Duration::from_nanos);
+            Some(Waited { all, by_others })
+        };
+        let before = threads(&[(1, 500, 100), (2, 90, 50), (3, 80, 70)]);
+        let now = threads(&[(1, 600, 130), (3, 86, 70), (4, 5, 7)]);
+        assert_eq!(since(&before, &now), waited(37, 30 - 11), "one ended, and one is new");
+        let busy = threads(&[(1, 600, 130), (3, 170, 170)]);
+        assert_eq!(since(&before, &busy), waited(130, 0), "they waited for each other");
+        assert_eq!(since(&threads(&[]), &threads(&[(1, 0, 0)])), None, "nothing is counted");
+        assert_eq!(since(&before, &threads(&[])), None, "it has ended");
     }
 
     /// Two threads that are never idle share a CPU: together they wait as long as they run.
@@ -119,7 +154,7 @@ mod tests {
         let (waited, elapsed) = (all.so_far(), began.elapsed());
         over.store(true, Ordering::Relaxed);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert!(waited.is_none_or(|waited| waited > elapsed / 2), "{waited:?} of {elapsed:?}");
+        assert!(waited.is_none_or(|waited| waited.all > elapsed / 2), "{waited:?} of {elapsed:?}");
         assert_eq!(none.so_far(), None);
     }
 }
