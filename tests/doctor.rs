@@ -20,7 +20,7 @@ Max open files            1024                 524288               files
 Max locked memory         8388608              8388608              bytes
 ";
 /// Everything but the sysctls of `tuning/`.
-const GOOD: [(&str, &str); 15] = [
+const GOOD: [(&str, &str); 16] = [
     ("proc/self/limits", LIMITS),
     ("proc/self/status", "Name:\tuproar\nCapEff:\t0000000000000000\nSeccomp:\t0\n"),
     ("proc/self/cgroup", "0::/user.slice\n"),
@@ -30,6 +30,7 @@ const GOOD: [(&str, &str); 15] = [
     ("proc/sys/fs/nr_open", "1048576\n"),
     ("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n"),
     ("proc/sys/net/ipv4/ip_local_reserved_ports", "\n"),
+    ("proc/sys/net/ipv4/tcp_mem", "92000\t122000\t184000\n"),
     ("sys/devices/system/cpu/online", "0-1\n"),
     ("sys/devices/system/node/online", "0\n"),
     ("sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n"),
@@ -288,34 +289,33 @@ fn a_running_server_is_looked_at() {
     assert_eq!(finding(&json, "io_uring")["severity"], "unknown", "a ring of ours says nothing of another process");
 }
 
-/// Real sysctls of a network namespace that only the test sees, lowered, mended, and put back.
+/// Real sysctls of a network namespace that only the test sees, and a real limit: lowered, mended, and put back; with the
+/// words that the guide shows.
 #[test]
-fn sysctls_of_a_namespace_are_mended_and_put_back() {
+fn a_lowered_namespace_is_mended_and_put_back_as_the_guide_shows() {
     let namespace = ["--net", "--user --map-root-user --net"];
     let enters = |options: &&&str| {
-        let script = format!("unshare {options} sh -c 'echo 64 > /proc/sys/net/core/somaxconn' 2>&1");
+        let script = format!("ulimit -n 5564 && unshare {options} sh -c 'echo 64 > /proc/sys/net/core/somaxconn' 2>&1");
         Command::new("sh").args(["-c", &script]).output().is_ok_and(|output| output.status.success())
     };
     let Some(options) = namespace.iter().find(enters) else {
-        eprintln!("skipped: no network namespace can be made here");
+        eprintln!("skipped: no network namespace can be made here, or too few descriptors are allowed");
         return;
     };
     let tree = Tree::good();
-    // What is not the namespace's own stays a file, so that nothing of this machine is touched.
-    for key in ["net/core/somaxconn", "net/ipv4/tcp_syncookies"] {
-        let path = tree.path().join("proc/sys").join(key);
-        let _ = fs::remove_file(&path);
-        std::os::unix::fs::symlink(Path::new("/proc/sys").join(key), path).expect("a link");
+    // What is not the namespace's own, or the process's, stays a file, so that nothing of this machine is touched.
+    for path in [SOMAXCONN, "proc/sys/net/ipv4/tcp_syncookies", "proc/self/limits"] {
+        let _ = fs::remove_file(tree.path().join(path));
+        std::os::unix::fs::symlink(Path::new("/").join(path), tree.path().join(path)).expect("a link");
     }
     let root = tree.path().display();
     let doctor = format!("{UPROAR} doctor --root {root} {}", FOR.join(" "));
     let show = "cat /proc/sys/net/core/somaxconn /proc/sys/net/ipv4/tcp_syncookies";
     let script = format!(
         "cd /proc/sys/net && echo 128 > core/somaxconn && echo 0 > ipv4/tcp_syncookies && {show}
-         {doctor} > {root}/before; echo $?
-         {doctor} --apply --yes > {root}/applied; echo $?
+         (ulimit -n 4096; {doctor} > {root}/before; echo $?; {doctor} --apply --yes > {root}/applied; echo $?)
          {show}
-         {doctor} > {root}/after; echo $?
+         ulimit -n 5564; {doctor} > {root}/after; echo $?
          {doctor} --revert --yes > {root}/reverted; echo $?
          {show}"
     );
@@ -325,9 +325,27 @@ fn sysctls_of_a_namespace_are_mended_and_put_back() {
     let said = tree.read("applied");
     assert_eq!(
         (code, text.split_whitespace().collect::<Vec<_>>().join(" ").as_str()),
-        (0, "128 0 1 0 4096 1 0 1 128 0"),
+        (0, "128 0 3 3 4096 1 0 1 128 0"),
         "{said}"
     );
-    assert!(said.contains("sysctl -w net.core.somaxconn=4096    # now 128\n"), "{said}");
-    assert!(tree.read("before").contains("2 should be") && tree.read("after").contains("0 should be"));
+    let plan = said.split("\n\nLinux ").next().unwrap_or_default();
+    for shown in [&not_fine(&tree.read("before")), plan, &not_fine(&tree.read("after"))] {
+        assert!(guide().contains(&format!("```\n{}\n```\n", shown.trim_end())), "tuning/README.md lacks\n{shown}");
+    }
+}
+
+fn guide() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/README.md")).expect("readable")
+}
+
+/// A report without the lines of what is fine, and of what a tree of files cannot tell.
+fn not_fine(report: &str) -> String {
+    let mut shown = true;
+    let kept = report.lines().filter(|line| {
+        if !line.starts_with(' ') {
+            shown = !line.starts_with("fine ") && !line.starts_with("? ");
+        }
+        shown
+    });
+    kept.map(|line| format!("{line}\n")).collect::<String>().replace("\n\n\n", "\n\n")
 }

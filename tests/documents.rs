@@ -16,10 +16,10 @@ fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// README.md, ARCHITECTURE.md, and what else there is at the top, in `docs/` and in `tuning/`.
+/// README.md, ARCHITECTURE.md, and what else there is at the top, in `benches/`, `docs/` and `tuning/`.
 fn documents() -> Vec<Document> {
     let mut found = Vec::new();
-    for dir in ["", "docs", "tuning"] {
+    for dir in ["", "benches", "docs", "tuning"] {
         for entry in fs::read_dir(package().join(dir)).into_iter().flatten() {
             let path = entry.expect("an entry").path();
             if path.extension().is_some_and(|extension| extension == "md") {
@@ -29,26 +29,40 @@ fn documents() -> Vec<Document> {
         }
     }
     let paths: BTreeSet<_> = found.iter().map(|document| &*document.path).collect();
-    assert!(["README.md", "ARCHITECTURE.md", "tuning/README.md"].iter().all(|path| paths.contains(path)), "{paths:?}");
+    let some = ["README.md", "ARCHITECTURE.md", "benches/README.md", "docs/BENCH.md", "tuning/README.md"];
+    assert!(some.iter().all(|path| paths.contains(path)), "{paths:?}");
     found
 }
 
 impl Document {
+    /// Its lines but for fences, each with the language of the block that it is in; `None` outside of blocks.
+    fn lines(&self) -> impl Iterator<Item = (Option<&str>, &str)> {
+        let mut block = None;
+        self.text.lines().filter_map(move |line| match line.trim_start().strip_prefix("```") {
+            Some(language) => {
+                block = block.is_none().then_some(language);
+                None
+            }
+            None => Some((block, line)),
+        })
+    }
+
     /// The commands of blocks marked as `sh`: one a line, comments taken away, lines that go on put together.
     fn commands(&self) -> Vec<String> {
-        let blocks = self.text.split("\n```").collect::<Vec<_>>();
-        let shell = blocks.iter().filter_map(|block| block.strip_prefix("sh\n"));
-        let lines = shell.flat_map(|block| {
-            let joined = block.replace("\\\n", "");
-            joined.lines().map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned()).collect::<Vec<_>>()
-        });
+        let shell = self.lines().filter(|(block, _)| *block == Some("sh")).map(|(_, line)| format!("{line}\n"));
+        let joined = shell.collect::<String>().replace("\\\n", "");
+        let lines = joined.lines().map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned());
         lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+    }
+
+    /// The lines outside of blocks.
+    fn plain(&self) -> impl Iterator<Item = &str> {
+        self.lines().filter(|(block, _)| block.is_none()).map(|(_, line)| line)
     }
 
     /// What stands between backticks within a line.
     fn code_spans(&self) -> impl Iterator<Item = &str> {
-        let plain = self.text.split("\n```").step_by(2);
-        plain.flat_map(str::lines).flat_map(|line| line.split('`').skip(1).step_by(2))
+        self.plain().flat_map(|line| line.split('`').skip(1).step_by(2))
     }
 
     /// The targets of its links that are not addresses elsewhere: a path, empty for itself, and what follows a `#`.
@@ -60,8 +74,7 @@ impl Document {
 
     /// What stands in the lines that begin with `#`, outside of blocks.
     fn headings(&self) -> impl Iterator<Item = &str> {
-        let plain = self.text.split("\n```").step_by(2);
-        plain.flat_map(str::lines).filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim())
+        self.plain().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim())
     }
 }
 
@@ -130,26 +143,70 @@ fn options() -> BTreeSet<String> {
 /// They only check or print: neither listens, and with `--check` no server does.
 const LISTENS_NOT: [&str; 6] = ["--check", "--print-config", "--help", "-h", "--version", "-V"];
 
-#[test]
-fn commands_that_run_the_binary_are_accepted() {
-    let (_, help) = uproar(&[], &["--help"]);
-    let tools = subcommands(&help);
-    let mut seen = 0;
-    for document in documents() {
-        for command in document.commands() {
-            let Some((env, mut args)) = invocation(&command) else { continue };
-            seen += 1;
-            if args.first().is_some_and(|first| tools.contains(first)) {
-                // What comes before it is parsed, and nothing is done.
-                args.push("--help");
-            } else if !args.iter().any(|arg| LISTENS_NOT.contains(arg)) {
-                args.push("--check");
+/// Where a load goes in the documents, and where it goes here: nothing listens on port 1.
+const SERVER: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:1"];
+
+/// A command made harmless, and how it shows that all of it was understood: its exit code and a part of what it prints.
+///
+/// Not by `--help`, which is answered before it is looked whether the options go together.
+fn harmless<'a>(args: &[&'a str], nowhere: &'a str) -> (Vec<String>, i32, &'static str) {
+    let mut words: Vec<String> = args.iter().map(|word| word.replace(SERVER[0], SERVER[1])).collect();
+    let mut add = |more: &[&str]| words.extend(more.iter().map(|word| (*word).to_owned()));
+    match args.first() {
+        Some(&"bench") => {
+            if !args.contains(&"--url") {
+                add(&["--url", &format!("ws://{}/raw/{{topic}}", SERVER[1])]);
             }
-            let (code, output) = uproar(&env, &args);
-            assert_eq!(code, Some(0), "{}: {command}\n{output}", document.path);
+            (words, 3, "Connection refused")
+        }
+        Some(&"doctor") => {
+            add(&["--root", nowhere]);
+            (words, 4, "to look at")
+        }
+        _ => {
+            if !args.iter().any(|arg| LISTENS_NOT.contains(arg)) {
+                add(&["--check"]);
+            }
+            (words, 0, "")
         }
     }
-    assert!(seen > 0, "the README does not say how to run the server");
+}
+
+#[test]
+fn commands_that_run_the_binary_are_accepted() {
+    let nowhere = tempfile::tempdir().expect("a directory");
+    let mut seen = BTreeSet::new();
+    for document in documents() {
+        for command in document.commands() {
+            let Some((env, args)) = invocation(&command) else { continue };
+            seen.insert(args.first().copied().unwrap_or_default().to_owned());
+            let (args, expected, said) = harmless(&args, nowhere.path().to_str().expect("UTF-8"));
+            let (code, output) = uproar(&env, &args.iter().map(String::as_str).collect::<Vec<_>>());
+            assert!(code == Some(expected) && output.contains(said), "{}: {command}\n{code:?} {output}", document.path);
+        }
+    }
+    assert!(["bench", "doctor", ""].iter().all(|tool| seen.contains(*tool)), "{seen:?}");
+}
+
+/// What the test above would not let pass.
+#[test]
+fn mistakes_in_commands_are_seen() {
+    for command in [
+        "bench fanout --subscribrs 5",
+        "bench fanout --subscribers many",
+        "bench fanout --subscribed x",
+        "bench fanout --url http://127.0.0.1:8080/",
+        "bench fanot",
+        "bench idle --subscribers 5",
+        "doctor --apply --json",
+        "doctor --connection 5",
+        "--backlog-policy never",
+    ] {
+        let args: Vec<_> = command.split(' ').collect();
+        let (args, expected, said) = harmless(&args, "/nowhere");
+        let (code, output) = uproar(&[], &args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(code != Some(expected) || !output.contains(said), "{command}: {code:?} {output}");
+    }
 }
 
 #[test]
@@ -191,8 +248,24 @@ fn scripts_and_targets_of_commands_exist() {
                     assert!(found, "{}: {command}", document.path);
                 }
             }
+            if let Some((bench, options)) = bench_options(&words) {
+                let source = ["", "/main"].map(|end| package().join(format!("benches/{bench}{end}.rs")));
+                let source = source.iter().find_map(|path| fs::read_to_string(path).ok()).expect("found above");
+                for option in options {
+                    // As it is spelt where options are derived from fields, or where they are compared.
+                    let known = source.contains(&format!("{}:", option.replace('-', "_"))) || source.contains(option);
+                    assert!(known, "{}: {command}: --{option}", document.path);
+                }
+            }
         }
     }
+}
+
+/// The bench that a command runs, and the options that it is given itself, without their dashes.
+fn bench_options<'a>(words: &[&'a str]) -> Option<(&'a str, Vec<&'a str>)> {
+    let bench = words.windows(2).find(|pair| pair[0] == "--bench")?[1];
+    let own = words.iter().skip_while(|word| **word != "--").skip(1);
+    Some((bench, own.filter_map(|word| word.strip_prefix("--")).collect()))
 }
 
 #[test]
@@ -237,12 +310,13 @@ fn commands_are_told_apart() {
     assert_eq!(args("cargo run --release --example echo 127.0.0.1:9002"), None);
     assert_eq!(args("cargo build --release"), None);
     assert_eq!(args("bash tests/run.sh"), None);
-    let text =
-        "# A\n\n```sh\nuproar --check  # why\n# comment\nuproar \\\n  --pin\n```\nand `--pin`\n```js\nlet x;\n```\n";
+    let text = "# A\n\n```sh\nuproar --check  # why\n# comment\nuproar \\\n  --pin\n```\nand `--pin`\n1. x\n\n   ```sh\n   uproar --version\n   ```\n```js\nlet x;\n```\n";
     let document = Document { path: "x.md".into(), text: text.into() };
-    assert_eq!(document.commands(), ["uproar --check", "uproar   --pin"]);
+    assert_eq!(document.commands(), ["uproar --check", "uproar   --pin", "uproar --version"]);
     assert_eq!(document.code_spans().collect::<Vec<_>>(), ["--pin"]);
     assert_eq!(document.headings().collect::<Vec<_>>(), ["A"]);
     assert_eq!(anchor("`net.ipv4.tcp_mem`"), "netipv4tcp_mem");
+    let command = "cargo bench --bench ring -- --full --json ring.json".split(' ').collect::<Vec<_>>();
+    assert_eq!(bench_options(&command), Some(("ring", vec!["full", "json"])));
     assert_eq!(anchor("More than 28,000 clients"), "more-than-28000-clients");
 }

@@ -1,4 +1,5 @@
-# What the scripts below tests/ share: a place to build, free ports, and processes that are stopped whatever happens.
+# What the scripts below tests/ share: a place to build, packages, free ports, and processes that are stopped whatever
+# happens.
 # To be sourced by bash, with `set -euo pipefail` in force.
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -11,9 +12,33 @@ stop_children() {
     for child in "${children[@]}"; do wait "$child" 2>/dev/null || true; done
     children=()
 }
-trap stop_children EXIT
+
+# Forbids Debian packages to start what they install, while it is there and ours.
+policy=/usr/sbin/policy-rc.d
+our_policy=
+
+allow_starts() {
+    [[ -z $our_policy ]] || rm -f "$policy"
+    our_policy=
+}
+
+trap 'stop_children; allow_starts' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+
+# packages NAME...: installs Debian packages, without starting anything; fails if this is not root, or not Debian.
+packages() {
+    [[ $EUID == 0 ]] && command -v apt-get >/dev/null || return 1
+    if [[ ! -e $policy ]]; then
+        our_policy=yes
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"
+    fi
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends "$@"; } >/dev/null || true
+    allow_starts
+}
+
+# need COMMAND PACKAGE: the command is there, installed if need be.
+need() { command -v "$1" >/dev/null || { packages "$2" && command -v "$1" >/dev/null; }; }
 
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 

@@ -161,10 +161,12 @@ fn files_of_sysctls_are_read_in_the_order_of_their_names() {
 }
 
 /// What the checks read, as a machine has it.
-const READ: [&str; 26] = [
+const READ: [&str; 28] = [
     "/proc/sys/kernel/osrelease",
     "/proc/sys/kernel/io_uring_disabled",
     "/proc/sys/net/ipv4/tcp_mem",
+    "/proc/sys/net/netfilter/nf_conntrack_buckets",
+    "/proc/sys/net/netfilter/nf_conntrack_max",
     "/proc/sys/net/ipv4/ip_local_port_range",
     "/proc/sys/net/ipv4/ip_local_reserved_ports",
     "/proc/sys/net/netfilter/nf_conntrack_max",

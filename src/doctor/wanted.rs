@@ -8,8 +8,8 @@ use crate::limits::{MAX_CONNECTIONS_PER_SHARD, MAX_SHARDS, SPARE_SLOTS};
 const USER_BYTES: u64 = 115;
 /// Bytes of the kernel's for it: socket, inode, dentry, file, an armed poll (measured: `tuning/tcp-memory.md`).
 const KERNEL_BYTES: u64 = 4_100;
-/// Bytes that a socket with anything queued counts at least: a page.
-const QUEUED_BYTES: u64 = 4096;
+/// Bytes of a page: what a socket with anything queued counts at least, and the unit of `tcp_mem`.
+pub const PAGE: u64 = 4096;
 /// Bytes of a shard at work: its read buffers above all.
 const SHARD_BYTES: u64 = 3 << 20;
 /// Bytes of the rest of the process.
@@ -81,7 +81,13 @@ impl Wanted {
 
     /// The same when each of them has something queued, were it a byte.
     pub fn memory_queued(&self) -> u64 {
-        self.memory().saturating_add(self.connections.saturating_mul(QUEUED_BYTES))
+        self.memory().saturating_add(self.connections.saturating_mul(PAGE))
+    }
+
+    /// Pages that the queues of all sockets may hold at most: half of the memory that the idle connections leave, or the
+    /// kernel's own default, 3/32 of all, where that is more.
+    pub fn queue_pages(&self, memory: u64) -> u64 {
+        (memory.saturating_sub(self.memory()) / 2).max(memory / 32 * 3) / PAGE
     }
 
     /// Bytes of locked memory that the rings are charged with.

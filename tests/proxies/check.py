@@ -4,9 +4,9 @@
     check.py PORT CERTIFICATE origins              foreign pages are refused
     check.py PORT CERTIFICATE stays SECONDS        a client that says nothing is kept that long
     check.py PORT CERTIFICATE ends LEAST MOST      … is cut off within those bounds
-    check.py PORT CERTIFICATE sources UPSTREAM     the proxy comes to the server's port from several addresses
     check.py PORT CERTIFICATE limit N              one address has N connections at most
-    check.py PORT CERTIFICATE events               an event stream is not held back; a made-up address is not passed on
+    check.py PORT CERTIFICATE sources              the proxy comes from several addresses (to upstream.py)
+    check.py PORT CERTIFICATE events               an event stream is not held back, and a made-up address not passed on
 """
 
 import asyncio
@@ -101,16 +101,6 @@ async def ends(least, most):
         assert not alive and lived >= int(least), f"alive: {alive}, after {lived:.1f} s"
 
 
-async def sources(upstream):
-    async with AsyncExitStack() as clients:
-        for _ in range(8):
-            await clients.enter_async_context(open_client(topic()))
-        with open("/proc/net/tcp") as table:
-            rows = [line.split() for line in table][1:]
-    remote = {row[1].split(":")[0] for row in rows if row[2] == f"0100007F:{int(upstream):04X}" and row[3] == "01"}
-    assert len(remote) >= 2, f"all from {remote}"
-
-
 async def limit(most):
     async with AsyncExitStack() as clients:
         for _ in range(int(most)):
@@ -123,12 +113,26 @@ async def limit(most):
             raise AssertionError(f"more than {most}")
 
 
+async def sources():
+    # All at once, so that no connection to the server serves two of them.
+    streams = [get("/sse") for _ in range(8)]
+    remote = {first_event(response)["peer"] for _, response in streams}
+    assert len(remote) >= 2, f"all from {remote}"
+    for client, response in streams:
+        response.read()  # to its end, or the proxy still counts it when the next check begins
+        client.close()
+
+
+def first_event(response):
+    return json.loads(response.readline().removeprefix(b"data: "))
+
+
 async def events():
     client, response = get("/sse?topic=a", **{"X-Forwarded-For": "203.0.113.7"})
     begin = time.monotonic()
-    first = response.readline()
+    first = first_event(response)
     early = time.monotonic() - begin
-    headers = {name.lower(): value for name, value in json.loads(first.removeprefix(b"data: "))["headers"].items()}
+    headers = {name.lower(): value for name, value in first["headers"].items()}
     assert response.readline() == b"\n" and response.readline() == b"data: second\n"
     late = time.monotonic() - begin
     assert early < 1 < late, f"events after {early:.1f} and {late:.1f} s"
@@ -137,7 +141,7 @@ async def events():
     client.close()
 
 
-CHECKS = {check.__name__: check for check in (exchange, origins, stays, ends, sources, limit, events)}
+CHECKS = {check.__name__: check for check in (exchange, origins, stays, ends, limit, sources, events)}
 
 if __name__ == "__main__":
     if len(sys.argv) < 4 or sys.argv[3] not in CHECKS:

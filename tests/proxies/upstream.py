@@ -1,4 +1,4 @@
-"""Stands in for the server behind a proxy: an event stream that says what it was asked with.
+"""Stands in for the server behind a proxy: an event stream that says who asked, and with what.
 
     upstream.py PORT
 
@@ -22,7 +22,8 @@ class Events(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        self.chunk(f"data: {json.dumps({'path': self.path, 'headers': dict(self.headers)})}\n\n")
+        asked = {"peer": self.client_address[0], "path": self.path, "headers": dict(self.headers)}
+        self.chunk(f"data: {json.dumps(asked)}\n\n")
         if self.path.startswith("/sse"):
             time.sleep(SECONDS)
             self.chunk("data: second\n\n")

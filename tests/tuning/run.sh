@@ -15,13 +15,6 @@ venv=$target/clients-venv
 work=$target/tuning
 results=() failed=0
 
-need() {
-    command -v "$1" >/dev/null && return
-    [[ $EUID == 0 ]] && command -v apt-get >/dev/null || return 1
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends "$2"; } >/dev/null || true
-    command -v "$1" >/dev/null
-}
-
 check() {
     local name=$1
     shift
@@ -131,7 +124,7 @@ if ! need systemd-analyze systemd; then
 else
     check "systemd unit" unit
 fi
-python3 -c "import ensurepip" 2>/dev/null || need ensurepip python3-venv || true # Debian packages it apart
+python3 -c "import ensurepip" 2>/dev/null || packages python3-venv || true # Debian packages it apart
 if ! need jq jq || ! need runc runc || [[ $EUID != 0 ]]; then
     results+=("SKIPPED: jq, runc and root are needed for seccomp (apt-get install jq runc)")
 elif ! [[ -x $venv/bin/python ]] && ! python3 -m venv "$venv"; then

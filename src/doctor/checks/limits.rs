@@ -39,6 +39,7 @@ pub fn nofile(machine: &Machine, wanted: &Wanted) -> Verdict {
         true => verdict.advice("the limits file grants it already: log in again"),
         false => raise(verdict, machine, needed),
     };
+    let verdict = of_container(verdict, machine, LimitName::Nofile, needed);
     match fitting(limit.hard) {
         Some(advice) => verdict.advice(format!("or keep the limit, which holds for each shard's table: {advice}")),
         None => verdict,
@@ -73,11 +74,22 @@ pub fn memlock(machine: &Machine, wanted: &Wanted) -> Verdict {
     let verdict = Verdict::must(size(limit.soft))
         .wanted(format!("{} for the rings of {}", bytes(needed), shards(wanted.shards)))
         .why("The server does not start: Linux 6.14 and newer charge rings to it, all those of one user together.");
-    match machine.limits_file.get(LimitName::Memlock.item()) {
+    let verdict = match machine.limits_file.get(LimitName::Memlock.item()) {
         Some(&value) if LimitName::Memlock.to_own_unit(value) >= needed => {
             verdict.advice("the limits file grants it already: log in again")
         }
         _ => verdict.mend(Mend::Limit { name: LimitName::Memlock, value: needed }),
+    };
+    of_container(verdict, machine, LimitName::Memlock, needed)
+}
+
+/// Nobody logs in to a container: its limits are those that it was started with.
+fn of_container(verdict: Verdict, machine: &Machine, name: LimitName, value: u64) -> Verdict {
+    match machine.container {
+        Some(_) => {
+            verdict.advice(format!("in a container, none of these: docker run --ulimit {}={value}", name.item()))
+        }
+        None => verdict,
     }
 }
 

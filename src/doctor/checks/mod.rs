@@ -20,7 +20,7 @@ use crate::doctor::wanted::Wanted;
 type Check = (&'static str, &'static str, fn(&Machine, &Wanted) -> Verdict);
 
 /// All but the sysctls, in the order in which they are shown.
-pub const CHECKS: [Check; 23] = [
+pub const CHECKS: [Check; 25] = [
     ("kernel", "containers", kernel::version),
     ("io_uring", "containers", kernel::io_uring),
     ("seccomp", "containers", kernel::seccomp),
@@ -31,9 +31,11 @@ pub const CHECKS: [Check; 23] = [
     ("memory", "limits", memory::available),
     ("cgroup-memory", "containers", memory::cgroup),
     ("thp", "limits", memory::huge_pages),
+    ("net.ipv4.tcp_mem", "tcp-memory", memory::queues),
     ("fs.file-max", "limits", sysctls::file_max),
     ("sysctl-files", "README", sysctls::files),
     ("conntrack", "ports", network::conntrack),
+    ("conntrack-buckets", "ports", network::buckets),
     ("ports", "ports", network::ports),
     ("rps", "interrupts", network::rps),
     ("irq", "interrupts", network::irq),
@@ -47,13 +49,15 @@ pub const CHECKS: [Check; 23] = [
 ];
 
 /// Sysctls that checks look at, besides those that the files of `tuning/sysctl.d/` name.
-const SYSCTLS: [&str; 8] = [
+const SYSCTLS: [&str; 10] = [
     "fs.file-max",
     "fs.nr_open",
     "kernel.io_uring_disabled",
     "kernel.io_uring_group",
     "net.ipv4.ip_local_port_range",
     "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_mem",
+    "net.netfilter.nf_conntrack_buckets",
     "net.netfilter.nf_conntrack_count",
     "net.netfilter.nf_conntrack_max",
 ];
@@ -90,7 +94,7 @@ pub fn anchor(id: &str) -> String {
 /// The chapter that explains a sysctl of the profiles.
 fn chapter_of(key: &str) -> &'static str {
     match key.strip_prefix("net.ipv4.tcp_") {
-        Some("mem" | "rmem" | "wmem" | "notsent_lowat") => "tcp-memory",
+        Some("rmem" | "wmem" | "notsent_lowat") => "tcp-memory",
         Some("syncookies") => "accept",
         Some(_) => "congestion",
         None if key == "net.core.somaxconn" => "accept",

@@ -1,11 +1,14 @@
 //! The network: connection tracking, ports, and how packets reach the CPUs.
 
-use crate::doctor::finding::{Severity, Verdict, grouped};
+use crate::doctor::finding::{Severity, Verdict, bytes, grouped};
 use crate::doctor::machine::{Machine, Nic};
 use crate::doctor::sysctl::Kind;
 use crate::doctor::wanted::Wanted;
 
 const CONNTRACK_MAX: &str = "net.netfilter.nf_conntrack_max";
+const CONNTRACK_BUCKETS: &str = "net.netfilter.nf_conntrack_buckets";
+/// Entries for each bucket that a full table of connections may have: what kernels before 5.15 had by default.
+const CROWDED: u64 = 4;
 const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
 /// Connections from which one CPU for all packets that arrive is thought too little.
 const MANY: u64 = 10_000;
@@ -30,6 +33,25 @@ pub fn conntrack(machine: &Machine, wanted: &Wanted) -> Verdict {
         .sysctl(Kind::Min, CONNTRACK_MAX, needed.to_string())
         .command("echo nf_conntrack > /etc/modules-load.d/60-uproar.conf")
         .advice("or keep the server's port out of the table, with notrack: it costs nothing then")
+}
+
+/// Whether a firewall finds a connection in its table without walking along many others.
+pub fn buckets(machine: &Machine, wanted: &Wanted) -> Verdict {
+    let (Some(buckets), Some(most)) = (machine.number(CONNTRACK_BUCKETS), machine.number(CONNTRACK_MAX)) else {
+        return Verdict::fine("connections are not tracked");
+    };
+    let needed = wanted.tracked().max(most.div_ceil(CROWDED));
+    let found = format!("{} for at most {} entries", grouped(buckets), grouped(most));
+    if buckets >= needed {
+        return Verdict::fine(found);
+    }
+    // Each entry is in the table twice: by the packets of one direction, and of the other.
+    let walk = most.max(wanted.tracked()).saturating_mul(2) / buckets.max(1);
+    Verdict::should(found)
+        .wanted(format!("{}: one for each connection, and one for every four entries", grouped(needed)))
+        .why(format!("When the table is full, every packet walks along {} entries to find its own.", grouped(walk)))
+        .sysctl(Kind::Min, CONNTRACK_BUCKETS, needed.to_string())
+        .advice(format!("it takes {} of memory", bytes(needed.saturating_mul(8))))
 }
 
 /// Whether an outgoing connection can take the port that is listened to.

@@ -8,8 +8,9 @@ use crate::doctor::finding::Severity::{self, Fine, Must, Should, Unknown};
 use crate::doctor::machine::{Cgroup, IdleState, Limit, Memory, Nic, SysctlFile};
 use crate::doctor::sysctl::Kind;
 
-#[cfg(test)]
+mod firewall;
 mod hardware;
+mod memory;
 
 /// A machine that is fit for 10,000 connections on 2 shards.
 fn good() -> Machine {
@@ -38,6 +39,7 @@ fn good() -> Machine {
             ("kernel.io_uring_group", "-1"),
             ("net.ipv4.ip_local_port_range", "32768 60999"),
             ("net.ipv4.ip_local_reserved_ports", ""),
+            ("net.ipv4.tcp_mem", "7500 10000 15000"),
         ]
         .map(sysctl),
     );
@@ -234,6 +236,15 @@ fn descriptors_are_counted_for_each_shard() {
                 Must,
                 &["log in again"],
             ),
+            (
+                ten_thousand(),
+                |m| {
+                    nofile(m, 1024, 4096);
+                    m.container = Some("docker".into());
+                },
+                Must,
+                &["docker run --ulimit nofile=5564"],
+            ),
         ],
     );
 }
@@ -291,36 +302,6 @@ fn rings_are_locked_memory_on_new_kernels() {
 }
 
 #[test]
-fn memory_is_enough_for_the_connections() {
-    // 10,000 × 4,215 B, two shards of 3 MiB and 32 MiB: 78.2 MiB; 117.3 MiB with a page for each.
-    fn available(machine: &mut Machine, mib: u64) {
-        machine.memory = Some(Memory { total: 1 << 30, available: mib << 20 });
-    }
-    table(
-        "memory",
-        &[
-            (ten_thousand(), |m| available(m, 118), Fine, &["78.2 MiB for 10,000 idle connections, 117.3 MiB"]),
-            (ten_thousand(), |m| available(m, 117), Should, &["117.0 MiB available of 1.0 GiB", "--max-connections"]),
-            (ten_thousand(), |m| available(m, 78), Must, &["--max-memory"]),
-            (ten_thousand(), |m| m.memory = None, Unknown, &["meminfo"]),
-        ],
-    );
-    fn limited(machine: &mut Machine, mib: u64) {
-        machine.cgroup = Some(Cgroup { memory_max: Some(mib << 20), ..Cgroup::default() });
-    }
-    table(
-        "cgroup-memory",
-        &[
-            (ten_thousand(), |m| limited(m, 118), Fine, &["limited to 118.0 MiB"]),
-            (ten_thousand(), |m| limited(m, 117), Should, &["MemoryMax="]),
-            (ten_thousand(), |m| limited(m, 78), Must, &["docker run --memory"]),
-            (ten_thousand(), |m| m.cgroup = None, Unknown, &["cannot be read"]),
-        ],
-    );
-    table("thp", &[(ten_thousand(), |m| m.huge_pages = None, Fine, &["has none"])]);
-}
-
-#[test]
 fn control_groups_leave_room() {
     fn pids(machine: &mut Machine, most: u64, now: u64) {
         machine.cgroup = Some(Cgroup { pids: Some((most, now)), ..Cgroup::default() });
@@ -343,30 +324,6 @@ fn control_groups_leave_room() {
             (ten_thousand(), |m| cpu(m, 1500, 0), Should, &["1.500 CPUs", "at least 2 CPUs", "100 ms"]),
             (latency(), |m| cpu(m, 4000, 0), Should, &["no quota", "--cpuset-cpus"]),
             (latency(), |_| {}, Fine, &["not limited"]),
-        ],
-    );
-}
-
-#[test]
-fn firewalls_are_not_in_the_way() {
-    const MAX: &str = "net.netfilter.nf_conntrack_max";
-    table(
-        "conntrack",
-        &[
-            (ten_thousand(), |_| {}, Fine, &["not tracked"]),
-            (ten_thousand(), |m| set(m, MAX, "12500"), Fine, &["0 of 12,500"]),
-            (ten_thousand(), |m| set(m, MAX, "12499"), Should, &["sysctl -w net.netfilter.nf_conntrack_max=12500"]),
-            (ten_thousand(), |m| set(m, MAX, "9999"), Should, &["nothing is tracked at present"]),
-            (
-                ten_thousand(),
-                |m| {
-                    set(m, MAX, "9999");
-                    set(m, "net.netfilter.nf_conntrack_count", "7");
-                },
-                Must,
-                &["7 of 9,999", "dropped", "modules-load.d"],
-            ),
-            (ten_thousand(), |m| set(m, MAX, "0"), Fine, &["0 of 0"]),
         ],
     );
 }
@@ -422,7 +379,7 @@ fn sysctls_are_compared_and_never_lowered() {
 
     let garbage = verdict(MEM, &hundred_thousand(), |machine| set(machine, MEM, "many"));
     assert_eq!(garbage.severity, Unknown, "{}", garbage.found);
-    let absent = verdict(MEM, &hundred_thousand(), |_| {});
+    let absent = verdict(MEM, &hundred_thousand(), |machine| drop(machine.sysctls.remove(MEM)));
     assert_eq!(absent.severity, Unknown, "{}", absent.found);
 }
 
