@@ -15,6 +15,11 @@ const WARM_UP: &str = "700ms";
 /// How long the load waits for a message of a server that has much to do.
 const PATIENCE: &str = "30s";
 const MISSING: &str = "bytes missing, of all stalled ones";
+/// How much of the time others may keep its server from its core, in percent. What is more has disturbed what was measured.
+const MOST_RUN_DELAY: f64 = 5.0;
+const RUN_DELAY: &str = "run delay, server, by others at least";
+/// How often a disturbed run is made again at most.
+const AGAIN: usize = 2;
 /// The shares of a latency that become figures.
 const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
@@ -32,6 +37,29 @@ impl Outcome {
         let compared: Vec<&str> = part.metrics().iter().filter_map(Metric::distribution).collect();
         self.latencies.retain(|latency| compared.contains(&latency.name.as_str()));
         self
+    }
+
+    /// For how much of the time others kept its server from its core, in percent, if that was too long.
+    pub fn disturbed(&self) -> Option<f64> {
+        let delay = self.figures.iter().find(|figure| figure.name == RUN_DELAY)?.value;
+        (delay > MOST_RUN_DELAY).then_some(delay)
+    }
+}
+
+/// Measures, and does it again if that was disturbed, at most twice: what was disturbed is thrown out, but for the last.
+/// Gives back too for how long the servers of those that were disturbed have waited.
+pub fn undisturbed(mut measure: impl FnMut() -> Result<Outcome>) -> (Result<Outcome>, Vec<f64>) {
+    let mut waited = Vec::new();
+    loop {
+        let outcome = measure();
+        match outcome.as_ref().ok().and_then(Outcome::disturbed) {
+            Some(delay) => waited.push(delay),
+            // A run that failed is not made again, and neither is one that nothing disturbed.
+            None => return (outcome, waited),
+        }
+        if waited.len() > AGAIN {
+            return (outcome, waited);
+        }
     }
 }
 

@@ -160,11 +160,13 @@ fn measure(cell: &Cell, contenders: &[Contender], repeat: usize, record: &mut Re
     let mut contenders: Vec<Contender> = contenders.iter().copied().filter(|&c| cell.part.suits(c)).collect();
     for repetition in 0..repeat {
         for &contender in &contenders {
-            let outcome =
-                Server::start(contender, cell.part.setting()).and_then(|mut server| load::run(cell, &mut server));
+            let (outcome, waited) = load::undisturbed(|| {
+                Server::start(contender, cell.part.setting()).and_then(|mut server| load::run(cell, &mut server))
+            });
             if let Err(error) = &outcome {
                 eprintln!("{contender} failed: {error}");
             }
+            record.note_disturbances(&cell.id(), contender, repetition, &outcome, waited);
             record.add(&cell.id(), contender, repetition, outcome);
         }
         if !contenders.is_empty() {

@@ -70,6 +70,8 @@ const fn rate(figure: &'static str, title: &'static str) -> Metric {
 }
 
 const FANOUT: [Metric; 2] = [cpu("server CPU a delivery", "CPU a delivery"), rate("deliveries", "deliveries a second")];
+const DEFLATE: [Metric; 3] =
+    [FANOUT[0], FANOUT[1], memory("bytes on the wire a delivery", "bytes on the wire a delivery", "B")];
 const RATE: [Metric; 4] = [
     latency("due to delivered, p50", "latency, p50"),
     latency("due to delivered, p99", "latency, p99"),
@@ -141,7 +143,8 @@ impl Part {
     /// What its contenders are compared in, the most telling first.
     pub fn metrics(self) -> &'static [Metric] {
         match self {
-            Part::Fanout { .. } | Part::Topics | Part::Deflate | Part::SomeStalled => &FANOUT,
+            Part::Fanout { .. } | Part::Topics | Part::SomeStalled => &FANOUT,
+            Part::Deflate => &DEFLATE,
             Part::Rate => &RATE,
             Part::Crowd => &CROWD,
             Part::Stalled => &STALLED,

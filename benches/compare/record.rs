@@ -24,6 +24,7 @@ pub struct Record {
     pub machine: Machine,
     pub series: Vec<Series>,
     pub failures: Vec<Failure>,
+    pub disturbances: Vec<Disturbance>,
     pub latencies: Vec<Distribution>,
 }
 
@@ -46,6 +47,18 @@ pub struct Failure {
     pub reason: String,
 }
 
+/// A repetition whose server had to wait for its core, so that it was measured again.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Disturbance {
+    pub cell: String,
+    pub contender: Contender,
+    pub repetition: usize,
+    /// For how much of the time each run's server waited, in percent.
+    pub waited: Vec<f64>,
+    /// The last of them was not measured again: it is what the figures are of.
+    pub kept: bool,
+}
+
 /// How a contender's times were distributed in one repetition.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Distribution {
@@ -63,7 +76,8 @@ impl Record {
         let cell = cell.to_owned();
         match outcome {
             Ok(outcome) => {
-                for figure in outcome.figures {
+                // A number that is none has no place in JSON, nor in a median.
+                for figure in outcome.figures.into_iter().filter(|figure| figure.value.is_finite()) {
                     let series = self.series_mut(&cell, contender, &figure.name, &figure.unit);
                     series.values.resize(repetition, None);
                     series.values.push(Some(rounded(figure.value)));
@@ -78,6 +92,22 @@ impl Record {
                 self.latencies.extend(outcome.latencies.into_iter().map(kept));
             }
             Err(error) => self.failures.push(Failure { cell, contender, repetition, reason: error.to_string() }),
+        }
+    }
+
+    /// Notes that runs of a repetition were disturbed, and for how long their servers waited, in percent.
+    pub fn note_disturbances(
+        &mut self,
+        cell: &str,
+        contender: Contender,
+        repetition: usize,
+        outcome: &Result<Outcome>,
+        waited: Vec<f64>,
+    ) {
+        if !waited.is_empty() {
+            let kept = outcome.as_ref().is_ok_and(|outcome| outcome.disturbed().is_some());
+            let waited = waited.into_iter().map(rounded).collect();
+            self.disturbances.push(Disturbance { cell: cell.into(), contender, repetition, waited, kept });
         }
     }
 
@@ -131,8 +161,9 @@ impl Record {
 
     /// Reads what [`Record::write`] wrote into a directory.
     pub fn read(dir: &Path) -> Result<Record> {
-        let Figures { failures, series } = read(&dir.join(FIGURES))?;
-        Ok(Record { machine: read(&dir.join(MACHINE))?, series, failures, latencies: read(&dir.join(LATENCIES))? })
+        let Figures { failures, disturbances, series } = read(&dir.join(FIGURES))?;
+        let (machine, latencies) = (read(&dir.join(MACHINE))?, read(&dir.join(LATENCIES))?);
+        Ok(Record { machine, series, failures, disturbances, latencies })
     }
 
     /// Writes everything into a directory, which it makes if it is not there.
@@ -141,7 +172,10 @@ impl Record {
         fs::write(dir.join(MACHINE), serde_json::to_string_pretty(&self.machine)? + "\n")?;
         fs::write(dir.join(LATENCIES), format!("[\n{}\n]\n", lines(&self.latencies)?))?;
         let (failures, series) = (lines(&self.failures)?, lines(&self.series)?);
-        let figures = format!("{{\"failures\":[\n{failures}\n],\"series\":[\n{series}\n]}}\n");
+        let disturbances = lines(&self.disturbances)?;
+        let figures = format!(
+            "{{\"failures\":[\n{failures}\n],\"disturbances\":[\n{disturbances}\n],\"series\":[\n{series}\n]}}\n"
+        );
         Ok(fs::write(dir.join(FIGURES), figures)?)
     }
 }
@@ -149,6 +183,9 @@ impl Record {
 #[derive(Deserialize)]
 struct Figures {
     failures: Vec<Failure>,
+    /// Older records have none.
+    #[serde(default)]
+    disturbances: Vec<Disturbance>,
     series: Vec<Series>,
 }
 
@@ -181,16 +218,16 @@ impl Series {
     }
 
     /// What this costs of what the other does: the median of the ratios within each repetition. Above 1, the other is
-    /// better, whichever way the figure goes. `None` if they have no repetition in common.
+    /// better, whichever way the figure goes. `None` if they have no repetition in common, or if in one of those a figure is
+    /// not above zero: what the machine did meanwhile may have made a growth of memory a loss, and there is no ratio to that.
     pub fn ratio(&self, other: &Series, better: Better) -> Option<f64> {
-        let ratio = |(mine, others): (&Option<f64>, &Option<f64>)| {
-            let (mine, others) = ((*mine)?, (*others)?);
-            // What the machine did meanwhile may have made a growth of memory a loss.
+        let both = |(mine, others): (&Option<f64>, &Option<f64>)| Some(((*mine)?, (*others)?));
+        let ratio = |(mine, others): (f64, f64)| {
             let ratio = if better == Better::Less { mine / others } else { others / mine };
             (mine > 0.0 && others > 0.0).then_some(ratio)
         };
-        let ratios: Vec<f64> = self.values.iter().zip(&other.values).filter_map(ratio).collect();
-        (!ratios.is_empty()).then(|| median(ratios))
+        let ratios: Option<Vec<f64>> = self.values.iter().zip(&other.values).filter_map(both).map(ratio).collect();
+        ratios.filter(|ratios| !ratios.is_empty()).map(median)
     }
 }
 

@@ -7,7 +7,7 @@ use uproar::bench::report::quantity;
 use crate::contender::Contender;
 use crate::plan::{Better, Cell, Metric, Part, thousands};
 use crate::plots;
-use crate::record::{Record, Series};
+use crate::record::{Disturbance, Record, Series};
 
 /// A figure in which a peer did better, or a cell that Uproar failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,7 +93,7 @@ pub fn terminal(record: &Record, cell: &Cell) -> String {
     for failure in record.failures.iter().filter(|failure| failure.cell == id) {
         let _ = writeln!(table, "{}: failed: {}", failure.contender, failure.reason);
     }
-    table
+    table + disturbances(record, &[cell]).trim_start()
 }
 
 /// The order of columns.
@@ -118,6 +118,7 @@ pub fn page(record: &Record) -> String {
             let _ = write!(page, "\n## {}\n", part.title());
             part.metrics().iter().for_each(|metric| page += &part_table(record, &rows, metric));
             page += &failures(record, &rows);
+            page += &disturbances(record, &rows);
             plots::of_part(record, part).iter().for_each(|(file, _)| {
                 let _ = write!(page, "\n![]({file})\n");
             });
@@ -147,6 +148,11 @@ fn floor_list(record: &Record) -> String {
 
 /// A table: a row for each cell, a column for each contender that was measured so.
 fn part_table(record: &Record, rows: &[&Cell], metric: &Metric) -> String {
+    let known = |row: &&Cell| CONTENDERS.iter().any(|&c| record.series(&row.id(), c, metric.figure).is_some());
+    // Older records do not have every figure.
+    if metric.figure != rows[0].part.metrics()[0].figure && !rows.iter().any(known) {
+        return String::new();
+    }
     let measured = |contender: &Contender| {
         rows.iter().any(|row| {
             let id = row.id();
@@ -220,13 +226,27 @@ fn failures(record: &Record, rows: &[&Cell]) -> String {
     if lines.is_empty() { String::new() } else { format!("\n{}", lines.concat()) }
 }
 
+/// Which repetitions were measured again, as their servers waited for their core.
+fn disturbances(record: &Record, rows: &[&Cell]) -> String {
+    let of = |row: &Cell| record.disturbances.iter().filter(|d| d.cell == row.id()).collect::<Vec<_>>();
+    let line = |(row, Disturbance { contender, repetition, waited, kept, .. }): (&Cell, &Disturbance)| {
+        let shares: Vec<String> = waited.iter().map(|percent| format!("{percent:.0} %")).collect();
+        let kept = if *kept { "; the last is shown all the same" } else { "" };
+        let waits = format!("its server waited for its core {} of the time", shares.join(", "));
+        format!("- {}, {contender}, repetition {}, disturbed: {waits}{kept}\n", row.name, repetition + 1)
+    };
+    let lines: String = rows.iter().flat_map(|&row| of(row).into_iter().map(move |d| (row, d))).map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
+}
+
 /// A number of a table, of no more digits than tell something.
 pub fn number(value: f64, metric: &Metric) -> String {
     let value = value / metric.scale;
+    let sign = if value < 0.0 { "−" } else { "" };
     match value.abs() {
-        100.0.. => [if value < 0.0 { "−" } else { "" }, &thousands(value.abs().round() as u64)].concat(),
-        10.0.. => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+        large @ 100.0.. => format!("{sign}{}", thousands(large.round() as u64)),
+        medium @ 10.0.. => format!("{sign}{medium:.1}"),
+        small => format!("{sign}{small:.2}"),
     }
 }
 

@@ -11,6 +11,8 @@ use crate::ring::sys;
 
 use super::Result;
 
+/// What the threads' names begin with; their numbers follow.
+pub const THREAD_NAME: &str = "load-";
 /// How often the one who waits looks up.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -130,7 +132,7 @@ impl<T: Send + 'static> Crew<T> {
                 cpu.map_or(Ok(()), sys::pin_to)?;
                 work(&member)
             };
-            handles.push(thread::Builder::new().name(format!("load-{index}")).spawn(body)?);
+            handles.push(thread::Builder::new().name(format!("{THREAD_NAME}{index}")).spawn(body)?);
         }
         Ok(Crew { gauges, handles, reached, go })
     }

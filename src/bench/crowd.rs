@@ -4,26 +4,27 @@
 //! subscriber of the same topic that is read has got. So the load costs little, and any envelope is understood as long as all
 //! subscribers of a topic are sent the same.
 
-mod judge;
 mod plan;
+mod subscriber;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
 use crate::ws::frame::Control;
 
 use super::Result;
 use super::crew::{Gauges, Member};
 use super::frame;
+use super::judge::Judge;
 use super::message::{Payloads, Stamp};
 use super::options::Common;
+use super::publisher::Publisher;
 use super::swarm::{Attention, Event, Spec, Swarm};
 use super::target::{Role, Target};
-pub use judge::{Judge, Subscriber};
 pub use plan::{Plan, spread};
+pub use subscriber::{Subscriber, Times};
 
 /// How long to leave a server alone that has not delivered everything yet, before looking again.
 const BREATH: Duration = Duration::from_micros(50);
@@ -42,7 +43,6 @@ const NEXT_PONG: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 struct Topic {
     publisher: ConnId,
-    published: u64,
     /// What was published before bytes were counted.
     base: u64,
     /// Indices into the subscribers.
@@ -54,12 +54,12 @@ struct Topic {
 pub struct Crowd {
     pub swarm: Swarm,
     pub judge: Judge,
+    pub subscribers: Vec<Subscriber>,
+    pub times: Times,
     plan: Plan,
-    target: Arc<Target>,
+    publisher: Publisher,
     topics: Vec<Topic>,
     timeout: Duration,
-    kind: MessageKind,
-    scratch: (Vec<u8>, Vec<u8>, Vec<u8>),
     sweep: Sweep,
     next_pong: Instant,
 }
@@ -99,27 +99,29 @@ impl Crowd {
         };
         let publishers = connect(&mut swarm, (0..publishers).map(publisher), common.concurrency, &member.gauges)?;
 
-        let mut judge = Judge::new(payloads, plan.first_topic, slots, start, member.gauges.clone());
+        let mut judge = Judge::new(payloads.clone(), plan.first_topic, plan.topics, slots);
+        let mut subscribers = Vec::new();
         for (i, &id) in (0..).zip(&ids) {
-            let stalled = plan.is_stalled(i);
-            judge.subscribers.push(Subscriber::new(id, plan.topic(i) as usize, stalled, 0));
-            judge.seat(i as usize);
+            judge.admit(id, i as usize, plan.first_topic + plan.topic(i));
+            if plan.is_stalled(i) {
+                judge.excuse(id);
+            }
+            subscribers.push(Subscriber::new(id, plan.topic(i) as usize, plan.is_stalled(i)));
         }
-        judge.published = vec![0; plan.topics as usize];
         let topic = |topic: usize| {
-            let healthy = judge.subscribers.iter().enumerate().filter(|(_, s)| s.topic == topic && !s.stalled);
+            let healthy = subscribers.iter().enumerate().filter(|(_, s)| s.topic == topic && !s.stalled);
             let read = healthy.map(|(i, _)| i).collect();
-            Topic { publisher: publishers[topic % publishers.len()], published: 0, base: 0, read, counted: Vec::new() }
+            Topic { publisher: publishers[topic % publishers.len()], base: 0, read, counted: Vec::new() }
         };
         Ok(Crowd {
             topics: (0..plan.topics as usize).map(topic).collect(),
             swarm,
             judge,
+            subscribers,
+            times: Times::new(member.gauges.clone()),
             plan: plan.clone(),
-            target: target.clone(),
+            publisher: Publisher::new(target.clone(), payloads),
             timeout: common.timeout,
-            kind: if target.publishes_text() { MessageKind::Text } else { MessageKind::Binary },
-            scratch: Default::default(),
             sweep: Sweep::default(),
             next_pong: Instant::now() + FIRST_PONG,
         })
@@ -142,20 +144,13 @@ impl Crowd {
 
     /// Publishes so many messages to one topic, in one write.
     pub fn publish(&mut self, topic: usize, burst: u32, due: u64) {
-        let (payload, message, frames) = &mut self.scratch;
-        frames.clear();
-        let number = self.judge.first_topic + topic as u32;
-        let topic = &mut self.topics[topic];
+        let number = self.plan.first_topic + topic as u32;
+        let mut frames = Vec::new();
         for _ in 0..burst {
-            payload.clear();
-            message.clear();
-            self.judge.payloads.write(Stamp { topic: number, seq: topic.published, due }, payload);
-            self.target.publication(number, payload, message);
-            frame::client_frame(self.kind, message, frames);
-            topic.published += 1;
+            let seq = self.judge.next(number);
+            self.publisher.write(Stamp { topic: number, seq, due }, &mut frames);
         }
-        self.judge.published[(number - self.judge.first_topic) as usize] = topic.published;
-        self.swarm.send(topic.publisher, frames);
+        self.swarm.send(self.topics[topic].publisher, &frames);
     }
 
     /// Publishes so many messages to every topic.
@@ -166,7 +161,7 @@ impl Crowd {
 
     /// Messages that were published to a topic.
     pub fn published_to(&self, topic: usize) -> u64 {
-        self.topics[topic].published
+        self.judge.published(self.plan.first_topic + topic as u32)
     }
 
     /// Bytes that the server has not taken yet of what was published to a topic.
@@ -183,8 +178,8 @@ impl Crowd {
     /// has to be one of each topic.
     pub fn count_all_but(&mut self, kept: &[usize]) {
         let kept: BTreeSet<usize> = kept.iter().copied().collect();
-        for topic in &mut self.topics {
-            topic.base = topic.published;
+        for (number, topic) in (self.plan.first_topic..).zip(&mut self.topics) {
+            topic.base = self.judge.published(number);
             let subscribers = topic.counted.drain(..).chain(topic.read.drain(..));
             (topic.read, topic.counted) = subscribers.partition(|i| kept.contains(i));
             assert!(
@@ -192,12 +187,12 @@ impl Crowd {
                 "one who is read is the measure of those that are counted"
             );
             for &i in &topic.counted {
-                self.swarm.attend(self.judge.subscribers[i].id, Attention::Count);
+                self.swarm.attend(self.subscribers[i].id, Attention::Count);
             }
             for &i in topic.counted.iter().chain(&topic.read) {
                 // Whatever came before, as a welcome, may have come to one before and to the other after it was open.
-                self.judge.subscribers[i].messages = 0;
-                self.swarm.forget_received(self.judge.subscribers[i].id);
+                self.subscribers[i].messages = 0;
+                self.swarm.forget_received(self.subscribers[i].id);
             }
         }
     }
@@ -205,8 +200,8 @@ impl Crowd {
     /// Wakes this thread for these, which are read, and times their messages.
     pub fn watch(&mut self, watched: &[usize]) {
         for &i in watched {
-            self.judge.subscribers[i].timed = true;
-            self.swarm.attend(self.judge.subscribers[i].id, Attention::Watch);
+            self.subscribers[i].timed = true;
+            self.swarm.attend(self.subscribers[i].id, Attention::Watch);
         }
     }
 
@@ -217,16 +212,26 @@ impl Crowd {
 
     /// One turn, whose events are shown to another one too.
     pub fn turn_and(&mut self, wait: Duration, on: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
-        let Crowd { swarm, judge, .. } = self;
+        let Crowd { swarm, judge, subscribers, times, .. } = self;
         swarm.turn(wait, &mut |event| {
             on(&event);
-            judge.on(event);
+            judge.on(event, |delivery| {
+                let subscriber = &mut subscribers[delivery.subscriber];
+                subscriber.messages += 1;
+                // What came twice is no delivery.
+                if subscriber.timed && !delivery.repeated {
+                    times.take(&delivery);
+                }
+            });
         })
     }
 
     /// Cuts all subscribers. To be called when all are read, and have everything.
     pub fn cut(&mut self) -> Result<()> {
-        self.judge.subscribers.iter().for_each(|subscriber| self.swarm.close(subscriber.id));
+        for subscriber in &self.subscribers {
+            self.judge.dismiss(subscriber.id);
+            self.swarm.close(subscriber.id);
+        }
         // Their slots are free after that.
         self.turn(Duration::ZERO)
     }
@@ -236,10 +241,11 @@ impl Crowd {
     /// # Errors
     /// This machine has no socket or port left.
     pub fn reopen(&mut self, i: usize) -> Result<()> {
-        let id = self.swarm.open(self.plan.subscriber(i as u32))?;
-        let topic = self.plan.topic(i as u32) as usize;
-        self.judge.subscribers[i] = Subscriber::new(id, topic, false, self.topics[topic].published);
-        self.judge.seat(i);
+        let spec = self.plan.subscriber(i as u32);
+        let id = self.swarm.open(spec)?;
+        self.judge.dismiss(self.subscribers[i].id);
+        self.judge.admit(id, i, spec.topic);
+        self.subscribers[i] = Subscriber::new(id, self.plan.topic(i as u32) as usize, false);
         Ok(())
     }
 
@@ -261,7 +267,7 @@ impl Crowd {
         if !self.sweep.left.is_empty() {
             return;
         }
-        let (topics, subscribers) = (&self.topics, &self.judge.subscribers);
+        let (topics, subscribers) = (&self.topics, &self.subscribers);
         let all = topics.iter().flat_map(|topic| topic.read.iter().chain(&topic.counted));
         self.sweep.left.extend(all.filter(|&&i| !subscribers[i].timed));
         self.sweep.pong = self.pong_is_due();
@@ -287,12 +293,12 @@ impl Crowd {
     fn pong(&mut self, subscriber: usize) {
         let mut pong = Vec::new();
         frame::client_control(Control::Pong, b"", &mut pong);
-        self.swarm.send(self.judge.subscribers[subscriber].id, &pong);
+        self.swarm.send(self.subscribers[subscriber].id, &pong);
     }
 
     /// Asks, with the next turn, for what has come to a subscriber: so many bytes, if it is counted.
     fn ask(&mut self, subscriber: usize, bytes: u64) {
-        let id = self.judge.subscribers[subscriber].id;
+        let id = self.subscribers[subscriber].id;
         match self.swarm.attention(id) {
             Attention::Count => self.swarm.discard(id, bytes),
             Attention::Read | Attention::Watch => self.swarm.read(id),
@@ -302,9 +308,10 @@ impl Crowd {
 
     /// Waits until one who is watched has all but so many of the messages of its topic. `false`: it has not in time.
     pub fn await_one(&mut self, subscriber: usize, behind: u64) -> Result<bool> {
-        let end = self.topics[self.judge.subscribers[subscriber].topic].published.saturating_sub(behind);
+        let Subscriber { id, topic, .. } = self.subscribers[subscriber];
+        let end = self.published_to(topic).saturating_sub(behind);
         let deadline = Instant::now() + self.timeout;
-        while self.judge.subscribers[subscriber].lacks(end) {
+        while self.judge.lacks(id, end) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || self.judge.complaint.is_some() {
                 return Ok(self.give_up());
@@ -317,21 +324,22 @@ impl Crowd {
     /// Waits until all that are read have all but so many of the messages of their topic, and all that are counted as many
     /// bytes as those. `false`: they have not in time.
     pub fn await_all(&mut self, behind: u64) -> Result<bool> {
-        let end: Vec<u64> = self.topics.iter().map(|topic| topic.published.saturating_sub(behind)).collect();
+        let end: Vec<u64> =
+            (0..self.topics.len()).map(|topic| self.published_to(topic).saturating_sub(behind)).collect();
         let read = self.topics.iter().flat_map(|topic| topic.read.iter().copied()).collect();
         let lacks = |crowd: &Crowd, i: usize| {
-            let subscriber = &crowd.judge.subscribers[i];
-            u64::from(subscriber.lacks(end[subscriber.topic]))
+            let subscriber = &crowd.subscribers[i];
+            u64::from(crowd.judge.lacks(subscriber.id, end[subscriber.topic]))
         };
         if !self.catch_up(read, lacks)? {
             return Ok(false);
         }
-        let received = |&i: &usize| self.swarm.received(self.judge.subscribers[i].id);
+        let received = |&i: &usize| self.swarm.received(self.subscribers[i].id);
         let owed: Vec<u64> =
             self.topics.iter().map(|topic| topic.read.iter().map(received).min().unwrap_or(0)).collect();
         let counted = self.topics.iter().flat_map(|topic| topic.counted.iter().copied()).collect();
         let lacks = |crowd: &Crowd, i: usize| {
-            let subscriber = &crowd.judge.subscribers[i];
+            let subscriber = &crowd.subscribers[i];
             owed[subscriber.topic].saturating_sub(crowd.swarm.received(subscriber.id))
         };
         self.catch_up(counted, lacks)
@@ -366,40 +374,51 @@ impl Crowd {
         false
     }
 
+    /// Bytes that those who are read have received, since others are counted, and of how many messages: their frames, as
+    /// they were on the wire. None of those that are closed.
+    pub fn bytes_and_messages(&self) -> (u64, u64) {
+        let read = self.topics.iter().flat_map(|topic| &topic.read).map(|&i| &self.subscribers[i]);
+        let open = read.filter(|subscriber| !self.judge.is_closed(subscriber.id));
+        open.fold((0, 0), |(bytes, messages), s| (bytes + self.swarm.received(s.id), messages + s.messages))
+    }
+
     /// Listens for a while to what should not come, then counts what never came.
     pub fn finish(&mut self) -> Result<()> {
         let deadline = Instant::now() + AFTERMATH;
         while Instant::now() < deadline {
             self.turn(AFTERMATH)?;
         }
-        for first in (0..self.judge.subscribers.len()).step_by(READ_AT_ONCE) {
-            let end = self.judge.subscribers.len().min(first + READ_AT_ONCE);
+        for first in (0..self.subscribers.len()).step_by(READ_AT_ONCE) {
+            let end = self.subscribers.len().min(first + READ_AT_ONCE);
             (first..end).for_each(|i| self.ask(i, u64::MAX));
             self.turn(Duration::ZERO)?;
         }
-        let Crowd { topics, judge, swarm, .. } = self;
-        for topic in topics {
-            settle(topic, judge, swarm);
-        }
+        (0..self.topics.len()).for_each(|topic| self.settle(topic));
         Ok(())
     }
-}
 
-/// Counts what did not come, or came twice: by number for those that are read, by their bytes for the others.
-fn settle(topic: &Topic, judge: &mut Judge, swarm: &Swarm) {
-    let Judge { subscribers, faults, .. } = judge;
-    for &i in &topic.read {
-        subscribers[i].tracker.finish(topic.published, faults);
-    }
-    let read = topic.read.iter().map(|&i| &subscribers[i]).max_by_key(|subscriber| subscriber.messages);
-    let Some(read) = read.filter(|subscriber| subscriber.messages > 0) else { return };
-    let each = swarm.received(read.id) as f64 / read.messages as f64;
-    let due = topic.published - topic.base;
-    for &i in &topic.counted {
-        // Some may have been sent a ping that others have not: bytes count as a message from half of one on.
-        let messages = (swarm.received(subscribers[i].id) as f64 / each).round() as u64;
-        faults.lost += due.saturating_sub(messages);
-        faults.duplicated += messages.saturating_sub(due);
+    /// Counts what did not come, or came twice: by number for those that are read, by their bytes for the others. Whoever
+    /// was closed has a close frame among its bytes, and lacks what came after: it is closed, and that is all.
+    fn settle(&mut self, topic: usize) {
+        let Crowd { topics, judge, swarm, subscribers, .. } = self;
+        let due = judge.published(self.plan.first_topic + topic as u32) - topics[topic].base;
+        let Topic { read, counted, .. } = &topics[topic];
+        let open = |judge: &Judge, i: usize| !judge.is_closed(subscribers[i].id);
+        let measure = read.iter().copied().filter(|&i| open(judge, i)).max_by_key(|&i| subscribers[i].messages);
+        read.iter().for_each(|&i| judge.finish(subscribers[i].id));
+        let Some(measure) = measure.map(|i| &subscribers[i]).filter(|subscriber| subscriber.messages > 0) else {
+            return;
+        };
+        let each = swarm.received(measure.id) as f64 / measure.messages as f64;
+        for &i in counted {
+            if !open(judge, i) {
+                continue;
+            }
+            // Some may have been sent a ping that others have not: bytes count as a message from half of one on.
+            let messages = (swarm.received(subscribers[i].id) as f64 / each).round() as u64;
+            judge.faults.lost += due.saturating_sub(messages);
+            judge.faults.duplicated += messages.saturating_sub(due);
+        }
     }
 }
 

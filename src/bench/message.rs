@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::options::Fill;
+use super::{Result, Usage};
 use crate::limits::MAX_MESSAGE_BYTES;
 
 /// Bytes of a stamp, and so of the smallest payload.
@@ -75,13 +76,13 @@ impl Payloads {
     /// Messages of so many bytes. `run` tells them apart from those of another run or publisher.
     ///
     /// # Errors
-    /// They are too small for a stamp, or larger than any message may be.
-    pub fn new(bytes: usize, fill: Fill, run: u32) -> super::Result<Payloads> {
+    /// [`Usage`]: they are too small for a stamp, or larger than any message may be.
+    pub fn new(bytes: usize, fill: Fill, run: u32) -> Result<Payloads> {
         if bytes < STAMP_BYTES {
-            return Err(format!("a message of {bytes} bytes has no room for its stamp, of {STAMP_BYTES}").into());
+            return Usage::error(format!("--payload {bytes} has no room for a stamp, of {STAMP_BYTES} bytes"));
         }
         if bytes as u64 > MAX_MESSAGE_BYTES {
-            return Err(format!("a message of {bytes} bytes is too large: at most {MAX_MESSAGE_BYTES}").into());
+            return Usage::error(format!("--payload {bytes} is too large: at most {MAX_MESSAGE_BYTES} bytes"));
         }
         let mut tag = [0; TAG_BYTES];
         encode(&raw_tag(run), &mut tag);
@@ -265,7 +266,7 @@ mod tests {
     #[test]
     fn sizes_that_cannot_be_are_refused() {
         let error = Payloads::new(STAMP_BYTES - 1, Fill::Ticks, RUN).unwrap_err().to_string();
-        assert_eq!(error, "a message of 31 bytes has no room for its stamp, of 32");
+        assert_eq!(error, "--payload 31 has no room for a stamp, of 32 bytes");
         assert!(Payloads::new((1 << 30) + 1, Fill::Ticks, RUN).is_err());
         assert_eq!(Payloads::new(STAMP_BYTES, Fill::Random, RUN).unwrap().len(), STAMP_BYTES);
     }

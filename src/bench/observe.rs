@@ -2,6 +2,7 @@
 //!
 //! All of it is read from outside, so it works with any server on this machine.
 
+pub mod delay;
 pub mod kernel;
 pub mod sampler;
 
@@ -10,9 +11,11 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::bench;
+use crate::bench::crew;
 use crate::bench::report::Figure;
 use crate::ring::sys;
 
+pub use delay::{RunDelay, Waited};
 pub use kernel::{KernelMemory, kernel_memory, without_caches};
 pub use sampler::Sampler;
 
@@ -67,11 +70,13 @@ fn parse_resident(status: &str) -> Option<u64> {
     kernel::kibibytes(status, "RssAnon:")?.checked_add(kernel::kibibytes(status, "RssShmem:")?)
 }
 
-/// CPU times from an instant on.
-#[derive(Clone, Copy, Debug)]
+/// CPU times from an instant on, and how long was waited for a CPU.
+#[derive(Clone, Debug)]
 pub struct Meter {
     server: Option<(Process, Duration)>,
     load: Duration,
+    server_delay: Option<RunDelay>,
+    load_delay: RunDelay,
     began: Instant,
 }
 
@@ -84,6 +89,10 @@ pub struct Spent {
     pub server: Option<Duration>,
     /// CPU time of this process: the load.
     pub load: Duration,
+    /// How long the server's threads could have run and did not; if that is known.
+    pub server_delay: Option<Waited>,
+    /// The same of the threads of load.
+    pub load_delay: Option<Waited>,
 }
 
 impl Meter {
@@ -92,8 +101,10 @@ impl Meter {
     /// # Errors
     /// The server has ended.
     pub fn start(server: Option<Process>) -> io::Result<Meter> {
+        let server_delay = server.map(|process| RunDelay::start(process.pid, ""));
+        let load_delay = RunDelay::start(std::process::id(), crew::THREAD_NAME);
         let server = server.map(|process| process.cpu().map(|cpu| (process, cpu))).transpose()?;
-        Ok(Meter { server, load: Process::this().cpu()?, began: Instant::now() })
+        Ok(Meter { server, load: Process::this().cpu()?, server_delay, load_delay, began: Instant::now() })
     }
 
     /// Since the start.
@@ -103,15 +114,22 @@ impl Meter {
     pub fn spent(&self) -> io::Result<Spent> {
         let server = self.server.map(|(process, before)| process.cpu().map(|cpu| cpu.saturating_sub(before)));
         let load = Process::this().cpu()?.saturating_sub(self.load);
-        Ok(Spent { time: self.began.elapsed(), server: server.transpose()?, load })
+        let time = self.began.elapsed();
+        let server_delay = self.server_delay.as_ref().and_then(RunDelay::so_far);
+        Ok(Spent { time, server: server.transpose()?, load, server_delay, load_delay: self.load_delay.so_far() })
     }
 }
 
 impl Spent {
     /// What has passed in two times.
     pub fn and(&self, other: &Spent) -> Spent {
-        let server = self.server.zip(other.server).map(|(one, other)| one + other);
-        Spent { time: self.time + other.time, server, load: self.load + other.load }
+        Spent {
+            time: self.time + other.time,
+            server: sum(self.server, other.server),
+            load: self.load + other.load,
+            server_delay: sum(self.server_delay, other.server_delay),
+            load_delay: sum(self.load_delay, other.load_delay),
+        }
     }
 
     /// "server CPU a delivery", in ns, for so many of them; none if there were none, or the server is not known.
@@ -121,16 +139,29 @@ impl Spent {
     }
 
     /// "server CPU" and "load CPU", in percent of one core: where the load's is near a hundred for each of its threads,
-    /// it was the limit.
+    /// it was the limit. "run delay, server" and "run delay, load", in percent of the time: what others, or their own
+    /// threads, kept them from running; of the server also what others certainly did. Those that are known.
     pub fn figures(&self) -> Vec<Figure> {
-        let server = self.server.map(|cpu| Figure::new("server CPU", "%", percent(cpu, self.time)));
-        server.into_iter().chain([Figure::new("load CPU", "%", percent(self.load, self.time))]).collect()
+        let figures = [
+            ("server CPU", self.server),
+            ("load CPU", Some(self.load)),
+            ("run delay, server", self.server_delay.map(|waited| waited.all)),
+            ("run delay, server, by others at least", self.server_delay.map(|waited| waited.by_others)),
+            ("run delay, load", self.load_delay.map(|waited| waited.all)),
+        ];
+        let known = figures.into_iter().filter_map(|(name, time)| Some((name, time?)));
+        known.map(|(name, time)| Figure::new(name, "%", percent(time, self.time))).collect()
     }
 }
 
-/// Percent of one core.
-fn percent(cpu: Duration, time: Duration) -> f64 {
-    100.0 * cpu.as_secs_f64() / time.as_secs_f64()
+/// What is not known of one is not known of both.
+fn sum<T: std::ops::Add<Output = T>>(one: Option<T>, other: Option<T>) -> Option<T> {
+    one.zip(other).map(|(one, other)| one + other)
+}
+
+/// Percent of a time: of CPU time, those of one core.
+fn percent(part: Duration, time: Duration) -> f64 {
+    100.0 * part.as_secs_f64() / time.as_secs_f64()
 }
 
 #[cfg(test)]
@@ -193,15 +224,36 @@ mod tests {
 
     #[test]
     fn cpu_is_told_in_percent_of_a_core() {
-        let [time, cpu] = [2000, 500].map(Duration::from_millis);
-        let spent = Spent { time, server: Some(cpu), load: 2 * time };
-        let figures = [Figure::new("server CPU", "%", 25.0), Figure::new("load CPU", "%", 200.0)];
+        let [time, cpu, all, by_others] = [2000, 500, 20, 10].map(Duration::from_millis);
+        let delay = Waited { all, by_others };
+        let spent = Spent {
+            time,
+            server: Some(cpu),
+            load: 2 * time,
+            server_delay: Some(delay),
+            load_delay: Some(delay + delay),
+        };
+        let expected = [
+            ("server CPU", 25.0),
+            ("load CPU", 200.0),
+            ("run delay, server", 1.0),
+            ("run delay, server, by others at least", 0.5),
+            ("run delay, load", 2.0),
+        ];
+        let figures = expected.map(|(name, percent)| Figure::new(name, "%", percent));
         assert_eq!(spent.figures(), figures);
         assert_eq!(spent.server_each("delivery", 1000), Some(Figure::new("server CPU a delivery", "ns", 500_000.0)));
         assert_eq!(spent.server_each("delivery", 0), None);
-        let twice = Spent { time: 2 * time, server: Some(2 * cpu), load: 4 * time };
+        let twice = Spent {
+            time: 2 * time,
+            server: Some(2 * cpu),
+            load: 4 * time,
+            server_delay: Some(delay + delay),
+            load_delay: Some(delay + delay + delay + delay),
+        };
         assert_eq!(spent.and(&spent), twice);
-        let unknown = Spent { server: None, ..spent };
+        let unknown = Spent { server: None, server_delay: None, load_delay: None, ..spent };
         assert_eq!(unknown.figures().len(), 1);
+        assert_eq!(spent.and(&unknown).server_delay, None);
     }
 }

@@ -75,7 +75,7 @@ pub struct Common {
     /// How long to wait for a handshake or a message before it counts as lost
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     pub timeout: Duration,
-    /// How long to load the server before measuring, where that is done for a time [a fifth of --time]
+    /// How long to load the server before measuring, where that is done for a time [a fifth of --time; stalled: 500ms]
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub warm_up: Option<Duration>,
     /// Read this process's CPU time and memory beside the load: the server's, on this machine
@@ -130,10 +130,10 @@ pub struct Fanout {
     #[command(flatten)]
     pub payload: Payload,
     /// Subscribers, spread over the topics
-    #[arg(long, default_value_t = 1000, value_parser = positive())]
+    #[arg(long, default_value_t = 1000, value_parser = some())]
     pub subscribers: u32,
     /// Topics, each with a publisher; in a round each is published to
-    #[arg(long, default_value_t = 1, value_parser = positive())]
+    #[arg(long, default_value_t = 1, value_parser = some())]
     pub topics: u32,
     /// Messages to a topic in one write
     #[arg(long, default_value_t = 1, value_parser = positive())]
@@ -157,16 +157,16 @@ pub struct Rate {
     #[command(flatten)]
     pub payload: Payload,
     /// Subscribers, spread over the topics
-    #[arg(long, default_value_t = 1000, value_parser = positive())]
+    #[arg(long, default_value_t = 1000, value_parser = some())]
     pub subscribers: u32,
     /// Topics, published to in turn
-    #[arg(long, default_value_t = 1, value_parser = positive())]
+    #[arg(long, default_value_t = 1, value_parser = some())]
     pub topics: u32,
     /// Messages a second, over all topics
     #[arg(long, default_value_t = 100.0)]
     pub rate: f64,
     /// Subscribers whose messages are timed
-    #[arg(long, default_value_t = 100, value_parser = positive())]
+    #[arg(long, default_value_t = 100, value_parser = some())]
     pub samples: u32,
     /// How long to measure
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = time)]
@@ -181,7 +181,7 @@ pub struct Idle {
     #[command(flatten)]
     pub payload: Payload,
     /// Connections, over all threads
-    #[arg(long, default_value_t = 10_000, value_parser = positive())]
+    #[arg(long, default_value_t = 10_000, value_parser = some())]
     pub connections: u32,
     /// How long to hold them
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = time)]
@@ -190,7 +190,7 @@ pub struct Idle {
     #[arg(long, default_value_t = 1)]
     pub publishes: u32,
     /// Subscribers of a second topic, whose latency is taken while all are published to; 0: none
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=MOST))]
     pub bystanders: u32,
     /// Messages a second to the second topic
     #[arg(long, default_value_t = 100.0)]
@@ -205,7 +205,7 @@ pub struct Echo {
     #[command(flatten)]
     pub payload: Payload,
     /// Connections, each alone on a topic
-    #[arg(long, default_value_t = 100, value_parser = positive())]
+    #[arg(long, default_value_t = 100, value_parser = some())]
     pub connections: u32,
     /// Messages of a connection under way at once
     #[arg(long, default_value_t = 1, value_parser = positive())]
@@ -249,7 +249,7 @@ pub struct Stalled {
     #[arg(long, default_value = "1KiB", value_name = "SIZE", value_parser = size)]
     pub payload: usize,
     /// Subscribers that never read
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = some())]
     pub readers: u32,
     /// Bytes to publish to each
     #[arg(long, default_value = "16MiB", value_name = "SIZE", value_parser = size)]
@@ -264,14 +264,23 @@ pub struct Storm {
     #[command(flatten)]
     pub payload: Payload,
     /// Connections, spread over the topics
-    #[arg(long, default_value_t = 10_000, value_parser = positive())]
+    #[arg(long, default_value_t = 10_000, value_parser = some())]
     pub connections: u32,
     /// Topics, each with a publisher that is not cut
-    #[arg(long, default_value_t = 1, value_parser = positive())]
+    #[arg(long, default_value_t = 1, value_parser = some())]
     pub topics: u32,
     /// Times that they are all cut
     #[arg(long, default_value_t = 3, value_parser = positive())]
     pub rounds: u32,
+}
+
+/// Connections, or topics, that may be asked for: more than any machine has, and few enough for a `u32` to hold the sum of
+/// several such numbers.
+const MOST: i64 = 1 << 28;
+
+/// A number of connections or topics.
+fn some() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=MOST)
 }
 
 fn positive() -> RangedI64ValueParser<u32> {

@@ -7,13 +7,13 @@ use hdrhistogram::Histogram;
 
 use crate::ring::sys;
 
-use super::Result;
 use super::crew::{Crew, Gauges};
 use super::observe::{Meter, Process, Sampler, Spent};
 use super::options::Common;
 use super::progress::Progress;
 use super::report::quantity;
 use super::report::{self, Faults, Figure, Machine, Report, Series};
+use super::{Result, Usage};
 
 /// How often the server's memory and CPU are read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
@@ -45,11 +45,11 @@ impl Run {
     /// Begins one.
     ///
     /// # Errors
-    /// There is no process of the server's number.
+    /// There is no process of the server's number, or none of the CPUs is to be had.
     pub fn begin(mode: &str, title: String, common: &Common) -> Result<Run> {
         let start = Instant::now();
         // This thread, and those that it starts: or they would run on the server's CPU now and then.
-        sys::allow_cpus(&common.cpus)?;
+        sys::allow_cpus(&common.cpus).map_err(|error| Usage(format!("--cpus: {error}")))?;
         let server = common.server_pid.map(Process::new).transpose()?;
         let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let report = Report {

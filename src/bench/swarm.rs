@@ -67,8 +67,9 @@ pub enum Attention {
 pub enum Event<'a> {
     /// The connection is there, and subscribed as far as the target tells.
     Open(ConnId),
-    /// A whole message.
-    Message(ConnId, &'a [u8]),
+    /// A whole message, and when it was there at the latest, in nanoseconds since the run began: when the system call came
+    /// back that read it, so that what is done to messages before this one is not charged to it.
+    Message(ConnId, &'a [u8], u64),
     /// A read has come to the end of what was there, or a discard has: the connection's bytes are up to date.
     CaughtUp(ConnId),
     /// It could not be made.
@@ -105,6 +106,8 @@ struct Core {
     hurrying: VecDeque<(ConnId, Instant)>,
     tools: Tools,
     pings: u64,
+    /// When the last system call came back, in nanoseconds since the run began.
+    entered: u64,
 }
 
 impl Swarm {
@@ -135,6 +138,7 @@ impl Swarm {
             hurrying: VecDeque::new(),
             tools: Tools::default(),
             pings: 0,
+            entered: 0,
         };
         Ok(Swarm { ring, core, completions: Vec::new() })
     }
@@ -142,11 +146,6 @@ impl Swarm {
     /// Nanoseconds since the run began.
     pub fn now(&self) -> u64 {
         self.core.start.elapsed().as_nanos() as u64
-    }
-
-    /// When the run began.
-    pub fn start(&self) -> Instant {
-        self.core.start
     }
 
     /// Begins to connect. [`Event::Open`], [`Event::Refused`] or [`Event::Closed`] tells what came of it.
@@ -251,6 +250,7 @@ impl Swarm {
         };
         core.outboxes.submit(&mut core.frames, &mut core.ops);
         ring.enter(&mut core.ops, &core.frames, wait)?;
+        core.entered = core.start.elapsed().as_nanos() as u64;
         core.free.append(&mut core.closing);
         ring.drain(completions);
         for completion in completions.iter().filter(|c| c.token.kind == Kind::Send) {
@@ -433,12 +433,12 @@ impl Core {
         }
         let conn = &mut self.conns[id.index as usize];
         let (mut answers, mut subscribed, mut closed) = (Vec::new(), false, None);
-        let (target, phase, mut pings, mut control) = (&self.target, conn.phase, 0, 0);
+        let (target, phase, entered, mut pings, mut control) = (&self.target, conn.phase, self.entered, 0, 0);
         let fed = conn.reader.feed(bytes, conn.deflate, &mut self.tools, &mut |event| match event {
             inspect::Event::Message(text) if phase == Phase::Subscribing && !subscribed => {
                 subscribed = target.is_subscribed(text);
             }
-            inspect::Event::Message(message) => on(Event::Message(id, message)),
+            inspect::Event::Message(message) => on(Event::Message(id, message, entered)),
             inspect::Event::Ping(payload) => {
                 pings += 1;
                 control += CONTROL_HEADER + payload.len();

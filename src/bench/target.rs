@@ -6,6 +6,7 @@ mod template;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use super::options::Common;
+use super::{Result, Usage};
 use crate::ws::handshake::{AcceptKey, accept_key};
 use answer::Asked;
 use template::{Template, Word};
@@ -86,8 +87,8 @@ impl Target {
     /// Parses the options, and resolves the hosts that they name.
     ///
     /// # Errors
-    /// In words, what is wrong with an option, or that a host has no address.
-    pub fn new(common: &Common) -> super::Result<Target> {
+    /// [`Usage`]: what is wrong with an option, or that a host has no address.
+    pub fn new(common: &Common) -> Result<Target> {
         let subscribers = Endpoint::parse("--url", &common.url)?;
         let publishers = match &common.publish_url {
             Some(url) => Endpoint::parse("--publish-url", url)?,
@@ -157,7 +158,7 @@ impl Target {
     ///
     /// # Errors
     /// In words, why there is no connection.
-    pub fn accepts(&self, head: &[u8]) -> Result<Option<(usize, bool)>, String> {
+    pub fn accepts(&self, head: &[u8]) -> std::result::Result<Option<(usize, bool)>, String> {
         let (accept, protocols) = (self.accept.as_bytes(), &self.protocols[..]);
         answer::judge(head, Asked { accept, deflate: self.deflate, protocols })
     }
@@ -211,8 +212,8 @@ fn append(out: &mut Vec<u8>, parts: &[&str]) {
 }
 
 impl Endpoint {
-    fn parse(option: &str, url: &str) -> super::Result<Endpoint> {
-        let wrong = |why: &str| format!("{option} {url}: {why}");
+    fn parse(option: &str, url: &str) -> Result<Endpoint> {
+        let wrong = |why: &str| Usage(format!("{option} {url}: {why}"));
         if url.starts_with("wss://") {
             return Err(wrong("TLS is not spoken yet; use ws://").into());
         }
@@ -254,28 +255,28 @@ fn without_own(url: &str) -> String {
     format!("{url}{separator}self=false")
 }
 
-fn parse_subscribe(text: &str) -> super::Result<Template> {
+fn parse_subscribe(text: &str) -> Result<Template> {
     Template::parse("--subscribe", text, &[Word::Topic, Word::N])
 }
 
-fn parse_publish(text: &str) -> super::Result<Template> {
+fn parse_publish(text: &str) -> Result<Template> {
     let template = Template::parse("--publish", text, &[Word::Topic, Word::Payload])?;
-    if template.has(Word::Payload) { Ok(template) } else { Err("--publish has no {payload}".into()) }
+    if template.has(Word::Payload) { Ok(template) } else { Usage::error("--publish has no {payload}") }
 }
 
 /// The lines of the handshake that `--header` asks for, and the subprotocols among them.
-fn parse_headers(headers: &[String]) -> super::Result<(String, Vec<String>)> {
+fn parse_headers(headers: &[String]) -> Result<(String, Vec<String>)> {
     let (mut lines, mut protocols) = (String::new(), Vec::new());
     for header in headers {
         let Some((name, value)) = header.split_once(':').map(|(name, value)| (name, value.trim())) else {
-            return Err(format!("--header {header}: expected \"Name: value\"").into());
+            return Usage::error(format!("--header {header}: expected \"Name: value\""));
         };
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_token) || value.chars().any(char::is_control) {
-            return Err(format!("--header {header}: this is no header").into());
+            return Usage::error(format!("--header {header}: this is no header"));
         }
         if OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name)) {
-            return Err(format!("--header {header}: the handshake has its own {name}").into());
+            return Usage::error(format!("--header {header}: the handshake has its own {name}"));
         }
         if name.eq_ignore_ascii_case("Sec-WebSocket-Protocol") {
             protocols.extend(value.split(',').map(|protocol| protocol.trim().to_owned()));
@@ -286,8 +287,8 @@ fn parse_headers(headers: &[String]) -> super::Result<(String, Vec<String>)> {
 }
 
 /// An address, or a range of IPv4 addresses.
-fn parse_sources(text: &str) -> super::Result<Sources> {
-    let wrong = || format!("--source {text}: expected an address, or a range as 127.0.1.1-127.0.1.60");
+fn parse_sources(text: &str) -> Result<Sources> {
+    let wrong = || Usage(format!("--source {text}: expected an address, or a range as 127.0.1.1-127.0.1.60"));
     let Some((first, last)) = text.split_once('-') else {
         return Ok(Sources::Turns(vec![text.parse().map_err(|_| wrong())?]));
     };
@@ -298,18 +299,18 @@ fn parse_sources(text: &str) -> super::Result<Sources> {
         return Err(wrong().into());
     }
     if range.end() - range.start() >= MAX_SOURCES {
-        return Err(format!("--source {text}: at most {MAX_SOURCES} addresses").into());
+        return Usage::error(format!("--source {text}: at most {MAX_SOURCES} addresses"));
     }
     Ok(Sources::Turns(range.map(|bits| Ipv4Addr::from_bits(bits).into()).collect()))
 }
 
 impl Sources {
     /// One end of a connection cannot be IPv4 and the other IPv6.
-    fn check(&self, targets: &[SocketAddr]) -> super::Result<()> {
+    fn check(&self, targets: &[SocketAddr]) -> Result<()> {
         let Sources::Turns(addresses) = self else { return Ok(()) };
         let differs = |source: &&IpAddr| targets.iter().any(|target| target.is_ipv4() != source.is_ipv4());
         match addresses.iter().find(differs) {
-            Some(source) => Err(format!("--source {source} does not reach the target: IPv4 and IPv6 are two").into()),
+            Some(source) => Usage::error(format!("--source {source} does not reach the target: IPv4 and IPv6 are two")),
             None => Ok(()),
         }
     }

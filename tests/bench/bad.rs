@@ -20,6 +20,8 @@ const A_WHILE: Duration = Duration::from_secs(60);
 
 const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
+/// Of a close frame: as long as a message.
+const REASON: &[u8] = b"this connection is closed for no reason that anybody told me of";
 
 /// What it does wrong.
 #[derive(Clone, Debug)]
@@ -186,7 +188,7 @@ impl Peer {
             }
             Some(Wrong::Cut) => frame(BINARY, &payload[..payload.len() - 1]),
             Some(Wrong::NoFrame) => frame(0x83, payload),
-            Some(Wrong::Closed) => frame(CLOSE, &1011u16.to_be_bytes()),
+            Some(Wrong::Closed) => frame(CLOSE, &[&1011u16.to_be_bytes(), REASON].concat()),
             Some(Wrong::Dropped) => Vec::new(),
         };
         let ends = self.count == MESSAGE && matches!(wrong, Some(Wrong::Closed | Wrong::Dropped));

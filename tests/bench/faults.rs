@@ -100,14 +100,15 @@ fn only_those_are_accused_who_did_it() {
 
 #[test]
 fn connections_that_end_are_found() {
+    let only_closed = Faults { closed: 1, ..Faults::default() };
     for victim in [READ, COUNTED] {
-        let dropped = fanout(victim, Wrong::Dropped);
-        found(&dropped, |faults| faults.closed);
-        complains(&dropped, "a subscriber: ");
+        for (wrong, words) in [(Wrong::Dropped, "a subscriber: "), (Wrong::Closed, "")] {
+            let ended = fanout(victim, wrong);
+            assert_eq!(ended.report().faults, only_closed, "a close frame is no message: {ended:?}");
+            complains(&ended, words);
+        }
     }
-    let closed = fanout(READ, Wrong::Closed);
-    found(&closed, |faults| faults.closed);
-    complains(&closed, "closed with code 1011");
+    complains(&fanout(READ, Wrong::Closed), "closed with code 1011");
     let broken = fanout(READ, Wrong::NoFrame);
     found(&broken, |faults| faults.closed);
     complains(&broken, "broke the protocol");

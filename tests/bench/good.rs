@@ -37,6 +37,12 @@ fn fanout_delivers() {
         let (deliveries, publications) = (ended.figure("deliveries"), ended.figure("publications"));
         assert!(deliveries >= publications * healthy / 3.0, "{ended:?}");
         assert!(ended.figure("server CPU a delivery") > 0.0);
+        let bytes = ended.figure("bytes on the wire a delivery");
+        match more {
+            [.., "200"] => assert_eq!(bytes, 200.0 + 4.0),
+            [.., "--deflate"] => assert!(bytes > 1000.0 && bytes < 5000.0, "{bytes}"),
+            _ => assert_eq!(bytes, 64.0 + 2.0),
+        }
         assert!(ended.times("published to delivered, of one subscriber") >= 10);
     }
 }
@@ -144,6 +150,14 @@ fn what_does_not_go_together_is_bad_usage() {
         &["churn", "--close", "politely"],
         &["storm", "--threads", "2"],
         &["storm", "--rounds", "0"],
+        &["fanout", "--payload", "31"],
+        &["fanout", "--cpus", "1023"],
+        &["fanout", "--subscribers", "4294967295"],
+        &["fanout", "--url", "wss://127.0.0.1/"],
+        &["rate", "--publish-url", "ws://127.0.0.1/{who}"],
+        &["echo", "--source", "nowhere"],
+        &["churn", "--header", "Host: x"],
+        &["storm", "--publish", "{topic}"],
     ] {
         let ended = bench(arguments);
         assert_eq!(ended.code, 2, "{arguments:?}: {ended:?}");

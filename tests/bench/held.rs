@@ -126,13 +126,26 @@ fn only_the_one_that_reads_is_judged() {
         let arguments = ["--readers", "2", "--volume", "16KiB", "--payload", "1KiB"];
         against(Fault::Message(victim, wrong), "stalled", &arguments)
     };
-    let lost = stalled(1, Wrong::Lost);
+    // The first is the one that reads, the second publishes.
+    let lost = stalled(2, Wrong::Lost);
     assert_eq!((lost.code, lost.figure("bytes missing, of all stalled ones")), (0, 1024.0), "{lost:?}");
-    let dropped = stalled(1, Wrong::Dropped);
+    let dropped = stalled(2, Wrong::Dropped);
     assert_eq!((dropped.code, dropped.figure("stalled ones closed by the server")), (0, 1.0), "{dropped:?}");
-    let healthy = stalled(2, Wrong::Lost);
+    let healthy = stalled(0, Wrong::Lost);
     assert_eq!((healthy.code, healthy.report().faults.lost), (1, 1), "{healthy:?}");
     assert!(healthy.report().complaint.as_deref().unwrap_or_default().contains("did not come in time"), "{healthy:?}");
+}
+
+/// The seventh message is lost. One is asked for, so it is lost in the warm-up, if there is one.
+#[test]
+fn some_messages_warm_the_server_up_and_do_not_count() {
+    let one = |warm_up| {
+        let arguments = ["--readers", "2", "--volume", "1KiB", "--payload", "1KiB", "--warm-up", warm_up];
+        against(Fault::Message(0, Wrong::Lost), "stalled", &arguments)
+    };
+    let (cold, warm) = (one("0ms"), one("5s"));
+    assert_eq!((cold.code, cold.figure("published to each")), (0, 1.0 / 1024.0), "{cold:?}");
+    assert_eq!((warm.code, warm.figure("published to each")), (1, 0.0), "{warm:?}");
 }
 
 #[test]
@@ -141,8 +154,12 @@ fn what_cannot_be_held_is_bad_usage() {
         &["idle", "--threads", "3", "--connections", "2"][..],
         &["idle", "--bystander-rate", "0"],
         &["idle", "--bystander-rate", "nan"],
+        &["idle", "--payload", "31"],
+        &["idle", "--connections", "4294967295", "--bystanders", "4294967295"],
         &["stalled", "--readers", "0"],
         &["stalled", "--threads", "2"],
+        &["stalled", "--payload", "31"],
+        &["stalled", "--readers", "4294967295"],
     ] {
         assert_eq!(bench(arguments).code, 2, "{arguments:?}");
     }

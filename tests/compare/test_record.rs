@@ -61,6 +61,51 @@ fn nothing_in_common_has_no_ratio() {
     assert_eq!(of(Contender::Uproar).ratio(of(Contender::Bun), Better::Less), None);
 }
 
+/// Memory that has not grown is no fraction of one that has, nor the other way round.
+#[test]
+fn what_is_not_above_zero_has_no_ratio() {
+    for (uproar, bun) in [(-1.0, 2.0), (2.0, -1.0), (-1.0, -2.0), (0.0, 2.0), (2.0, 0.0), (0.0, 0.0)] {
+        let mut record = Record::default();
+        for (repetition, (uproar, bun)) in [(1.0, 2.0), (uproar, bun)].into_iter().enumerate() {
+            record.add("c", Contender::Uproar, repetition, outcome(uproar));
+            record.add("c", Contender::Bun, repetition, outcome(bun));
+        }
+        let of = |contender| record.series("c", contender, "f").expect("a series");
+        for better in [Better::Less, Better::More] {
+            assert_eq!(of(Contender::Uproar).ratio(of(Contender::Bun), better), None, "{uproar} to {bun}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_number_is_not_recorded() {
+    let mut record = Record::default();
+    for (repetition, value) in [f64::NAN, 3.0, f64::INFINITY, 5.0].into_iter().enumerate() {
+        record.add("c", Contender::Uproar, repetition, outcome(value));
+    }
+    let series = record.series("c", Contender::Uproar, "f").expect("a series");
+    assert_eq!((&series.values[..], series.median()), (&[None, Some(3.0), None, Some(5.0)][..], 4.0));
+}
+
+#[test]
+fn disturbances_are_noted_with_what_became_of_them() {
+    let mut record = Record::default();
+    let disturbed = || {
+        Ok(Outcome {
+            figures: vec![Figure::new("run delay, server, by others at least", "%", 7.0)],
+            ..Outcome::default()
+        })
+    };
+    record.note_disturbances("c", Contender::Bun, 0, &outcome(1.0), Vec::new());
+    record.note_disturbances("c", Contender::Bun, 1, &outcome(1.0), vec![8.0]);
+    record.note_disturbances("c", Contender::Bun, 2, &disturbed(), vec![9.0, 8.0, 7.0]);
+    let noted: Vec<_> = record.disturbances.iter().map(|d| (d.repetition, d.waited.len(), d.kept)).collect();
+    assert_eq!(noted, [(1, 1, false), (2, 3, true)]);
+    let dir = tempfile::tempdir().expect("a directory");
+    record.write(dir.path()).expect("written");
+    assert_eq!(Record::read(dir.path()).expect("read"), record);
+}
+
 #[test]
 fn a_record_is_read_as_it_was_written() {
     let dir = tempfile::tempdir().expect("a directory");

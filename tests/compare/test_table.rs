@@ -7,7 +7,7 @@ use crate::load::Outcome;
 use crate::machine::Machine;
 use crate::plan::Metric;
 use crate::plan::{Pace, Part, all};
-use crate::record::Record;
+use crate::record::{Disturbance, Record};
 use crate::table::{BEGIN, END, HEADLINES, Loss, in_readme, is_lost, losses, marked, number, page, readme, terminal};
 
 const CELL: &str = "single, 64 B to 1,000";
@@ -55,6 +55,55 @@ fn what_is_lost_is_said() {
     let mut failed = record(5_000.0);
     failed.add(CELL, Contender::Uproar, 3, Err("closed".into()));
     assert_eq!(losses(&failed).0, [Loss { cell: CELL.into(), what: "uproar failed: closed".into() }]);
+}
+
+#[test]
+fn what_was_disturbed_is_said() {
+    let mut record = record(5_000.0);
+    let kept = Disturbance {
+        cell: CELL.into(),
+        contender: Contender::Bun,
+        repetition: 1,
+        waited: vec![9.1, 8.0, 7.2],
+        kept: true,
+    };
+    let again = Disturbance { contender: Contender::Uproar, waited: vec![6.0], kept: false, ..kept.clone() };
+    record.disturbances = vec![kept, again];
+    let shown = page(&record);
+    for line in [
+        "- 64 B to 1,000, bun, repetition 2, disturbed: its server waited for its core 9 %, 8 %, 7 % of the time; the last is shown all the same\n",
+        "- 64 B to 1,000, uproar, repetition 2, disturbed: its server waited for its core 6 % of the time\n",
+    ] {
+        assert!(shown.contains(line), "{shown}");
+    }
+}
+
+/// Memory that a peer has not used is nothing to be better than.
+#[test]
+fn a_growth_that_is_none_is_no_win() {
+    let mut record = Record::default();
+    let cell = "stalled, 16 MiB in messages of 1 KiB";
+    for (contender, growth) in [(Contender::Uproar, 3.0), (Contender::Bun, -2.0), (Contender::Ws, 400.0)] {
+        let figures = vec![Figure::new("resident growth of the server", "MiB", growth)];
+        record.add(cell, contender, 0, Ok(Outcome { figures, latencies: Vec::new() }));
+    }
+    assert_eq!(losses(&record), (Vec::new(), 0));
+    assert!(page(&record).contains("| 3.00 | −2.00 | 400 | – |"), "{}", page(&record));
+}
+
+#[test]
+fn what_an_older_record_does_not_know_has_no_table() {
+    let mut record = Record::default();
+    let cell = "deflate, 1 KiB ticks to 1,000";
+    let mut add = |figures: &[(&str, &str, f64)]| {
+        let figures = figures.iter().map(|&(name, unit, value)| Figure::new(name, unit, value)).collect();
+        record.add(cell, Contender::Uproar, 0, Ok(Outcome { figures, latencies: Vec::new() }));
+        page(&record)
+    };
+    let old = add(&[("server CPU a delivery", "ns", 4000.0)]);
+    assert!(old.contains("| CPU a delivery, ns |") && !old.contains("bytes on the wire"), "{old}");
+    let new = add(&[("bytes on the wire a delivery", "B", 321.0)]);
+    assert!(new.contains("| bytes on the wire a delivery, B | uproar |"), "{new}");
 }
 
 #[test]

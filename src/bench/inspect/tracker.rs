@@ -75,6 +75,11 @@ impl Tracker {
         }
     }
 
+    /// Whether not all messages have come that are numbered below `end`, nor as many.
+    pub fn lacks(&self, end: u64) -> bool {
+        self.received < end.saturating_sub(self.first)
+    }
+
     /// Messages that came, each counted once.
     pub fn received(&self) -> u64 {
         self.received
@@ -146,7 +151,7 @@ mod tests {
     #[test]
     fn what_was_published_before_is_not_judged() {
         let (tracker, faults) = track(5, &[3, 4, 4, 5, 6], 7);
-        assert!(faults.none() && tracker.received() == 2);
+        assert!(faults.none() && tracker.received() == 2 && !tracker.lacks(7) && tracker.lacks(8));
         assert!(track(5, &[], 3).1.none());
     }
 

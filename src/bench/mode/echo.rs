@@ -7,38 +7,27 @@ use hdrhistogram::Histogram;
 
 use crate::bench::crew::{Crew, Gauges, Member};
 use crate::bench::crowd::connect;
-use crate::bench::frame::client_frame;
-use crate::bench::inspect::Tracker;
-use crate::bench::message::{Found, Payloads, Stamp};
+use crate::bench::judge::Judge;
+use crate::bench::message::{Payloads, Stamp};
 use crate::bench::options::Echo;
+use crate::bench::publisher::Publisher;
 use crate::bench::report::{Faults, Figure, Report};
 use crate::bench::run::{Run, per_second, share};
-use crate::bench::swarm::{Attention, Event, Spec, Swarm};
+use crate::bench::swarm::{Attention, Spec, Swarm};
 use crate::bench::target::{Role, Target};
 use crate::bench::timeline::distribution;
 use crate::bench::{Result, Usage};
-use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
 
-/// A connection, and how its messages went.
-struct Caller {
-    id: ConnId,
-    sent: u64,
-    tracker: Tracker,
-}
-
-/// One thread's connections.
+/// One thread's connections: each alone on a topic, of which it is subscriber and publisher.
 struct Callers {
     swarm: Swarm,
-    target: Arc<Target>,
-    payloads: Payloads,
-    /// The number of the first.
+    publisher: Publisher,
+    judge: Judge,
+    /// The number of the first, and of its topic.
     first: u32,
-    callers: Vec<Caller>,
-    by_slot: Vec<usize>,
+    callers: Vec<ConnId>,
     latency: Histogram<u64>,
-    faults: Faults,
-    complaint: Option<String>,
     timeout: Duration,
 }
 
@@ -90,19 +79,15 @@ fn thread(options: &Echo, target: &Arc<Target>, start: Instant, tag: u32, member
     let mut swarm = Swarm::new(target.clone(), end - first, options.common.timeout, start)?;
     let spec = |n| Spec { role: Role::Subscriber, topic: n, n, attention: Attention::Watch };
     let ids = connect(&mut swarm, (first..end).map(spec), options.common.concurrency, &member.gauges)?;
-    let mut by_slot = vec![0; ids.len()];
-    ids.iter().enumerate().for_each(|(i, id)| by_slot[id.index as usize] = i);
-    let callers = ids.into_iter().map(|id| Caller { id, sent: 0, tracker: Tracker::default() }).collect();
+    let mut judge = Judge::new(payloads.clone(), first, end - first, end - first);
+    (first..).zip(&ids).enumerate().for_each(|(i, (topic, &id))| judge.admit(id, i, topic));
     let mut callers = Callers {
         swarm,
-        target: target.clone(),
-        payloads,
+        publisher: Publisher::new(target.clone(), payloads),
+        judge,
         first,
-        callers,
-        by_slot,
+        callers: ids,
         latency: distribution(),
-        faults: Faults::default(),
-        complaint: None,
         timeout: options.common.timeout,
     };
     member.gate()?;
@@ -111,9 +96,9 @@ fn thread(options: &Echo, target: &Arc<Target>, start: Instant, tag: u32, member
     callers.latency.reset();
     let (echoes, elapsed) = callers.call(options.window, options.time, member)?;
     member.gate()?;
-    let Callers { callers, mut faults, complaint, latency, .. } = callers;
-    callers.iter().for_each(|caller| caller.tracker.finish(caller.sent, &mut faults));
-    Ok(Outcome { echoes, elapsed, latency, faults, complaint })
+    let Callers { mut judge, latency, .. } = callers;
+    judge.finish_all();
+    Ok(Outcome { echoes, elapsed, latency, faults: judge.faults, complaint: judge.complaint })
 }
 
 impl Callers {
@@ -126,12 +111,12 @@ impl Callers {
         }
         let (mut echoes, mut under_way) = (0, self.callers.len() as u64 * u64::from(window));
         let mut heard = Instant::now();
-        while under_way > 0 && self.complaint.is_none() {
+        while under_way > 0 && self.judge.complaint.is_none() {
             let back = self.turn()?;
             if !back.is_empty() {
                 heard = Instant::now();
             } else if heard.elapsed() > self.timeout {
-                self.complaint = Some("an echo did not come in time".into());
+                self.judge.complaint = Some("an echo did not come in time".into());
             }
             echoes += back.len() as u64;
             under_way -= (back.len() as u64).min(under_way);
@@ -145,46 +130,23 @@ impl Callers {
     }
 
     fn send(&mut self, i: usize) {
-        let due = self.swarm.now();
-        let caller = &mut self.callers[i];
-        let topic = self.first + i as u32;
-        let (mut payload, mut message, mut frame) = (Vec::new(), Vec::new(), Vec::new());
-        self.payloads.write(Stamp { topic, seq: caller.sent, due }, &mut payload);
-        self.target.publication(topic, &payload, &mut message);
-        let kind = if self.target.publishes_text() { MessageKind::Text } else { MessageKind::Binary };
-        client_frame(kind, &message, &mut frame);
-        caller.sent += 1;
-        self.swarm.send(caller.id, &frame);
+        let (topic, due) = (self.first + i as u32, self.swarm.now());
+        let mut frame = Vec::new();
+        self.publisher.write(Stamp { topic, seq: self.judge.next(topic), due }, &mut frame);
+        self.swarm.send(self.callers[i], &frame);
     }
 
     /// One turn; returns whose messages came back.
     fn turn(&mut self) -> Result<Vec<usize>> {
-        let start = self.swarm.start();
-        let Callers { swarm, payloads, first, callers, by_slot, latency, faults, complaint, timeout, .. } = self;
+        let Callers { swarm, judge, latency, timeout, .. } = self;
         let mut back = Vec::new();
-        swarm.turn(*timeout, &mut |event| match event {
-            Event::Message(id, message) => {
-                let i = by_slot[id.index as usize];
-                match payloads.find(message) {
-                    Found::Ours(stamp) if stamp.topic == *first + i as u32 => {
-                        let tracker = &mut callers[i].tracker;
-                        let before = tracker.received();
-                        tracker.take(stamp.seq, faults);
-                        if tracker.received() > before {
-                            let now = start.elapsed().as_nanos() as u64;
-                            latency.saturating_record(now.saturating_sub(stamp.due).max(1));
-                            back.push(i);
-                        }
-                    }
-                    Found::Foreign => {}
-                    Found::Ours(_) | Found::Corrupt => faults.corrupted += 1,
+        swarm.turn(*timeout, &mut |event| {
+            judge.on(event, |delivery| {
+                if !delivery.repeated {
+                    latency.saturating_record(delivery.latency());
+                    back.push(delivery.subscriber);
                 }
-            }
-            Event::Closed(_, why) | Event::Refused(_, why) => {
-                faults.closed += 1;
-                complaint.get_or_insert(why);
-            }
-            Event::Open(_) | Event::CaughtUp(_) => {}
+            });
         })?;
         Ok(back)
     }

@@ -29,6 +29,8 @@ struct Outcome {
     deliveries: u64,
     elapsed: Duration,
     latency: Histogram<u64>,
+    /// Of those that are read.
+    bytes_and_messages: (u64, u64),
 }
 
 /// Runs it.
@@ -85,19 +87,21 @@ fn thread(options: &Fanout, target: &Arc<Target>, start: Instant, tag: u32, memb
     crowd.watch(&[sentinel]);
     fine = fine && rounds(&mut crowd, sentinel, options, options.common.warm_up_for(options.time), member)?.fine;
     member.gate()?;
-    crowd.judge.times.latency.reset();
+    crowd.times.latency.reset();
     let phase = if fine { rounds(&mut crowd, sentinel, options, options.time, member)? } else { Phase::default() };
     member.gate()?;
+    let bytes_and_messages = crowd.bytes_and_messages();
     crowd.finish()?;
     let deliveries = phase.rounds * u64::from(options.burst) * crowd.healthy() as u64;
-    let judge = crowd.judge;
+    let Crowd { judge, times, .. } = crowd;
     Ok(Outcome {
         faults: judge.faults,
         complaint: judge.complaint,
         rounds: phase.rounds,
         deliveries,
         elapsed: phase.elapsed,
-        latency: judge.times.latency,
+        latency: times.latency,
+        bytes_and_messages,
     })
 }
 
@@ -162,9 +166,15 @@ fn report(options: &Fanout, run: Run, outcomes: Vec<Outcome>) -> Result<Report> 
         latency.add(&outcome.latency)?;
         faults.add(&outcome.faults);
     }
+    let (bytes, messages) = outcomes.iter().fold((0, 0), |(bytes, messages), outcome| {
+        (bytes + outcome.bytes_and_messages.0, messages + outcome.bytes_and_messages.1)
+    });
     let complaint = outcomes.into_iter().find_map(|outcome| outcome.complaint);
     let mut figures = vec![Figure::new("deliveries", "/s", per_second(deliveries, elapsed))];
     figures.extend(run.cost_each("delivery", deliveries));
     figures.push(Figure::new("publications", "/s", per_second(rounds * u64::from(options.burst), elapsed)));
+    if messages > 0 {
+        figures.push(Figure::new("bytes on the wire a delivery", "B", bytes as f64 / messages as f64));
+    }
     run.finish(figures, &[("published to delivered, of one subscriber", &latency)], faults, complaint)
 }

@@ -52,7 +52,7 @@ struct Seen {
 pub fn run(options: &Idle) -> Result<Report> {
     check(options)?;
     let mut target = Target::new(&options.common)?;
-    target.spread(options.connections.saturating_add(options.bystanders).saturating_add(2));
+    target.spread(conductor::connections(options) + options.connections);
     let target = Arc::new(target);
     let mut run = Run::begin("idle", title(options), &options.common)?;
     let (start, tag) = (run.start, run.tag());

@@ -97,14 +97,14 @@ fn thread(options: &Rate, target: &Arc<Target>, start: Instant, tag: u32, member
     let mut phase = Publishing::begin(&mut crowd, options, rate, time)?.run(member)?;
     member.gate()?;
     crowd.finish()?;
-    let judge = crowd.judge;
+    let Crowd { judge, times, .. } = crowd;
     phase.deliveries = phase.deliveries.saturating_sub(judge.faults.lost);
     Ok(Outcome {
         faults: judge.faults,
         complaint: judge.complaint,
         phase,
-        latency: judge.times.latency,
-        timeline: judge.times.timeline,
+        latency: times.latency,
+        timeline: times.timeline,
     })
 }
 
@@ -172,9 +172,9 @@ impl<'a> Publishing<'a> {
     /// Begins a phase of so many messages a second for some time. Latencies are kept of this phase only.
     fn begin(crowd: &'a mut Crowd, options: &Rate, rate: f64, time: Duration) -> Result<Publishing<'a>> {
         let schedule = Schedule::new(crowd.swarm.now(), rate, time);
-        crowd.judge.times.latency.reset();
-        crowd.judge.times.timeline = Timeline::new(schedule.begin, time);
-        let samples = crowd.judge.subscribers.iter().filter(|subscriber| subscriber.timed).count() as u64;
+        crowd.times.latency.reset();
+        crowd.times.timeline = Timeline::new(schedule.begin, time);
+        let samples = crowd.subscribers.iter().filter(|subscriber| subscriber.timed).count() as u64;
         let bytes_a_second = options.payload.payload as f64 * rate / crowd.topics() as f64;
         Ok(Publishing {
             crowd,
@@ -227,7 +227,7 @@ impl<'a> Publishing<'a> {
 
     /// Says how many deliveries there were, as far as those that are timed stand for all.
     fn tell(&mut self, member: &Member) {
-        let told = self.crowd.judge.times.latency.len() * self.crowd.healthy() as u64 / self.samples;
+        let told = self.crowd.times.latency.len() * self.crowd.healthy() as u64 / self.samples;
         Gauges::add(&member.gauges.deliveries, told - self.told);
         self.told = told;
     }

@@ -6,19 +6,20 @@ use std::time::{Duration, Instant};
 
 use crate::bench::crew::{Crew, Gauges, Member};
 use crate::bench::crowd::connect;
-use crate::bench::frame::client_frame;
-use crate::bench::inspect::Tracker;
-use crate::bench::message::{Found, Payloads, Stamp};
+use crate::bench::judge::{Excused, Judge};
+use crate::bench::message::{Payloads, Stamp};
 use crate::bench::observe::{Process, without_caches};
 use crate::bench::options::{Fill, Stalled};
+use crate::bench::publisher::Publisher;
 use crate::bench::report::{Faults, Figure, Report};
 use crate::bench::run::{Run, per_second};
-use crate::bench::swarm::{Attention, Event, Spec, Swarm};
+use crate::bench::swarm::{Attention, Spec, Swarm};
 use crate::bench::target::{Role, Target};
 use crate::bench::{Result, Usage};
-use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
 
+/// How long to publish before anybody stalls, unless told.
+const WARM_UP: Duration = Duration::from_millis(500);
 /// Before memory is read: a server may have something to tidy up.
 const SETTLE: Duration = Duration::from_millis(200);
 /// How often memory is read meanwhile, for its peak.
@@ -29,14 +30,6 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// The topic's one and only.
 const TOPIC: u32 = 0;
-
-/// One subscriber, and what it has got.
-#[derive(Debug)]
-struct Reader {
-    id: ConnId,
-    tracker: Tracker,
-    closed: bool,
-}
 
 /// Memory at some moment, as far as it can be seen.
 #[derive(Clone, Copy, Default, Debug)]
@@ -56,22 +49,20 @@ struct Outcome {
     /// Messages to each.
     published: u64,
     elapsed: Duration,
-    /// Stalled ones that were closed.
-    closed: u64,
-    /// Messages that the stalled ones did not get.
-    missing: u64,
-    /// What happened to the healthy one, and what should have happened to none.
+    /// What became of the stalled ones. That is no fault: they did not read.
+    stalled: Excused,
+    /// What happened to the one that reads, and what should have happened to none.
     faults: Faults,
     complaint: Option<String>,
 }
 
 /// Runs it.
 pub fn run(options: &Stalled) -> Result<Report> {
-    if options.readers == 0 || options.common.threads != 1 {
-        return Usage::error("--readers must be at least 1, and --threads 1: the one that reads sets the pace of all");
+    if options.common.threads != 1 {
+        return Usage::error("--threads must be 1: the one that reads sets the pace of all");
     }
     let mut target = Target::new(&options.common)?;
-    target.spread(options.readers.saturating_add(2));
+    target.spread(options.readers + 2);
     let target = Arc::new(target);
     let Stalled { readers, payload, volume, .. } = options;
     let title = format!("{readers} that never read, {} MiB to each in messages of {payload} B", volume >> 20);
@@ -118,100 +109,108 @@ fn thread(
     member: &Member,
 ) -> Result<Outcome> {
     let mut topic = Topic::connect(options, target, start, tag, member)?;
+    topic.warm_up(options.common.warm_up.unwrap_or(WARM_UP))?;
+    topic.connect_stalled(options, member)?;
     std::thread::sleep(SETTLE);
     let before = Memory::now(server)?;
     member.gate()?;
     let begin = Instant::now();
-    let peak = topic.publish_all(messages(options), server, member)?;
+    let (published, peak) = topic.publish_all(messages(options), server, member)?;
     let elapsed = begin.elapsed();
     std::thread::sleep(SETTLE);
     let after = Memory::now(server)?;
     member.gate()?;
     topic.read_on(member)?;
     member.gate()?;
-    Ok(Outcome { before, peak: peak.or(after), after, elapsed, ..topic.outcome() })
+    let mut judge = topic.judge;
+    judge.finish_all();
+    let Judge { faults, complaint, excused: stalled, .. } = judge;
+    Ok(Outcome { before, peak: peak.or(after), after, published, elapsed, stalled, faults, complaint })
 }
 
-/// The topic, its publisher, and its subscribers: those that never read, and the last one, which does.
+/// The topic, its publisher, and its subscribers: one that reads, and those that never do.
 struct Topic {
     swarm: Swarm,
-    target: Arc<Target>,
-    payloads: Payloads,
-    publisher: ConnId,
-    published: u64,
-    readers: Vec<Reader>,
-    by_slot: Vec<Option<usize>>,
+    publisher: Publisher,
+    judge: Judge,
+    /// The connection that publishes, and the one that reads.
+    publishing: ConnId,
+    reading: ConnId,
+    stalled: Vec<ConnId>,
     timeout: Duration,
-    faults: Faults,
-    complaint: Option<String>,
 }
 
 impl Topic {
+    /// Connects the one that reads, and the publisher.
     fn connect(options: &Stalled, target: &Arc<Target>, start: Instant, tag: u32, member: &Member) -> Result<Topic> {
         let Stalled { common, readers, payload, .. } = options;
         let payloads = Payloads::new(*payload, Fill::Ticks, tag)?;
-        let mut swarm = Swarm::new(target.clone(), readers + 2, common.timeout, start)?;
-        let subscriber = |n| Spec {
-            role: Role::Subscriber,
-            topic: TOPIC,
-            n,
-            attention: if n < *readers { Attention::Ignore } else { Attention::Watch },
-        };
-        let ids = connect(&mut swarm, (0..=*readers).map(subscriber), common.concurrency, &member.gauges)?;
-        let publisher = Spec { role: Role::Publisher, topic: TOPIC, n: readers + 1, attention: Attention::Watch };
-        let publishers = connect(&mut swarm, std::iter::once(publisher), 1, &member.gauges)?;
-        let mut by_slot = vec![None; *readers as usize + 2];
-        ids.iter().enumerate().for_each(|(i, id)| by_slot[id.index as usize] = Some(i));
-        let reader = |id| Reader { id, tracker: Tracker::default(), closed: false };
+        let slots = readers + 2;
+        let mut swarm = Swarm::new(target.clone(), slots, common.timeout, start)?;
+        let spec = |role, n| Spec { role, topic: TOPIC, n, attention: Attention::Watch };
+        let two = [spec(Role::Subscriber, 0), spec(Role::Publisher, 1)];
+        let ids = connect(&mut swarm, two.into_iter(), 1, &member.gauges)?;
+        let mut judge = Judge::new(payloads.clone(), TOPIC, 1, slots);
+        judge.admit(ids[0], 0, TOPIC);
         Ok(Topic {
             swarm,
-            target: target.clone(),
-            payloads,
-            publisher: publishers[0],
-            published: 0,
-            readers: ids.into_iter().map(reader).collect(),
-            by_slot,
+            publisher: Publisher::new(target.clone(), payloads),
+            judge,
+            publishing: ids[1],
+            reading: ids[0],
+            stalled: Vec::new(),
             timeout: common.timeout,
-            faults: Faults::default(),
-            complaint: None,
         })
     }
 
-    /// Publishes so many messages, each when the healthy one has the one before. Returns the greatest memory seen.
-    fn publish_all(&mut self, messages: u64, server: Option<Process>, member: &Member) -> Result<Memory> {
-        let (mut peak, mut looked) = (Memory::default(), Instant::now());
-        let mut frame = Vec::new();
-        while self.published < messages && self.complaint.is_none() {
-            frame.clear();
-            self.next_frame(&mut frame);
-            self.swarm.send(self.publisher, &frame);
-            self.await_healthy()?;
+    /// Publishes for a while before anybody stalls, so that what a server allocates or compiles for the first messages is
+    /// not charged to those who do.
+    fn warm_up(&mut self, time: Duration) -> Result<()> {
+        let begin = Instant::now();
+        while begin.elapsed() < time && self.judge.complaint.is_none() {
+            self.publish_one()?;
+        }
+        Ok(())
+    }
+
+    /// Connects those that never read. They are owed what is published from now on.
+    fn connect_stalled(&mut self, options: &Stalled, member: &Member) -> Result<()> {
+        let spec = |i| Spec { role: Role::Subscriber, topic: TOPIC, n: 2 + i, attention: Attention::Ignore };
+        let specs = (0..options.readers).map(spec);
+        self.stalled = connect(&mut self.swarm, specs, options.common.concurrency, &member.gauges)?;
+        for (i, &id) in (1..).zip(&self.stalled) {
+            self.judge.admit(id, i, TOPIC);
+            self.judge.excuse(id);
+        }
+        Ok(())
+    }
+
+    /// Publishes so many messages, each when the one that reads has the one before. Returns how many it did publish, and
+    /// the greatest memory seen.
+    fn publish_all(&mut self, messages: u64, server: Option<Process>, member: &Member) -> Result<(u64, Memory)> {
+        let (mut peak, mut looked, mut published) = (Memory::default(), Instant::now(), 0);
+        while published < messages && self.judge.complaint.is_none() {
+            self.publish_one()?;
+            published += 1;
             Gauges::add(&member.gauges.deliveries, 1);
             if looked.elapsed() > LOOK_EVERY {
                 peak = peak.or(Memory::now(server)?);
                 looked = Instant::now();
             }
         }
-        Ok(peak)
+        Ok((published, peak))
     }
 
-    fn next_frame(&mut self, frame: &mut Vec<u8>) {
-        let (mut payload, mut message) = (Vec::new(), Vec::new());
-        let stamp = Stamp { topic: TOPIC, seq: self.published, due: self.swarm.now() };
-        self.payloads.write(stamp, &mut payload);
-        self.target.publication(TOPIC, &payload, &mut message);
-        let kind = if self.target.publishes_text() { MessageKind::Text } else { MessageKind::Binary };
-        client_frame(kind, &message, frame);
-        self.published += 1;
-    }
-
-    fn await_healthy(&mut self) -> Result<()> {
-        let healthy = self.readers.len() - 1;
+    /// Publishes a message, and waits until the one that reads has it.
+    fn publish_one(&mut self) -> Result<()> {
+        let (seq, due, mut frame) = (self.judge.next(TOPIC), self.swarm.now(), Vec::new());
+        self.publisher.write(Stamp { topic: TOPIC, seq, due }, &mut frame);
+        self.swarm.send(self.publishing, &frame);
         let deadline = Instant::now() + self.timeout;
-        while self.readers[healthy].tracker.received() < self.published && self.complaint.is_none() {
+        while self.judge.lacks(self.reading, seq + 1) && self.judge.complaint.is_none() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                self.complaint = Some("a message did not come in time to the one that reads".into());
+                self.judge.complaint = Some("a message did not come in time to the one that reads".into());
             }
             self.turn(left)?;
         }
@@ -220,70 +219,27 @@ impl Topic {
 
     /// Lets those that have never read do it, until all have everything, are closed, or get no more.
     fn read_on(&mut self, member: &Member) -> Result<()> {
-        let ids: Vec<ConnId> = self.readers.iter().map(|reader| reader.id).collect();
-        for id in ids {
+        for &id in &self.stalled {
             self.swarm.attend(id, Attention::Watch);
             self.swarm.read(id);
         }
-        let (mut before, mut heard) = (self.received(), Instant::now());
-        while self.readers.iter().any(|reader| self.is_owed(reader)) && heard.elapsed() < QUIET {
-            self.turn(QUIET / 10)?;
-            let received = self.received();
-            if received > before {
-                Gauges::add(&member.gauges.deliveries, received - before);
-                (before, heard) = (received, Instant::now());
+        let mut heard = Instant::now();
+        while self.judge.anyone_lacks() && heard.elapsed() < QUIET {
+            let came = self.turn(QUIET / 10)?;
+            if came > 0 {
+                Gauges::add(&member.gauges.deliveries, came);
+                heard = Instant::now();
             }
         }
         Ok(())
     }
 
-    fn is_owed(&self, reader: &Reader) -> bool {
-        !reader.closed && reader.tracker.received() < self.published
-    }
-
-    fn received(&self) -> u64 {
-        self.readers.iter().map(|reader| reader.tracker.received()).sum()
-    }
-
-    fn turn(&mut self, wait: Duration) -> Result<()> {
-        let Topic { swarm, payloads, publisher, readers, by_slot, faults, complaint, .. } = self;
-        let healthy = readers.len() - 1;
-        swarm.turn(wait, &mut |event| match event {
-            Event::Message(id, message) => {
-                let Some(i) = by_slot[id.index as usize] else { return };
-                match payloads.find(message) {
-                    Found::Ours(stamp) => readers[i].tracker.take(stamp.seq, faults),
-                    Found::Corrupt => faults.corrupted += 1,
-                    Found::Foreign => {}
-                }
-            }
-            Event::Closed(id, why) | Event::Refused(id, why) => match by_slot[id.index as usize] {
-                Some(i) if i != healthy => readers[i].closed = true,
-                _ => {
-                    faults.closed += 1;
-                    let who = if id == *publisher { "the publisher" } else { "the one that reads" };
-                    complaint.get_or_insert(format!("{who}: {why}"));
-                }
-            },
-            Event::Open(_) | Event::CaughtUp(_) => {}
-        })
-    }
-
-    /// What everybody got. That a stalled one lacks something is no fault: it did not read.
-    fn outcome(mut self) -> Outcome {
-        let mut missing = Faults::default();
-        if let Some((healthy, stalled)) = self.readers.split_last() {
-            healthy.tracker.finish(self.published, &mut self.faults);
-            stalled.iter().for_each(|reader| reader.tracker.finish(self.published, &mut missing));
-        }
-        Outcome {
-            published: self.published,
-            closed: self.readers.iter().filter(|reader| reader.closed).count() as u64,
-            missing: missing.lost,
-            faults: self.faults,
-            complaint: self.complaint,
-            ..Outcome::default()
-        }
+    /// Returns how many messages have come to somebody.
+    fn turn(&mut self, wait: Duration) -> Result<u64> {
+        let Topic { swarm, judge, .. } = self;
+        let mut came = 0;
+        swarm.turn(wait, &mut |event| judge.on(event, |delivery| came += u64::from(!delivery.repeated)))?;
+        Ok(came)
     }
 }
 
@@ -300,7 +256,7 @@ impl Memory {
 }
 
 fn figures(options: &Stalled, outcome: &Outcome) -> Vec<Figure> {
-    let Outcome { before, peak, after, published, elapsed, closed, missing, .. } = outcome;
+    let Outcome { before, peak, after, published, elapsed, stalled, .. } = outcome;
     let grown = |now: u64, before: u64| (now as f64 - before as f64) / f64::from(1 << 20);
     let mut figures = Vec::new();
     if let (Some(before), Some(peak), Some(after)) = (before.resident, peak.resident, after.resident) {
@@ -315,7 +271,11 @@ fn figures(options: &Stalled, outcome: &Outcome) -> Vec<Figure> {
         (published * options.payload as u64) as f64 / f64::from(1 << 20),
     ));
     figures.push(Figure::new("messages published", "/s", per_second(*published, *elapsed)));
-    figures.push(Figure::new("stalled ones closed by the server", "", *closed as f64));
-    figures.push(Figure::new("bytes missing, of all stalled ones", "B", (missing * options.payload as u64) as f64));
+    figures.push(Figure::new("stalled ones closed by the server", "", stalled.closed as f64));
+    figures.push(Figure::new(
+        "bytes missing, of all stalled ones",
+        "B",
+        (stalled.lost * options.payload as u64) as f64,
+    ));
     figures
 }

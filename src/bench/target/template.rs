@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use crate::bench::{Result, Usage};
+
 /// What stands for something else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Word {
@@ -40,13 +42,13 @@ impl Template {
     ///
     /// # Errors
     /// There is a word that the option does not know.
-    pub fn parse(option: &str, text: &str, known: &[Word]) -> crate::bench::Result<Template> {
+    pub fn parse(option: &str, text: &str, known: &[Word]) -> Result<Template> {
         let mut pieces = Vec::new();
         let (mut from, mut at) = (0, 0);
         while let Some((start, name)) = next_word(text, at) {
             let Some(word) = known.iter().copied().find(|word| word.name() == name) else {
                 let known: Vec<_> = known.iter().map(|word| word.name()).collect();
-                return Err(format!("{option} has {name}, but knows only {}", known.join(" and ")).into());
+                return Usage::error(format!("{option} has {name}, but knows only {}", known.join(" and ")));
             };
             if from < start {
                 pieces.push(Piece::Text(text[from..start].to_owned()));

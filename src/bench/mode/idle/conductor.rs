@@ -8,16 +8,16 @@ use hdrhistogram::Histogram;
 use crate::bench::Result;
 use crate::bench::crew::{Gauges, Member};
 use crate::bench::crowd::connect;
-use crate::bench::frame::client_frame;
-use crate::bench::inspect::Tracker;
-use crate::bench::message::{Found, Payloads, Stamp};
+use crate::bench::judge::{Delivery, Judge};
+use crate::bench::message::{Payloads, Stamp};
 use crate::bench::options::Idle;
+use crate::bench::publisher::Publisher;
 use crate::bench::report::Faults;
 use crate::bench::schedule::Schedule;
-use crate::bench::swarm::{Attention, Event, Spec, Swarm};
+use crate::bench::swarm::{Attention, Spec, Swarm};
 use crate::bench::target::{Role, Target};
 use crate::bench::timeline::distribution;
-use crate::hub::frame::MessageKind;
+use crate::ring::sys;
 use crate::ring::token::ConnId;
 
 use super::holder::LOOK_UP;
@@ -42,8 +42,14 @@ pub struct Conducted {
     pub complaint: Option<String>,
 }
 
+/// Connections of this thread: the bystanders, two publishers, and those that warm the server up.
+pub fn connections(options: &Idle) -> u32 {
+    options.bystanders + 2 + WARM_UP.min(options.connections)
+}
+
 /// The life of this thread.
 pub fn conduct(options: &Idle, target: &Arc<Target>, start: Instant, tag: u32, member: &Member) -> Result<Conducted> {
+    sys::wake_on_time()?;
     let mut conductor = Conductor::connect(options, target, start, tag)?;
     // Until memory was read at the start, and until all connections are there and it was read again.
     for _ in 0..2 {
@@ -69,13 +75,13 @@ struct UnderWay {
 
 struct Conductor {
     swarm: Swarm,
-    target: Arc<Target>,
-    kind: MessageKind,
+    publisher: Publisher,
+    /// Of the bystanders.
+    judge: Judge,
     /// Nanoseconds.
     timeout: u64,
-    /// The publishers of the two topics, and how many messages they have published.
+    /// The connections that publish to the two topics.
     publishers: [ConnId; 2],
-    published: [u64; 2],
     under_way: Option<UnderWay>,
     bystanders: Bystanders,
     lateness: Histogram<u64>,
@@ -86,7 +92,7 @@ impl Conductor {
         let Idle { common, payload, connections, bystanders, .. } = options;
         let payloads = Payloads::new(payload.payload, payload.fill, tag)?;
         let guests = WARM_UP.min(*connections);
-        let slots = bystanders + 2 + guests;
+        let slots = self::connections(options);
         let mut swarm = Swarm::new(target.clone(), slots, common.timeout, start)?;
         // Not the crew's: those count the crowd.
         let gauges = Gauges::default();
@@ -105,15 +111,16 @@ impl Conductor {
         let guests = connect(&mut swarm, guests, common.concurrency, &gauges)?;
         guests.into_iter().for_each(|id| swarm.close(id));
         swarm.turn(Duration::ZERO, &mut |_| {})?;
+        let mut judge = Judge::new(payloads.clone(), TOPIC_OF_ALL, 2, slots);
+        subscribers.iter().enumerate().for_each(|(i, &id)| judge.admit(id, i, TOPIC_OF_BYSTANDERS));
         Ok(Conductor {
             swarm,
-            kind: if target.publishes_text() { MessageKind::Text } else { MessageKind::Binary },
-            target: target.clone(),
+            publisher: Publisher::new(target.clone(), payloads),
+            judge,
             timeout: common.timeout.as_nanos() as u64,
             publishers: [first, second],
-            published: [0; 2],
             under_way: None,
-            bystanders: Bystanders::new(payloads, start, &subscribers, slots),
+            bystanders: Bystanders::new(),
             lateness: distribution(),
         })
     }
@@ -128,8 +135,8 @@ impl Conductor {
     }
 
     fn turn(&mut self, wait: Duration) -> Result<()> {
-        let Conductor { swarm, bystanders, .. } = self;
-        swarm.turn(wait, &mut |event| bystanders.on(event))
+        let Conductor { swarm, judge, bystanders, .. } = self;
+        swarm.turn(wait, &mut |event| judge.on(event, |delivery| bystanders.record(&delivery)))
     }
 
     /// Publishes to all, so often and evenly spread, and to the bystanders at their rate. It is over when all have
@@ -143,7 +150,7 @@ impl Conductor {
         loop {
             self.publish_to_bystanders(steady);
             self.look_around(gauges);
-            let (now, done) = (self.swarm.now(), self.published[TOPIC_OF_ALL as usize]);
+            let (now, done) = (self.swarm.now(), self.judge.published(TOPIC_OF_ALL));
             match self.under_way {
                 None if done == publishes && now >= begin + hold => break,
                 None if done < publishes && now >= due(done) => self.publish_to_all(gauges),
@@ -158,7 +165,7 @@ impl Conductor {
     fn publish_to_bystanders(&mut self, steady: Option<Schedule>) {
         let now = self.swarm.now();
         let next = |nth| steady.and_then(|steady| steady.due(nth)).filter(|&due| due <= now);
-        while let Some(due) = next(self.published[TOPIC_OF_BYSTANDERS as usize]) {
+        while let Some(due) = next(self.judge.published(TOPIC_OF_BYSTANDERS)) {
             self.publish(TOPIC_OF_BYSTANDERS, due);
             self.lateness.saturating_record((now - due).max(1));
         }
@@ -166,7 +173,7 @@ impl Conductor {
 
     /// Until the next message to the bystanders is due.
     fn until_next(&self, steady: Option<Schedule>) -> Duration {
-        let due = steady.and_then(|steady| steady.due(self.published[TOPIC_OF_BYSTANDERS as usize]));
+        let due = steady.and_then(|steady| steady.due(self.judge.published(TOPIC_OF_BYSTANDERS)));
         due.map_or(GLANCE, |due| Duration::from_nanos(due.saturating_sub(self.swarm.now())))
     }
 
@@ -194,119 +201,67 @@ impl Conductor {
     }
 
     fn publish(&mut self, topic: u32, due: u64) {
-        let seq = &mut self.published[topic as usize];
-        let (mut payload, mut message, mut frame) = (Vec::new(), Vec::new(), Vec::new());
-        self.bystanders.payloads.write(Stamp { topic, seq: *seq, due }, &mut payload);
-        self.target.publication(topic, &payload, &mut message);
-        client_frame(self.kind, &message, &mut frame);
-        *seq += 1;
+        let mut frame = Vec::new();
+        self.publisher.write(Stamp { topic, seq: self.judge.next(topic), due }, &mut frame);
         self.swarm.send(self.publishers[topic as usize], &frame);
     }
 
     /// Waits for what is still to come.
     fn await_bystanders(&mut self) -> Result<()> {
-        let wanted = self.published[TOPIC_OF_BYSTANDERS as usize];
         let deadline = self.swarm.now() + self.timeout;
-        while self.bystanders.lack(wanted) && self.swarm.now() < deadline {
+        while self.judge.anyone_lacks() && self.swarm.now() < deadline {
             self.turn(GLANCE)?;
         }
         Ok(())
     }
 
-    fn finish(self) -> Conducted {
-        let Bystanders { trackers, alone, meanwhile, mut faults, complaint, .. } = self.bystanders;
-        for tracker in trackers.iter().flatten() {
-            tracker.finish(self.published[TOPIC_OF_BYSTANDERS as usize], &mut faults);
-        }
+    fn finish(mut self) -> Conducted {
+        self.judge.finish_all();
+        let (Judge { faults, complaint, .. }, Bystanders { alone, meanwhile, .. }) = (self.judge, self.bystanders);
         Conducted { alone, meanwhile, lateness: self.lateness, faults, complaint }
     }
 }
 
-/// What has come to the bystanders.
+/// What the bystanders feel.
 struct Bystanders {
-    payloads: Payloads,
-    start: Instant,
-    /// By slot; `None` where there is no bystander, or none any more.
-    trackers: Vec<Option<Tracker>>,
     /// All are being published to.
     disturbed: bool,
     /// Until then they were: what was due before may have been held up. In nanoseconds since the run began.
     disturbed_until: u64,
     alone: Histogram<u64>,
     meanwhile: Histogram<u64>,
-    faults: Faults,
-    complaint: Option<String>,
 }
 
 impl Bystanders {
-    fn new(payloads: Payloads, start: Instant, ids: &[ConnId], slots: u32) -> Bystanders {
-        let mut trackers = vec![None; slots as usize];
-        ids.iter().for_each(|id| trackers[id.index as usize] = Some(Tracker::default()));
-        Bystanders {
-            payloads,
-            start,
-            trackers,
-            disturbed: false,
-            disturbed_until: 0,
-            alone: distribution(),
-            meanwhile: distribution(),
-            faults: Faults::default(),
-            complaint: None,
-        }
-    }
-
-    fn on(&mut self, event: Event<'_>) {
-        match event {
-            Event::Message(id, message) => self.message(id.index as usize, message),
-            Event::Closed(id, why) => {
-                let bystander = self.trackers[id.index as usize].take().is_some();
-                let who = if bystander { "a bystander" } else { "a publisher" };
-                self.faults.closed += 1;
-                self.complaint.get_or_insert(format!("{who}: {why}"));
-            }
-            Event::Open(_) | Event::Refused(..) | Event::CaughtUp(_) => {}
-        }
-    }
-
-    fn message(&mut self, slot: usize, message: &[u8]) {
-        let Some(tracker) = &mut self.trackers[slot] else { return };
-        match self.payloads.find(message) {
-            Found::Ours(stamp) if stamp.topic == TOPIC_OF_BYSTANDERS => {
-                tracker.take(stamp.seq, &mut self.faults);
-                let now = self.start.elapsed().as_nanos() as u64;
-                self.record(stamp.due, now);
-            }
-            Found::Foreign => {}
-            Found::Ours(_) | Found::Corrupt => self.faults.corrupted += 1,
-        }
+    fn new() -> Bystanders {
+        Bystanders { disturbed: false, disturbed_until: 0, alone: distribution(), meanwhile: distribution() }
     }
 
     /// Takes the time of a message by whether any of it was while all were published to.
-    fn record(&mut self, due: u64, now: u64) {
-        let latency = if self.disturbed || due < self.disturbed_until { &mut self.meanwhile } else { &mut self.alone };
-        latency.saturating_record(now.saturating_sub(due).max(1));
-    }
-
-    fn lack(&self, wanted: u64) -> bool {
-        self.trackers.iter().flatten().any(|tracker| tracker.received() < wanted)
+    fn record(&mut self, delivery: &Delivery) {
+        let held_up = self.disturbed || delivery.stamp.due < self.disturbed_until;
+        let latency = if held_up { &mut self.meanwhile } else { &mut self.alone };
+        latency.saturating_record(delivery.latency());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::options::Fill;
 
     #[test]
     fn times_are_kept_apart_by_whether_all_were_published_to() {
-        let payloads = Payloads::new(32, Fill::Ticks, 7).unwrap();
-        let mut bystanders = Bystanders::new(payloads, Instant::now(), &[], 0);
-        bystanders.record(100, 110);
+        let delivery = |due, at| {
+            let stamp = Stamp { topic: TOPIC_OF_BYSTANDERS, seq: 0, due };
+            Delivery { subscriber: 0, stamp, at, repeated: false }
+        };
+        let mut bystanders = Bystanders::new();
+        bystanders.record(&delivery(100, 110));
         bystanders.disturbed = true;
-        bystanders.record(120, 150);
+        bystanders.record(&delivery(120, 150));
         (bystanders.disturbed, bystanders.disturbed_until) = (false, 200);
-        bystanders.record(199, 260);
-        bystanders.record(200, 204);
+        bystanders.record(&delivery(199, 260));
+        bystanders.record(&delivery(200, 204));
         let times = |taken: &Histogram<u64>| taken.iter_recorded().map(|v| v.value_iterated_to()).collect::<Vec<_>>();
         assert_eq!((times(&bystanders.alone), times(&bystanders.meanwhile)), (vec![4, 10], vec![30, 61]));
     }

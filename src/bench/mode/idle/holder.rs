@@ -8,8 +8,8 @@ use hdrhistogram::Histogram;
 
 use crate::bench::Result;
 use crate::bench::crew::{Gauges, Member};
-use crate::bench::inspect::Tracker;
-use crate::bench::message::{Found, Payloads};
+use crate::bench::judge::Judge;
+use crate::bench::message::Payloads;
 use crate::bench::options::Idle;
 use crate::bench::refusals::Refusals;
 use crate::bench::report::Faults;
@@ -79,10 +79,12 @@ pub fn hold(options: &Idle, target: &Arc<Target>, start: Instant, tag: u32, memb
     let (first, end) = share(options.connections, member.index, options.common.threads);
     let payloads = Payloads::new(options.payload.payload, options.payload.fill, tag)?;
     let swarm = Swarm::new(target.clone(), end - first, options.common.timeout, start)?;
-    let watch = Watch::new(payloads, end - first, options.publishes, start);
+    let watch = Watch::new(payloads, end - first);
     let mut holder = Holder { swarm, watch, told: Told::default() };
     member.gate()?;
     holder.connect(first..end, options.common.concurrency, &member.gauges)?;
+    // The conductor publishes when all threads have theirs.
+    holder.watch.judge.expect(TOPIC_OF_ALL, options.publishes.into());
     // Until all are there and memory was read, and until the hold is over.
     for _ in 0..2 {
         holder.serve(member)?;
@@ -91,7 +93,7 @@ pub fn hold(options: &Idle, target: &Arc<Target>, start: Instant, tag: u32, memb
     let pings = swarm.pings();
     drop(swarm);
     member.gate()?;
-    Ok(watch.finish(pings, options.publishes.into()))
+    Ok(watch.finish(pings))
 }
 
 struct Holder {
@@ -149,7 +151,7 @@ impl Holder {
     fn turn(&mut self, gauges: &Gauges) -> Result<()> {
         let Holder { swarm, watch, told } = self;
         swarm.turn(LOOK_UP, &mut |event| watch.on(event))?;
-        let now = Told { opened: watch.opened, closed: watch.faults.closed, delivered: watch.delivered };
+        let now = Told { opened: watch.opened, closed: watch.judge.faults.closed, delivered: watch.delivered };
         Gauges::add(&gauges.opened, now.opened - told.opened);
         Gauges::sub(&gauges.opened, now.closed - told.closed);
         Gauges::add(&gauges.deliveries, now.delivered - told.delivered);
@@ -160,35 +162,23 @@ impl Holder {
 
 /// What has come to a thread's connections.
 struct Watch {
-    payloads: Payloads,
-    /// Messages that are published in all.
-    publishes: u64,
-    start: Instant,
-    /// By slot; `None` where no connection is open.
-    trackers: Vec<Option<Tracker>>,
+    judge: Judge,
     opened: u64,
     refusals: Refusals,
     delivered: u64,
     arrivals: Arrivals,
     latency: Histogram<u64>,
-    faults: Faults,
-    complaint: Option<String>,
 }
 
 impl Watch {
-    fn new(payloads: Payloads, slots: u32, publishes: u32, start: Instant) -> Watch {
+    fn new(payloads: Payloads, slots: u32) -> Watch {
         Watch {
-            payloads,
-            publishes: publishes.into(),
-            start,
-            trackers: vec![None; slots as usize],
+            judge: Judge::new(payloads, TOPIC_OF_ALL, 1, slots),
             opened: 0,
             refusals: Refusals::default(),
             delivered: 0,
             arrivals: Arrivals::default(),
             latency: distribution(),
-            faults: Faults::default(),
-            complaint: None,
         }
     }
 
@@ -198,55 +188,38 @@ impl Watch {
     }
 
     fn on(&mut self, event: Event<'_>) {
+        let Watch { judge, opened, refusals, delivered, arrivals, latency, .. } = self;
         match event {
             Event::Open(id) => {
-                self.opened += 1;
-                self.trackers[id.index as usize] = Some(Tracker::default());
+                judge.admit(id, id.index as usize, TOPIC_OF_ALL);
+                *opened += 1;
             }
-            Event::Message(id, message) => self.message(id.index as usize, message),
-            Event::Refused(_, why) => self.refusals.add(why),
-            Event::Closed(id, why) => {
-                self.faults.closed += 1;
-                self.trackers[id.index as usize] = None;
-                self.complaint.get_or_insert(format!("a subscriber: {why}"));
-            }
-            Event::CaughtUp(_) => {}
+            Event::Refused(_, why) => refusals.add(why),
+            event => judge.on(event, |delivery| {
+                // What came twice is no delivery.
+                if !delivery.repeated {
+                    *delivered += 1;
+                    latency.saturating_record(delivery.latency());
+                    arrivals.add(delivery.stamp, delivery.at);
+                }
+            }),
         }
     }
 
-    fn message(&mut self, slot: usize, message: &[u8]) {
-        let stamp = match self.payloads.find(message) {
-            Found::Ours(stamp) if stamp.topic == TOPIC_OF_ALL && stamp.seq < self.publishes => stamp,
-            Found::Foreign => return,
-            Found::Ours(_) | Found::Corrupt => return self.faults.corrupted += 1,
-        };
-        let Some(tracker) = &mut self.trackers[slot] else { return };
-        let before = tracker.received();
-        tracker.take(stamp.seq, &mut self.faults);
-        // What came twice is no delivery.
-        if tracker.received() > before {
-            let now = self.start.elapsed().as_nanos() as u64;
-            self.delivered += 1;
-            self.latency.saturating_record(now.saturating_sub(stamp.due).max(1));
-            self.arrivals.add(stamp, now);
-        }
-    }
-
-    /// What all of it came to, if so many messages were published. Those that were closed lack nothing more than that.
-    fn finish(mut self, pings: u64, published: u64) -> Held {
-        for tracker in self.trackers.iter().flatten() {
-            tracker.finish(published, &mut self.faults);
-        }
-        self.faults.refused = self.refusals.total();
+    /// What all of it came to.
+    fn finish(mut self, pings: u64) -> Held {
+        self.judge.finish_all();
+        let Judge { mut faults, complaint, .. } = self.judge;
+        faults.refused = self.refusals.total();
         let refused = self.refusals.in_words().map(|reasons| format!("refused: {reasons}"));
         Held {
             opened: self.opened,
-            complaint: self.complaint.or(refused),
+            complaint: complaint.or(refused),
             refusals: self.refusals,
             arrivals: self.arrivals,
             latency: self.latency,
             pings,
-            faults: self.faults,
+            faults,
         }
     }
 }
