@@ -14,13 +14,15 @@ use super::mailbox::{Mail, Message, Origin, TopicRef};
 
 /// Queued payload above which publishers are not read from, per shard and per mailbox.
 const CONGESTED_BYTES: usize = 8 << 20;
-/// Compression level. The shard's other traffic waits for it: a mebibyte takes some 2.5 ms at level 1, and 12 at level 6.
-const DEFLATE_LEVEL: u8 = 1;
+/// Compression level of messages of up to [`SMALL_BYTES`], and of larger ones. The shard's other traffic waits for it: a
+/// mebibyte takes some 2.5 ms at level 1, and 12 at level 6. What all subscribers are sent is worth some microseconds.
+const LEVELS: [u8; 2] = [6, 1];
+const SMALL_BYTES: usize = 16 * 1024;
 
 /// Encodes messages for classes; keeps what compression needs between messages.
 pub(super) struct Encoder {
-    /// By window bits, 9 to 15; made when first needed.
-    deflaters: [Option<Box<Deflater>>; 7],
+    /// By level, and by window bits, 9 to 15; made when first needed.
+    deflaters: [[Option<Box<Deflater>>; 7]; LEVELS.len()],
     arena: Arena,
     /// Payloads under this many bytes are not compressed.
     min: usize,
@@ -46,8 +48,9 @@ impl Encoder {
         let Some(bits) = class.window_bits().filter(|_| payload.len() >= self.min) else {
             return (frame::encode_header(opcode, false, payload.len() as u64), payload);
         };
-        let deflater =
-            self.deflaters[usize::from(bits) - 9].get_or_insert_with(|| Box::new(Deflater::new(bits, DEFLATE_LEVEL)));
+        let level = usize::from(payload.len() > SMALL_BYTES);
+        let deflater = self.deflaters[level][usize::from(bits) - 9]
+            .get_or_insert_with(|| Box::new(Deflater::new(bits, LEVELS[level])));
         let deflated = deflater.compress(payload, &mut self.arena);
         self.runs += 1;
         self.bytes += payload.len();
