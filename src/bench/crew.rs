@@ -98,6 +98,11 @@ impl Member {
             Err(TryRecvError::Disconnected) => Err(Stopped.into()),
         }
     }
+
+    /// Whether [`Member::is_let_go`] would say so, or that the run is over.
+    pub fn may_go(&self) -> bool {
+        !self.go.is_empty() || self.go.is_disconnected()
+    }
 }
 
 /// The threads.

@@ -4,6 +4,7 @@
 //! (sends, discards, closes) is done in the next, in one system call as far as it goes.
 
 mod conn;
+mod end;
 mod outbox;
 
 use std::collections::{HashMap, VecDeque};

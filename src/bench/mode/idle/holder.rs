@@ -85,15 +85,24 @@ pub fn hold(options: &Idle, target: &Arc<Target>, start: Instant, tag: u32, memb
     holder.connect(first..end, options.common.concurrency, &member.gauges)?;
     // The conductor publishes when all threads have theirs.
     holder.watch.judge.expect(TOPIC_OF_ALL, options.publishes.into());
-    // Until all are there and memory was read, and until the hold is over.
-    for _ in 0..2 {
-        holder.serve(member)?;
-    }
+    // Until all are there and memory was read.
+    holder.serve(member, Until::Hold)?;
+    // Until the hold is over.
+    holder.serve(member, Until::End)?;
     let Holder { swarm, watch, .. } = holder;
     let pings = swarm.pings();
     drop(swarm);
     member.gate()?;
     Ok(watch.finish(pings))
+}
+
+/// What a thread looks after its connections until.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The hold begins.
+    Hold,
+    /// It is over.
+    End,
 }
 
 struct Holder {
@@ -129,7 +138,7 @@ impl Holder {
                 })?;
                 begun += 1;
             }
-            self.turn(gauges)?;
+            self.turn(gauges, &|| false)?;
             if self.watch.refusals.total() > few {
                 let reasons = self.watch.refusals.in_words().unwrap_or_default();
                 return Err(format!("too many connections refused: {reasons}").into());
@@ -140,17 +149,23 @@ impl Holder {
     }
 
     /// Looks after the connections until all threads are here and were told to go on.
-    fn serve(&mut self, member: &Member) -> Result<()> {
+    fn serve(&mut self, member: &Member, until: Until) -> Result<()> {
         member.arrive()?;
+        // The others may be closing while this thread has yet to hear of it: who is closed now is no fault.
+        let over = || until == Until::End && member.may_go();
         while !member.is_let_go()? {
-            self.turn(&member.gauges)?;
+            self.turn(&member.gauges, &over)?;
         }
         Ok(())
     }
 
-    fn turn(&mut self, gauges: &Gauges) -> Result<()> {
+    fn turn(&mut self, gauges: &Gauges, over: &dyn Fn() -> bool) -> Result<()> {
         let Holder { swarm, watch, told } = self;
-        swarm.turn(LOOK_UP, &mut |event| watch.on(event))?;
+        swarm.turn(LOOK_UP, &mut |event| {
+            if !matches!(event, Event::Closed(..)) || !over() {
+                watch.on(event);
+            }
+        })?;
         let now = Told { opened: watch.opened, closed: watch.judge.faults.closed, delivered: watch.delivered };
         Gauges::add(&gauges.opened, now.opened - told.opened);
         Gauges::sub(&gauges.opened, now.closed - told.closed);
