@@ -7,7 +7,7 @@ use uproar::hub::frame::{Class, Frames};
 use uproar::limits::DELIVERIES_PER_TURN;
 
 fn crowd(subscribers: u32) -> (Hub, Frames, u32) {
-    let mut hub = Hub::new(subscribers + 1);
+    let mut hub = Hub::new(subscribers + 1, 5);
     let mut topic = 0;
     (0..subscribers).for_each(|sub| topic = hub.subscribe(sub, Class::PLAIN, "topic").topic);
     (hub, Frames::new(), topic)
@@ -64,7 +64,7 @@ fn churn(c: &mut Criterion) {
 fn close(c: &mut Criterion) {
     c.bench_function("100,000 subscribers come", |b| {
         b.iter_batched(
-            || Hub::new(100_000),
+            || Hub::new(100_000, 5),
             |mut hub| {
                 (0..100_000).for_each(|sub| _ = hub.subscribe(sub, Class::PLAIN, "topic"));
                 hub

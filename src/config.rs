@@ -6,6 +6,7 @@
 //!
 //! Values are parsed once, into a [`Config`]; what is unknown or out of bounds is refused and named.
 
+mod history;
 mod load;
 mod value;
 
@@ -13,11 +14,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+pub use history::{HistoryRule, HistoryRules, parse_history};
 pub use load::{ConfigError, Inputs, Resolved, load};
 pub use value::{AdminListen, BacklogPolicy, LogLevel, parse_size, parse_time};
 
 use crate::limits::{MAX_CONNECTIONS_PER_SHARD, MAX_MESSAGE_BYTES, MAX_SHARDS, READ_BUFFER_BYTES};
-use value::{Address, AdminAddress, Choice, Count, Grammar, Or, Size, Switch, Time};
+use history::History;
+use value::{Address, AdminAddress, Choice, Count, Grammar, Or, Size, Switch, Time, Words};
 
 const KIB: u32 = 1 << 10;
 const MIB: u32 = 1 << 20;
@@ -148,6 +151,24 @@ knobs! {
         /// Bytes of a request's head.
         max_head: u32 = 8 * KIB, Size { min: KIB, max: MAX_HEAD_BYTES };
     }
+    "Rooms and topics" {
+        /// Tell the members of a room who comes and goes.
+        presence: bool = true, Switch;
+        /// Members of a room beyond which nobody is told who comes and goes, nor who is there.
+        presence_limit: u32 = 200, Count { min: 0, max: 65_535 };
+        /// Notices a second of one room beyond which those of a second are told together.
+        presence_rate: u32 = 10, Count { min: 0, max: 10_000 };
+        /// Types of messages that are relayed to the sender's room.
+        relay: Vec<String> = vec!["chat".into()], Words;
+        /// Topics that keep messages for those who come back or come late.
+        history: HistoryRules = HistoryRules::default(), History;
+        /// Bytes of all histories of the process; beyond them, the oldest messages go.
+        history_memory: u64 = 64 * (1 << 20), Size { min: 1 << 20, max: TIB_64 };
+        /// Time for which a message that was acknowledged is known when it comes again.
+        ack_window: Duration = secs(2 * MINUTE), Time { min: secs(1), max: secs(HOUR) };
+        /// Bad messages in a row after which a json client is closed.
+        max_errors: u32 = 100, Count { min: 1, max: 65_535 };
+    }
     "Slow readers" {
         /// Bytes that may wait to be sent to one connection.
         backlog: u32 = 64 * KIB, Size { min: KIB, max: MAX_BYTES };
@@ -229,7 +250,7 @@ mod tests {
     }
 
     /// Name, the least value, one below it, the greatest, one above it.
-    const BOUNDS: [[&str; 5]; 18] = [
+    const BOUNDS: [[&str; 5]; 23] = [
         ["send_buffer", "4KiB", "4095", "64MiB", "67108865"],
         ["accept_backlog", "1", "0", "65535", "65536"],
         ["shards", "1", "0", "256", "257"],
@@ -248,10 +269,15 @@ mod tests {
         ["close_timeout", "100ms", "99ms", "10m", "601s"],
         ["shutdown_timeout", "0", "-1s", "10m", "601s"],
         ["deflate_min", "0", "-1", "1GiB", "1073741825"],
+        ["presence_limit", "0", "-1", "65535", "65536"],
+        ["presence_rate", "0", "-1", "10000", "10001"],
+        ["history_memory", "1MiB", "1048575", "64TiB", "65TiB"],
+        ["ack_window", "1s", "999ms", "1h", "3601s"],
+        ["max_errors", "1", "0", "65535", "65536"],
     ];
 
     /// Values of knobs that have no bounds: good ones, bad ones.
-    const WORDS: [(&str, &[&str], &[&str]); 11] = [
+    const WORDS: [(&str, &[&str], &[&str]); 14] = [
         (
             "listen",
             &["0.0.0.0:80", "[::]:8080", "127.0.0.1:0"],
@@ -261,6 +287,9 @@ mod tests {
         ("playground", &["true", "false"], &["yes", "1", "True", ""]),
         ("pin", &["true", "false"], &["off"]),
         ("deflate", &["true", "false"], &["no"]),
+        ("presence", &["true", "false"], &["on"]),
+        ("relay", &["none", "chat", "chat,playerMove"], &["", "a,,b"]),
+        ("history", &["off", "a* count=1 age=1s bytes=1KiB last_value"], &["", "count=1", "a; b=2"]),
         ("max_connections", &["auto"], &["off", "-1", "1k"]),
         ("max_memory", &["off", "0"], &["auto", "1GB", "1.5GiB", "99999999999999999999"]),
         ("ping_interval", &["off", "0"], &["30", "1 s", "1.5s", "s", "", "99999999999999999999s"]),

@@ -41,11 +41,13 @@ pub enum CloseReason {
     PingTimeout,
     /// The connection's maximum lifetime was over.
     Lifetime,
+    /// The client has connected anew, under the same name.
+    Replaced,
 }
 
 impl CloseReason {
     /// Every reason, in the order of the discriminants.
-    pub const ALL: [CloseReason; 15] = [
+    pub const ALL: [CloseReason; 16] = [
         CloseReason::Peer,
         CloseReason::Lost,
         CloseReason::Http,
@@ -61,6 +63,7 @@ impl CloseReason {
         CloseReason::Backlog,
         CloseReason::PingTimeout,
         CloseReason::Lifetime,
+        CloseReason::Replaced,
     ];
 
     /// The value of the metric's `reason` label.
@@ -81,6 +84,7 @@ impl CloseReason {
             CloseReason::Backlog => "backlog",
             CloseReason::PingTimeout => "ping_timeout",
             CloseReason::Lifetime => "lifetime",
+            CloseReason::Replaced => "replaced",
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::error::CloseReason;
 use crate::http::request::Request;
 use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
-use crate::shard::{Core, Notice};
+use crate::shard::{Core, Notice, Publication};
 
 /// A WebSocket message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,7 +140,7 @@ impl Topics<'_> {
     /// message larger than 1 GiB.
     pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> bool {
         let message = message.into();
-        self.core.publish(topic, message.kind, message.payload, None, true)
+        self.core.publish(topic, Publication::new(message.kind, message.payload))
     }
 
     /// Subscribers of a topic on this shard.
@@ -192,13 +192,13 @@ impl Connection<'_> {
     /// [`Topics::publish`].
     pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> bool {
         let message = message.into();
-        self.core.publish(topic, message.kind, message.payload, Some(self.id), true)
+        self.core.publish(topic, Publication::new(message.kind, message.payload))
     }
 
     /// Publishes to all subscribers of a topic but this connection; `false` as for [`Topics::publish`].
     pub fn publish_to_others<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> bool {
         let message = message.into();
-        self.core.publish(topic, message.kind, message.payload, Some(self.id), false)
+        self.core.publish(topic, Publication::new(message.kind, message.payload).but(Some(self.id)))
     }
 
     /// Starts the close handshake. Codes that may not be sent (RFC 6455 section 7.4) become 1011; the reason is cut to
@@ -324,7 +324,7 @@ impl Core {
         if !matches!(session, Session::Handler(_)) {
             return None;
         }
-        match std::mem::replace(session, Session::Json { dropped: 0 }) {
+        match std::mem::replace(session, Session::Called) {
             Session::Handler(session) => Some(session),
             _ => None,
         }

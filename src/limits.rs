@@ -32,9 +32,9 @@ pub const MAX_CONTROL_PAYLOAD: usize = 125;
 /// Header fields of an HTTP head.
 pub const MAX_HEADERS: usize = 64;
 
-/// Whether a topic may have that name.
+/// Whether a topic may have that name. Those that begin with a NUL are the server's own.
 pub fn is_topic_name(name: &str) -> bool {
-    (1..=MAX_TOPIC_BYTES).contains(&name.len())
+    (1..=MAX_TOPIC_BYTES).contains(&name.len()) && !name.starts_with('\0')
 }
 
 const _: () = {

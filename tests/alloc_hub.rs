@@ -2,9 +2,14 @@
 
 mod counting;
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use counting::allocations;
 use uproar::hub::Hub;
-use uproar::hub::frame::{Class, Frames, Span};
+use uproar::hub::frame::{Class, Frames, MessageKind, Span};
+use uproar::hub::history::Retention;
+use uproar::time::Tick;
 
 const SUBSCRIBERS: u32 = 5_000;
 const TOPICS: [&str; 3] = ["ticks", "trades", "chat"];
@@ -18,7 +23,7 @@ struct Shard {
 
 impl Shard {
     fn new() -> Shard {
-        let mut hub = Hub::new(SUBSCRIBERS);
+        let mut hub = Hub::new(SUBSCRIBERS, 5);
         let topics = TOPICS.map(|name| {
             let mut last = 0;
             for sub in 0..SUBSCRIBERS {
@@ -63,7 +68,7 @@ fn publishing_and_fanning_out_allocates_nothing_once_warm() {
 
 #[test]
 fn coming_and_going_allocates_nothing_for_a_subscribers_only_topic() {
-    let (mut hub, mut frames) = (Hub::new(SUBSCRIBERS), Frames::new());
+    let (mut hub, mut frames) = (Hub::new(SUBSCRIBERS, 5), Frames::new());
     (0..SUBSCRIBERS).for_each(|sub| _ = hub.subscribe(sub, Class::PLAIN, "lobby"));
     let churn = allocations(|| {
         for sub in 0..100 {
@@ -72,4 +77,25 @@ fn coming_and_going_allocates_nothing_for_a_subscribers_only_topic() {
         }
     });
     assert_eq!(churn, 0);
+}
+
+#[test]
+fn remembering_allocates_nothing_once_warm() {
+    let mut hub = Hub::new(SUBSCRIBERS, 5);
+    let topics = TOPICS.map(|name| hub.intern(name));
+    for topic in topics {
+        hub.keep(topic, Retention { count: 100, age: Duration::from_secs(1), bytes: 1 << 20, last_value: false });
+    }
+    let payload = Bytes::from_static(&[b'x'; 200]);
+    let mut rounds = |turns: std::ops::Range<u32>| {
+        for turn in turns {
+            for topic in topics {
+                let offset = hub.order(topic);
+                hub.remember(topic, Tick(turn), offset, MessageKind::Text, payload.clone());
+            }
+            hub.expire_histories(Tick(turn), 10);
+        }
+    };
+    rounds(0..2000);
+    assert_eq!(allocations(|| rounds(2000..5000)), 0);
 }

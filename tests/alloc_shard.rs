@@ -56,7 +56,7 @@ impl Kernel {
     fn settle(&mut self) {
         for _ in 0..SUBSCRIBERS {
             self.sent += self.shard.core.ops.drain(..).filter(|op| matches!(op, Op::Send { .. })).count() as u64;
-            self.shard.set_now(Tick::at(Duration::ZERO));
+            self.shard.set_now(Tick::at(Duration::ZERO), 0);
             self.shard.complete(&self.completions, &mut self.buffer);
             self.completions.clear();
             self.shard.turn();

@@ -154,6 +154,7 @@ fn the_latest_stays() {
 fn a_json_client_is_told_how_many_it_has_missed() {
     for policy in [BacklogPolicy::DropOldest, BacklogPolicy::DropNewest, BacklogPolicy::Latest] {
         let subscribe = |client: &mut Client| {
+            assert!(client.frame().expect("a welcome").text().contains("connected"));
             client.text(r#"{"type":"subscribe","topic":"stall"}"#);
             assert!(client.frame().expect("an answer").text().contains("subscribed"));
         };
@@ -197,6 +198,9 @@ fn flood(server: &Process, path: &str, bytes: &[u8], count: usize, answer: &[u8]
     let mut writer = Client::from(reader.stream.try_clone().expect("a descriptor"));
     let (before, earlier) = (server.resident(), server.metric("bytes_received_total"));
     let many = bytes.repeat(100);
+    if !path.starts_with("/raw/") {
+        assert!(reader.frame().expect("a welcome").text().contains("connected"));
+    }
     let writing = thread::spawn(move || (0..count / 100).for_each(|_| writer.send(&many)));
     let mut received = 0;
     wait_until("the flood is not read any more", || {
@@ -209,7 +213,7 @@ fn flood(server: &Process, path: &str, bytes: &[u8], count: usize, answer: &[u8]
     let mut peak = server.resident();
     for i in 0..count {
         let frame = reader.frame().expect("an answer");
-        assert_eq!(frame.payload, answer, "{frame:?}");
+        assert!(frame.payload.starts_with(answer), "{frame:?}");
         if i % 1000 == 0 {
             peak = peak.max(server.resident());
         }
@@ -225,7 +229,7 @@ fn who_asks_without_reading_is_not_read_from() {
     let grown = flood(&server, "/raw/flood", &frame(PING, &payload), 200_000, &payload);
     assert!(grown < 8 * MIB as u64, "{grown} bytes");
     let ping = frame(TEXT, br#"{"type":"ping","filler":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}"#);
-    let grown = flood(&server, "/", &ping, 200_000, br#"{"type":"pong"}"#);
+    let grown = flood(&server, "/", &ping, 200_000, br#"{"type":"pong""#);
     assert!(grown < 8 * MIB as u64, "{grown} bytes");
 }
 

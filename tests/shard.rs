@@ -7,7 +7,8 @@ use uproar::hub::TopicHandle;
 use uproar::ring::op::{Completion, Op, ReadBuffers, Wait};
 use uproar::ring::token::{ConnId, Kind, Token};
 use uproar::ring::{WakeFd, sys};
-use uproar::shard::mailbox::{Mail, Mailbox, Postbox};
+use uproar::shard::mail::Mail;
+use uproar::shard::mailbox::{Mailbox, Postbox};
 use uproar::shard::settings::Settings;
 use uproar::shard::shared::Shared;
 use uproar::shard::{Parts, Shard, mailbox};
@@ -64,7 +65,7 @@ impl Fixture {
     /// An iteration of the worker's loop after the enter; the operations that it leaves.
     fn turn(&mut self, completions: &[Completion], input: &[u8]) -> Vec<Op> {
         let mut buffer = Buffer(input.to_vec());
-        self.shard.set_now(self.now);
+        self.shard.set_now(self.now, 0);
         self.shard.complete(completions, &mut buffer);
         self.shard.turn();
         self.shard.core.invariants();
@@ -84,7 +85,7 @@ impl Fixture {
     fn readable(&mut self, slot: u32) {
         let conn = ConnId { index: slot, generation: 0 };
         let told = Completion { token: Token::new(Kind::Readable, conn), result: 1, more: true, buffer: 0 };
-        self.shard.set_now(self.now);
+        self.shard.set_now(self.now, 0);
         self.shard.complete(&[told], &mut Buffer(Vec::new()));
     }
 
@@ -114,6 +115,13 @@ impl Fixture {
 
     fn timed_out(&self) -> u64 {
         self.counter(|counters| counters.closed[uproar::error::CloseReason::PingTimeout as usize].get())
+    }
+
+    /// A `json` client, alone in a room that is at home here.
+    fn json(&mut self, slot: u32) {
+        let room =
+            (0..).map(|i| format!("room{slot}-{i}")).find(|name| self.shared.home(name) == 0).expect("many names");
+        self.websocket(slot, &format!("/?room={room}"));
     }
 
     fn websocket(&mut self, slot: u32, path: &str) {
@@ -158,11 +166,11 @@ fn whoever_is_let_go_by_a_connection_that_ends_in_the_flush_is_sent_its_answers(
     let mut f = Fixture::new(2, &config);
     let topic = f.remote_topic();
     // The one that ends is the last subscriber of a topic that the home shard has not confirmed, ...
-    f.websocket(0, "/");
+    f.json(0);
     f.receive(0, &text(&format!(r#"{{"type":"subscribe","topic":"{topic}"}}"#)));
     f.pass(Duration::from_secs(30));
     // ... of which the other has been one, too.
-    f.websocket(1, "/");
+    f.json(1);
     let held = f.receive(1, &text(&format!(r#"{{"type":"subscribe","topic":"{topic}"}}"#)));
     let still_held = f.receive(1, &text(&format!(r#"{{"type":"unsubscribe","topic":"{topic}"}}"#)));
     assert_eq!((sends_to(&held, 1), sends_to(&still_held, 1)), (0, 0));
@@ -218,7 +226,7 @@ fn the_last_sends_before_a_silence_are_accounted_for() {
 fn who_comes_and_goes_faster_than_a_home_shard_notes_is_not_read_from() {
     let mut f = Fixture::new(2, &Config::default());
     let topic = f.remote_topic();
-    f.websocket(0, "/");
+    f.json(0);
     let subscribe = text(&format!(r#"{{"type":"subscribe","topic":"{topic}"}}"#));
     let both = [subscribe, text(&format!(r#"{{"type":"unsubscribe","topic":"{topic}"}}"#))].concat().repeat(500);
     for _ in 0..200 {
@@ -276,7 +284,7 @@ fn who_is_held_is_not_read_from_beyond_a_backlog_and_then_sent_all() {
     let config = Config::default();
     let mut f = Fixture::new(2, &config);
     let topic = f.remote_topic();
-    f.websocket(0, "/");
+    f.json(0);
     f.receive(0, &text(&format!(r#"{{"type":"subscribe","topic":"{topic}"}}"#)));
     let asked = text(r#"{"type":"unsubscribe","topic":"no such topic"}"#).repeat(500);
     let mut reads = 0;
@@ -292,7 +300,7 @@ fn who_is_held_is_not_read_from_beyond_a_backlog_and_then_sent_all() {
         assert!(reads < 10, "it is read from for ever");
     }
     let Some(Mail::Interest { topic, .. }) = f.neighbours[0].1.take() else { panic!("no interest") };
-    f.postbox.post(Mail::Confirm { topic, home: TopicHandle { index: 0, generation: 0 } });
+    f.postbox.post(Mail::Confirm { topic, home: TopicHandle { index: 0, generation: 0 }, epoch: 0 });
     assert_eq!(sends_to(&f.turn(&[], b""), 0), 1);
     while sends_to(&f.turn(&[], b""), 0) > 0 {}
     assert_eq!(f.counter(|counters| counters.closed.iter().map(|closed| closed.get()).sum()), 0);

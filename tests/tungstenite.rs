@@ -197,8 +197,9 @@ async fn offences_are_told_with_their_code(server: &Server) {
 }
 
 async fn json_clients_meet_in_topics(server: &Server) {
-    let [mut one, mut two] = [server.connect("/").await, server.connect("/").await];
+    let [mut one, mut two] = [server.connect("/one").await, server.connect("/two").await];
     for client in [&mut one, &mut two] {
+        assert_eq!(client.json().await["type"], "connected");
         client.send(json!({"type": "subscribe", "topics": ["a", "b"]}).to_string()).await;
         let joined = json!([{"topic": "a", "ok": true}, {"topic": "b", "ok": true}]);
         assert_eq!(client.json().await, json!({"type": "subscribed", "topics": joined}));

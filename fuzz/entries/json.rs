@@ -1,29 +1,59 @@
-// Messages of the `json` dialect: each is answered with one command, and what is published is the text that was sent.
+// Messages of the `json` dialect: each is answered with one command, and what is passed on of it is JSON.
 
-use uproar::dialect::{Command, json as dialect};
+use serde::de::IgnoredAny;
+use uproar::dialect::json::{self as dialect, Relayed};
+use uproar::dialect::{Command, Position, Receipt};
 use uproar::hub::frame::MessageKind;
 
-/// Takes `bytes` as a text message, as the dialect is given them: only if they are UTF-8.
+/// Takes `bytes` as a text message, as the dialect is given them, only if they are UTF-8; then as what was published.
 pub fn json(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let mut scratch = Vec::new();
-    let commands = dialect::message(MessageKind::Text, text.as_bytes(), &mut scratch);
+    let commands = dialect::message(MessageKind::Text, text.as_bytes(), &Relayed::default(), &mut Vec::new());
     assert_eq!(commands.len(), 1);
     for command in commands {
-        match command {
-            Command::Publish { payload, .. } => {
-                let data = std::str::from_utf8(payload).expect("cut at characters");
-                assert!(text.contains(data) && !data.is_empty() && data.trim() == data);
-                assert_is_json(data);
-            }
-            Command::Subscribe(topics) | Command::Unsubscribe(topics) => assert!(!topics.is_empty()),
-            Command::Reply(reply) => assert_is_json(&reply),
-            Command::Broadcast { .. } => panic!("the dialect has no topic of its own"),
+        check(text, command);
+    }
+    let mut out = Vec::new();
+    dialect::envelope(&mut out, text, Position { epoch: 1, offset: 2 }, MessageKind::Text, bytes, false);
+    assert_is_json(&out);
+}
+
+fn check(text: &str, command: Command<'_>) {
+    if let Command::Error(error) = command {
+        return assert_is_json(error.as_bytes());
+    }
+    assert_is_json(text.as_bytes());
+    match command {
+        Command::Publish { payload, receipt, .. } => {
+            let data = std::str::from_utf8(payload).expect("cut at characters");
+            assert!(text.contains(data) && !data.is_empty() && data.trim() == data);
+            assert_is_json(payload);
+            check_receipt(receipt);
         }
+        Command::Relay { object, receipt } => {
+            assert_is_json(&dialect::signed(object, 1, Some(2)));
+            check_receipt(receipt);
+        }
+        Command::Address { object, receipt, .. } => {
+            assert_is_json(&dialect::signed(object, 1, None));
+            check_receipt(receipt);
+        }
+        Command::Subscribe { topics, .. } => assert!(!topics.is_empty()),
+        Command::Unsubscribe(topics) => assert!(!topics.is_empty()),
+        Command::Presence { .. } | Command::Ping => {}
+        Command::Broadcast { .. } | Command::Reply(_) | Command::Error(_) => panic!("not of a text message"),
     }
 }
 
-fn assert_is_json(text: &str) {
-    let mut copy = text.as_bytes().to_vec();
-    assert!(simd_json::to_tape(&mut copy).is_ok(), "{text}");
+fn check_receipt(receipt: Option<Receipt<'_>>) {
+    if let Some(Receipt { id, .. }) = receipt {
+        assert!(id.len() <= 2 + 6 * 128);
+        assert_is_json(id.as_bytes());
+    }
+}
+
+/// `serde_json` does not recurse where it keeps nothing.
+fn assert_is_json(text: &[u8]) {
+    let result = serde_json::from_slice::<IgnoredAny>(text);
+    assert!(result.is_ok(), "{result:?}: {}", String::from_utf8_lossy(text));
 }

@@ -66,7 +66,7 @@ impl LogLevel {
         [("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info), ("debug", LogLevel::Debug)];
 }
 
-const OUT_OF_BOUNDS: &str = "is out of bounds";
+pub(super) const OUT_OF_BOUNDS: &str = "is out of bounds";
 
 /// How a knob's value is written.
 pub(super) trait Grammar {
@@ -197,6 +197,16 @@ pub fn parse_time(text: &str) -> Option<Duration> {
     Time { min: Duration::ZERO, max: Duration::MAX }.parse(text).ok()
 }
 
+/// A number of bytes, as [`parse_size`] reads it.
+pub(super) fn show_size(bytes: u64) -> String {
+    show_scaled(bytes, &BYTE_UNITS)
+}
+
+/// A time, as [`parse_time`] reads it.
+pub(super) fn show_time(time: Duration) -> String {
+    show_scaled(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), &TIME_UNITS)
+}
+
 /// A number of bytes.
 pub(super) struct Size<T> {
     pub min: T,
@@ -216,7 +226,7 @@ impl<T: Copy + PartialOrd + TryFrom<u64> + Into<u64>> Grammar for Size<T> {
     }
 
     fn show(&self, value: &T) -> String {
-        show_scaled((*value).into(), &BYTE_UNITS)
+        show_size((*value).into())
     }
 
     fn range(&self) -> String {
@@ -247,7 +257,7 @@ impl Grammar for Time {
     }
 
     fn show(&self, value: &Duration) -> String {
-        show_scaled(u64::try_from(value.as_millis()).unwrap_or(u64::MAX), &TIME_UNITS)
+        show_time(*value)
     }
 
     fn range(&self) -> String {
@@ -302,6 +312,36 @@ impl<T: Copy + PartialEq> Grammar for Choice<T> {
 
     fn form(&self) -> (&'static str, &'static str) {
         ("WORD", "")
+    }
+}
+
+/// Words with commas between.
+pub(super) struct Words;
+
+impl Grammar for Words {
+    type Value = Vec<String>;
+
+    fn parse(&self, text: &str) -> Result<Vec<String>, &'static str> {
+        let words = || text.split(',').map(str::trim);
+        match text {
+            "none" => Ok(Vec::new()),
+            _ if words().any(|word| word.is_empty() || word.len() > 64) => {
+                Err("has an empty word, or one of more than 64 bytes")
+            }
+            _ => Ok(words().map(String::from).collect()),
+        }
+    }
+
+    fn show(&self, value: &Vec<String>) -> String {
+        if value.is_empty() { "none".into() } else { value.join(",") }
+    }
+
+    fn range(&self) -> String {
+        "none or words with commas between".into()
+    }
+
+    fn form(&self) -> (&'static str, &'static str) {
+        ("WORDS", "")
     }
 }
 

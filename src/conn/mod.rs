@@ -38,13 +38,30 @@ pub enum Session {
         /// `?self=false` is `false`.
         own: bool,
     },
-    /// The `json` dialect, with the count of messages that it has not been told were dropped.
+    /// The `json` dialect.
     Json {
-        /// Messages.
-        dropped: u32,
+        /// Local topic index of its room, to which it is subscribed as long as it lives.
+        room: u32,
+        /// What most of them never need.
+        more: Option<Box<JsonMore>>,
     },
     /// An embedder's handler.
     Handler(Box<HandlerSession>),
+    /// An embedder's handler, which has its session while it is called.
+    Called,
+}
+
+/// What few `json` connections have.
+#[derive(Default, Debug)]
+pub struct JsonMore {
+    /// Messages that were dropped and that it has not been told of.
+    pub dropped: u32,
+    /// Bad messages in a row.
+    pub errors: u32,
+    /// The name that it had on an earlier connection.
+    pub claimed: Option<u64>,
+    /// Local indices of the topics whose past it waits for; they are pinned.
+    pub awaited: Vec<u32>,
 }
 
 /// A connection's state for an embedder.
@@ -155,7 +172,7 @@ impl Conn {
 
     /// Whether a `json` client has not been told of all messages that were dropped.
     pub fn has_untold_drops(&self) -> bool {
-        matches!(self.session, Session::Json { dropped } if dropped > 0)
+        matches!(&self.session, Session::Json { more: Some(more), .. } if more.dropped > 0)
     }
 
     /// Whether frames may still be put into its outbox.

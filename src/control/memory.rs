@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ring::sys;
-use crate::shard::mailbox::{Mail, Postbox};
+use crate::shard::mail::Mail;
+use crate::shard::mailbox::Postbox;
 use crate::shard::shared::Shared;
 
 /// How often resident memory is looked at.

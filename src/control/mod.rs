@@ -12,7 +12,8 @@ use std::time::Duration;
 pub use admin::Admin;
 
 use crate::error::StartError;
-use crate::shard::mailbox::{Mail, Postbox};
+use crate::shard::mail::Mail;
+use crate::shard::mailbox::Postbox;
 use crate::shard::shared::Shared;
 
 /// What the control thread needs.

@@ -12,11 +12,16 @@ use smallvec::SmallVec;
 
 use crate::hub::frame::MessageKind;
 
-/// What a client's message asks for. Payloads are lent from the read buffer.
+/// What a client's message asks for. Payloads are lent from the read buffer where they go on as they are.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// Join topics; answered by [`Event::Subscribed`].
-    Subscribe(Vec<Cow<'a, str>>),
+    /// Join topics; answered by [`Event::Subscribed`], topic by topic.
+    Subscribe {
+        /// Each topic, and where the client was in it.
+        topics: Vec<(Cow<'a, str>, Option<Since>)>,
+        /// Messages are to come in an envelope that says where in the topic they are.
+        recover: bool,
+    },
     /// Leave topics; answered by [`Event::Unsubscribed`].
     Unsubscribe(Vec<Cow<'a, str>>),
     /// Publish to a topic by name.
@@ -27,25 +32,70 @@ pub enum Command<'a> {
         kind: MessageKind,
         /// What subscribers of the topic receive.
         payload: &'a [u8],
+        /// The acknowledgement that is wanted.
+        receipt: Option<Receipt<'a>>,
     },
-    /// Publish to the topic that the connection's path named.
+    /// Publish to the topic that the connection's path named: its `raw` topic, or its room.
     Broadcast {
         /// Text or binary.
         kind: MessageKind,
         /// What subscribers receive.
         payload: &'a [u8],
     },
+    /// Publish to the connection's room, under the sender's name and with the time; see [`json::signed`].
+    Relay {
+        /// The client's object without its closing brace, and without `from` and `timestamp`.
+        object: Vec<u8>,
+        /// The acknowledgement that is wanted.
+        receipt: Option<Receipt<'a>>,
+    },
+    /// Send to one client, or to the other members of a room, under the sender's name; see [`json::signed`].
+    Address {
+        /// A `clientId`, or a room.
+        receiver: Cow<'a, str>,
+        /// The client's object without its closing brace, and without `from`.
+        object: Vec<u8>,
+        /// The message's `id`, for an error, and the acknowledgement that is wanted.
+        receipt: Option<Receipt<'a>>,
+    },
+    /// Tell who is in a room; answered by [`Event::Presence`].
+    Presence {
+        /// Which; `None`: the connection's own.
+        room: Option<Cow<'a, str>>,
+    },
+    /// Tell the time; answered by [`Event::Pong`].
+    Ping,
     /// Answer the client with a text message.
     Reply(Cow<'a, str>),
+    /// What the client sent is no good. Answer it so; too many in a row, and it is closed.
+    Error(String),
 }
 
 /// The commands of one message; hardly ever more than one.
 pub type Commands<'a> = SmallVec<[Command<'a>; 1]>;
 
+/// Where a client was in a topic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Since {
+    /// The topic's incarnation; `None` if the client was given it by no server of this kind, so that it is another one.
+    pub epoch: Option<u32>,
+    /// The newest message that the client has; 0 if it has none.
+    pub offset: u64,
+}
+
+/// A client's name for a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Receipt<'a> {
+    /// The `id` as JSON text: a string with its quotes, or an integer.
+    pub id: Cow<'a, str>,
+    /// Whether the client wants to be told that the message is ordered.
+    pub ack: bool,
+}
+
 /// Why a topic was not joined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The name is empty or longer than [`crate::limits::MAX_TOPIC_BYTES`].
+    /// The name is no topic's name; see [`crate::limits::is_topic_name`].
     #[error("a topic's name has 1 to 256 bytes")]
     BadName,
     /// The connection has as many topics as it may have.
@@ -63,15 +113,110 @@ impl Refusal {
     }
 }
 
-/// What came of a command.
+/// Where a topic is: its incarnation, and its newest message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// The topic's incarnation.
+    pub epoch: u32,
+    /// The newest message's number, from 1; 0 before the first.
+    pub offset: u64,
+}
+
+/// What came of a subscription: where the topic is, if the client wants to know; or why there is none.
+pub type Subscribed<'a> = (Cow<'a, str>, Result<Option<Position>, Refusal>);
+
+/// What came of a command, or happened on the connection's topics.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The connection is open.
+    Connected {
+        /// The client's name for others.
+        client: u64,
+        /// Its room.
+        room: &'a str,
+        /// What proves that it is that client.
+        token: &'a str,
+        /// Milliseconds since 1970.
+        now: u64,
+    },
     /// Of [`Command::Subscribe`], topic by topic.
-    Subscribed(&'a [(Cow<'a, str>, Result<(), Refusal>)]),
+    Subscribed(&'a [Subscribed<'a>]),
     /// Of [`Command::Unsubscribe`]: `true` where the topic had been joined.
     Unsubscribed(&'a [(Cow<'a, str>, bool)]),
-    /// Of [`Command::Publish`]: the name is empty or longer than [`crate::limits::MAX_TOPIC_BYTES`].
-    BadTopic,
+    /// Of [`Command::Publish`]: that is no topic's name.
+    BadTopic {
+        /// The message's `id`, if it had one.
+        id: Option<&'a str>,
+    },
+    /// The message is ordered.
+    Ack {
+        /// The message's `id`.
+        id: &'a str,
+        /// Where, of a publication.
+        place: Option<(&'a str, Position)>,
+    },
+    /// There is no such client or room.
+    NoReceiver {
+        /// The name.
+        receiver: &'a str,
+        /// The message's `id`, if it had one.
+        id: Option<&'a str>,
+    },
+    /// The message would be larger, with what the server adds, than one may be.
+    TooLarge {
+        /// The message's `id`, if it had one.
+        id: Option<&'a str>,
+    },
+    /// Who is in a room; no list where they are too many for one.
+    Presence {
+        /// The room.
+        room: &'a str,
+        /// How many they are.
+        count: usize,
+        /// Who they are.
+        members: Option<&'a [u64]>,
+    },
+    /// Somebody else has come to the room.
+    Joined {
+        /// Who.
+        client: u64,
+        /// How many there are now.
+        count: usize,
+    },
+    /// Somebody has left the room.
+    Left {
+        /// Who.
+        client: u64,
+        /// How many there are now.
+        count: usize,
+    },
+    /// Many have come and gone.
+    Moved {
+        /// The room.
+        room: &'a str,
+        /// Who has come, and is still there.
+        joined: &'a [u64],
+        /// Who has gone, and was there before.
+        left: &'a [u64],
+        /// How many there are now.
+        count: usize,
+    },
     /// Messages on the connection's topics were dropped because it reads too slowly.
     Dropped(u32),
+    /// Messages that the client asked for are not in the topic's history any more.
+    Gap {
+        /// The topic.
+        topic: &'a str,
+        /// Its incarnation.
+        epoch: u32,
+        /// The first one lost.
+        from: u64,
+        /// The last one lost.
+        to: u64,
+    },
+    /// Of [`Command::Ping`].
+    Pong {
+        /// Milliseconds since 1970.
+        now: u64,
+    },
 }

@@ -15,13 +15,15 @@ pub enum MessageKind {
     Binary,
 }
 
-/// How a subscriber wants its messages encoded; all subscribers of one class are sent the same bytes.
+/// How the messages of a subscription are to be encoded; all subscribers of a topic in one class are sent the same bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Class(u8);
 
 impl Class {
     /// WebSocket frames of the payload as it is.
     pub const PLAIN: Class = Class(0);
+    /// The bit beside the window's.
+    const ENVELOPE: u8 = 1 << 7;
 
     /// WebSocket frames, deflated with a window of `2^bits` bytes, 9 to 15 (RFC 7692).
     pub fn deflate(bits: u8) -> Class {
@@ -29,9 +31,30 @@ impl Class {
         Class(bits)
     }
 
+    /// The same, but with each payload in an envelope that says where in its topic it is.
+    pub fn in_envelope(self) -> Class {
+        Class(self.0 | Class::ENVELOPE)
+    }
+
+    /// Whether payloads come in an envelope.
+    pub fn has_envelope(self) -> bool {
+        self.0 & Class::ENVELOPE != 0
+    }
+
     /// The deflate window's bits, if the class is deflated.
     pub fn window_bits(self) -> Option<u8> {
-        (self.0 != 0).then_some(self.0)
+        let bits = self.0 & !Class::ENVELOPE;
+        (bits != 0).then_some(bits)
+    }
+
+    /// The class as a number, to be packed with others.
+    pub(super) fn to_bits(self) -> u8 {
+        self.0
+    }
+
+    /// The class of a number that [`Class::to_bits`] gave.
+    pub(super) fn from_bits(bits: u8) -> Class {
+        Class(bits)
     }
 }
 
@@ -258,6 +281,17 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_envelope_leaves_the_window_alone() {
+        for (class, bits) in [(Class::PLAIN, None), (Class::deflate(9), Some(9)), (Class::deflate(15), Some(15))] {
+            let wrapped = class.in_envelope();
+            assert_eq!((class.has_envelope(), class.window_bits()), (false, bits));
+            assert_eq!((wrapped.has_envelope(), wrapped.window_bits()), (true, bits));
+            assert_eq!((wrapped.in_envelope(), Class::from_bits(wrapped.to_bits())), (wrapped, wrapped));
+            assert_ne!(wrapped, class);
+        }
+    }
 
     #[test]
     fn a_chunk_lives_as_long_as_its_last_reference() {

@@ -3,6 +3,8 @@
 use super::Hub;
 use super::batch::Stage;
 use super::frame::Frames;
+use super::keeper::footprint;
+use super::subscribers::Membership;
 use std::collections::HashMap;
 
 impl Hub {
@@ -12,6 +14,7 @@ impl Hub {
         self.batches.invariants();
         self.check_memberships();
         self.check_queues();
+        self.check_histories();
         for (chunk, held) in self.references() {
             assert!(frames.refs(chunk) >= held, "chunk {chunk} has fewer references than the hub holds");
         }
@@ -34,16 +37,36 @@ impl Hub {
                 channel.roster.invariants();
                 assert_ne!(channel.roster.len(), 0, "an empty channel is removed");
                 for (place, entry) in channel.roster.entries().iter().enumerate() {
-                    let memberships = self.subscribers.get(entry.sub);
-                    assert_eq!(memberships.class(), Some(channel.class));
-                    let membership = memberships.as_slice()[entry.slot as usize];
-                    assert_eq!((membership.topic, membership.place), (index, place as u32));
+                    let membership = self.subscribers.get(entry.sub).as_slice()[entry.slot as usize];
+                    assert_eq!(membership, Membership::new(index, channel.class, place as u32));
                     entries += 1;
                 }
             }
         }
         let memberships: usize = self.subscribers.iter().map(|(_, memberships)| memberships.as_slice().len()).sum();
         assert_eq!((entries, memberships), (self.subscriptions, self.subscriptions));
+    }
+
+    fn check_histories(&self) {
+        let mut bytes = 0;
+        for (index, topic) in self.topics.iter() {
+            let doubtful = self.keeper.doubtful.contains(&self.topics.handle(index));
+            assert!(doubtful || !topic.is_unused(), "{} is of no use", topic.name);
+            let recencies = self.keeper.recency.iter().filter(|&recent| recent == index).count();
+            let deadline = self.keeper.deadlines.deadline(index);
+            let Some(history) = topic.history.as_deref().filter(|history| !history.is_empty()) else {
+                assert_eq!((recencies, deadline), (0, None), "nothing is kept of {}", topic.name);
+                continue;
+            };
+            history.invariants();
+            bytes += footprint(history);
+            assert_eq!(recencies, 1);
+            assert!(deadline.is_some() || history.deadline().is_none(), "{} is looked at in time", topic.name);
+        }
+        self.keeper.deadlines.invariants();
+        assert_eq!(bytes, self.keeper.bytes);
+        let histories = self.topics.iter().filter(|(_, topic)| topic.history.as_ref().is_some_and(|h| !h.is_empty()));
+        assert_eq!(histories.count(), self.keeper.recency.iter().count());
     }
 
     fn check_queues(&self) {

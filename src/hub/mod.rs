@@ -7,20 +7,29 @@
 //!
 //! Once warm, neither a publication nor a delivery allocates. Subscribing and leaving cost the same in a topic of a
 //! million as in a topic of one.
+//!
+//! A topic is in use, and its index valid, while it has subscribers here, is pinned, has interest from elsewhere, or has
+//! something in its [`History`](history::History).
 
 mod batch;
 pub mod frame;
+pub mod history;
+mod home;
 mod invariants;
+mod keeper;
 mod log;
+pub mod presence;
+mod recency;
 mod subscribers;
 mod topic;
 
 pub use log::Log;
-pub use topic::TopicHandle;
+pub use topic::{Position, TopicHandle};
 
 use crate::limits::MAX_SHARED_CHUNK;
 use batch::{Batches, Stage};
 use frame::{Class, Frames, LogId, Span};
+use keeper::Keeper;
 use std::collections::VecDeque;
 use subscribers::{Entry, Membership, Subscribers};
 use topic::Topics;
@@ -33,9 +42,9 @@ const SETTLED_PER_TURN: usize = 64;
 /// What came of a subscription.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SubscribeOutcome {
-    /// Index of the topic, valid while it has subscribers here or interest from elsewhere.
+    /// Index of the topic, valid while it is in use.
     pub topic: u32,
-    /// It is the topic's first subscriber on this shard: the home shard should know.
+    /// It is the topic's first subscriber on this shard, and the topic is not pinned: the home shard should know.
     pub first: bool,
     /// It was subscribed before, and nothing has changed.
     pub already: bool,
@@ -44,8 +53,8 @@ pub struct SubscribeOutcome {
 /// What came of ending a subscription.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnsubscribeOutcome {
-    /// It was the topic's last subscriber on this shard. Unless other shards are interested, the topic's index is
-    /// no longer valid: what the home shard is to be told must have been read before.
+    /// It was the topic's last subscriber on this shard, and the topic is not pinned. Unless it is in use for another
+    /// reason, its index is no longer valid: what the home shard is to be told must have been read before.
     pub last: bool,
 }
 
@@ -63,43 +72,44 @@ pub struct Hub {
     jobs: VecDeque<u32>,
     /// Logs whose fan-out is over, but whose readers are not done.
     cooling: VecDeque<(TopicHandle, Class)>,
+    keeper: Keeper,
 }
 
 impl Hub {
-    /// A hub without topics for subscribers `0..max_subscribers`.
-    pub fn new(max_subscribers: u32) -> Hub {
+    /// A hub without topics for subscribers `0..max_subscribers`, of whom there are no more than
+    /// [`MAX_CONNECTIONS_PER_SHARD`](crate::limits::MAX_CONNECTIONS_PER_SHARD). The seed, another one in each run,
+    /// decides on its topics' epochs.
+    pub fn new(max_subscribers: u32, seed: u64) -> Hub {
         Hub {
-            topics: Topics::default(),
+            topics: Topics::new(seed),
             subscribers: Subscribers::new(max_subscribers),
             subscriptions: 0,
             batches: Batches::default(),
             dirty: Vec::new(),
             jobs: VecDeque::new(),
             cooling: VecDeque::new(),
+            keeper: Keeper::new(),
         }
     }
 
     // Subscribing and leaving.
 
-    /// Subscribes `sub` to what is published to a topic from here on.
-    ///
-    /// A subscriber has one class: the one given with the first of its present subscriptions.
+    /// Subscribes `sub` to what is published to a topic from here on, in that class. Other topics may come to it in
+    /// other classes.
     pub fn subscribe(&mut self, sub: u32, class: Class, name: &str) -> SubscribeOutcome {
         let index = self.topics.intern(name);
         if self.subscribers.find(sub, index).is_some() {
             return SubscribeOutcome { topic: index, first: false, already: true };
         }
-        let memberships = self.subscribers.get(sub);
-        let class = memberships.class().unwrap_or(class);
-        let slot = memberships.as_slice().len() as u32;
+        let slot = self.subscribers.get(sub).as_slice().len() as u32;
         let topic = self.topics.get_mut(index);
-        let first = topic.channels.is_empty();
+        let first = !topic.is_wanted();
         let channel = topic.channel_or_new(class);
         let place = channel.roster.push(Entry { sub, slot });
         if let Some(pending) = channel.pending {
             self.batches.skip(pending, sub, 0);
         }
-        self.subscribers.push(sub, class, Membership { topic: index, place });
+        self.subscribers.push(sub, Membership::new(index, class, place));
         self.subscriptions += 1;
         SubscribeOutcome { topic: index, first, already: false }
     }
@@ -113,26 +123,25 @@ impl Hub {
         out: &mut impl FnMut(&mut Frames, u32, Span),
     ) -> Option<UnsubscribeOutcome> {
         let (slot, membership) = self.subscribers.find(sub, topic)?;
-        let class = self.subscribers.get(sub).class()?;
-        self.catch_up(sub, class, membership, frames, out);
+        self.catch_up(sub, membership, frames, out);
         if let Some(moved) = self.subscribers.swap_remove(sub, slot)
-            && let Some(channel) = self.topics.get_mut(moved.topic).channel(class)
+            && let Some(channel) = self.topics.get_mut(moved.topic).channel(moved.class())
         {
-            channel.roster.set_slot(moved.place, slot);
+            channel.roster.set_slot(moved.place(), slot);
         }
-        let last = self.leave(class, membership, frames);
+        let last = self.leave(membership, frames);
         self.topics.forget_unused(topic);
         Some(UnsubscribeOutcome { last })
     }
 
     /// Ends all subscriptions of `sub`, whose number may have another bearer from here on.
     ///
-    /// `left` is told each topic, still there to be read, and whether that was its last subscriber on this shard.
+    /// `left` is told each topic, still there to be read, and whether that was its last subscriber on this shard, as in
+    /// [`UnsubscribeOutcome::last`].
     pub fn close(&mut self, sub: u32, frames: &mut Frames, mut left: impl FnMut(&Hub, u32, bool)) {
         let memberships = self.subscribers.take(sub);
-        let Some(class) = memberships.class() else { return };
         for &membership in memberships.as_slice() {
-            let last = self.leave(class, membership, frames);
+            let last = self.leave(membership, frames);
             left(self, membership.topic, last);
             self.topics.forget_unused(membership.topic);
         }
@@ -142,42 +151,35 @@ impl Hub {
     fn catch_up(
         &self,
         sub: u32,
-        class: Class,
         membership: Membership,
         frames: &mut Frames,
         out: &mut impl FnMut(&mut Frames, u32, Span),
     ) {
         let channels = &self.topics.get(membership.topic).channels;
-        let Some(channel) = channels.iter().find(|channel| channel.class == class) else { return };
-        let active = channel.active.filter(|_| channel.roster.is_ahead(membership.place));
+        let Some(channel) = channels.iter().find(|channel| channel.class == membership.class()) else { return };
+        let active = channel.active.filter(|_| channel.roster.is_ahead(membership.place()));
         for batch in active.into_iter().chain(channel.pending) {
             self.batches.get(batch).deliver_to(sub, frames, out);
         }
     }
 
-    /// Takes an entry off its topic's list; `true` if it was the topic's last.
-    fn leave(&mut self, class: Class, membership: Membership, frames: &mut Frames) -> bool {
+    /// Takes an entry off its topic's list; `true` if nobody else wants the topic here.
+    fn leave(&mut self, membership: Membership, frames: &mut Frames) -> bool {
         self.subscriptions -= 1;
+        let class = membership.class();
         let topic = self.topics.get_mut(membership.topic);
         let Some(at) = topic.channels.iter().position(|channel| channel.class == class) else { return false };
         let channel = &mut topic.channels[at];
-        channel.roster.remove(membership.place, |entry, place| self.subscribers.moved(entry, place));
+        channel.roster.remove(membership.place(), |entry, place| self.subscribers.moved(entry, place));
         if channel.roster.len() == 0 {
             channel.batches().for_each(|batch| self.batches.disown(batch, frames));
             channel.log.close(frames);
             topic.channels.swap_remove(at);
         }
-        topic.channels.is_empty()
+        !topic.is_wanted()
     }
 
     // Publishing.
-
-    /// The offset of the next message of a topic, from 1. For the topic's home shard: elsewhere it comes along.
-    pub fn order(&mut self, topic: u32) -> u64 {
-        let offset = &mut self.topics.get_mut(topic).offset;
-        *offset += 1;
-        *offset
-    }
 
     /// Publishes a message to all subscribers that a topic has here, but for `exclude`.
     ///
@@ -191,7 +193,7 @@ impl Hub {
         mut encode: impl FnMut(Class, &mut dyn FnMut(&[&[u8]])),
     ) {
         let Hub { topics, subscribers, batches, dirty, .. } = self;
-        let excluded_class = exclude.and_then(|sub| subscribers.get(sub).class());
+        let excluded = exclude.and_then(|sub| Some((sub, subscribers.find(sub, topic)?.1.class())));
         for channel in &mut topics.get_mut(topic).channels {
             let batch = *channel.pending.get_or_insert_with(|| {
                 let batch = batches.open(topic, channel.class);
@@ -203,7 +205,7 @@ impl Hub {
                 let span = channel.log.append(frames, LogId(topic), MAX_SHARED_CHUNK, parts);
                 batches.push(batch, frames, span);
             });
-            if let Some(sub) = exclude.filter(|_| excluded_class == Some(channel.class)) {
+            if let Some((sub, _)) = excluded.filter(|&(_, class)| class == channel.class) {
                 batches.skip(batch, sub, start);
             }
         }
@@ -313,64 +315,6 @@ impl Hub {
         }
     }
 
-    // Interest of other shards, at the home shard.
-
-    /// Notes that a shard has subscribers to a topic, which it knows as `remote`. Replaces what it said before.
-    pub fn add_interest(&mut self, name: &str, shard: u16, remote: TopicHandle) -> TopicHandle {
-        let index = self.topics.intern(name);
-        let interest = &mut self.topics.get_mut(index).interest;
-        match interest.iter_mut().find(|(other, _)| *other == shard) {
-            Some((_, handle)) => *handle = remote,
-            None => interest.push((shard, remote)),
-        }
-        self.topics.handle(index)
-    }
-
-    /// Notes that a shard's topic `remote` is gone; `false` if that is not the one that the shard told of last.
-    pub fn remove_interest(&mut self, topic: TopicHandle, shard: u16, remote: TopicHandle) -> bool {
-        let Some(index) = self.topics.resolve(topic) else { return false };
-        let interest = &mut self.topics.get_mut(index).interest;
-        let Some(at) = interest.iter().position(|&told| told == (shard, remote)) else { return false };
-        interest.swap_remove(at);
-        self.topics.forget_unused(index);
-        true
-    }
-
-    /// The shards that have subscribers to a topic, each with the topic there.
-    pub fn interested(&self, topic: u32) -> &[(u16, TopicHandle)] {
-        &self.topics.get(topic).interest
-    }
-
-    // The home shard, elsewhere.
-
-    /// The topic at its home shard, if that is known yet.
-    pub fn home(&self, topic: u32) -> Option<TopicHandle> {
-        self.topics.get(topic).home
-    }
-
-    /// Notes the topic at its home shard.
-    pub fn set_home(&mut self, topic: u32, home: TopicHandle) {
-        self.topics.get_mut(topic).home = Some(home);
-    }
-
-    /// Keeps `waiter` until the home shard confirms the topic.
-    pub fn await_home(&mut self, topic: u32, waiter: u64) {
-        self.topics.get_mut(topic).waiting.push(waiter);
-    }
-
-    /// Who waits for the home shard. They are forgotten with the topic.
-    pub fn waiting(&self, topic: u32) -> &[u64] {
-        &self.topics.get(topic).waiting
-    }
-
-    /// The home shard has confirmed a topic: returns who waited for it, `None` if the topic is gone meanwhile.
-    pub fn confirm(&mut self, topic: TopicHandle, home: TopicHandle) -> Option<Vec<u64>> {
-        let index = self.topics.resolve(topic)?;
-        let topic = self.topics.get_mut(index);
-        topic.home = Some(home);
-        Some(std::mem::take(&mut topic.waiting))
-    }
-
     // Looking.
 
     /// The topic of a name.
@@ -393,11 +337,6 @@ impl Hub {
         &self.topics.get(topic).name
     }
 
-    /// The offset that [`Hub::order`] gave last, 0 if it gave none.
-    pub fn offset(&self, topic: u32) -> u64 {
-        self.topics.get(topic).offset
-    }
-
     /// The classes of a topic's subscribers.
     pub fn classes(&self, topic: u32) -> impl Iterator<Item = Class> {
         self.topics.get(topic).channels.iter().map(|channel| channel.class)
@@ -408,7 +347,8 @@ impl Hub {
         self.topics.get(topic).subscribers()
     }
 
-    /// Topics that have subscribers here or interest from elsewhere.
+    /// Topics in use, and those that were interned, or lost the last of their history, since
+    /// [`Hub::expire_histories`].
     pub fn topics(&self) -> usize {
         self.topics.len()
     }
@@ -421,6 +361,11 @@ impl Hub {
     /// Whether `sub` is subscribed to a topic.
     pub fn is_subscribed(&self, sub: u32, topic: u32) -> bool {
         self.subscribers.find(sub, topic).is_some()
+    }
+
+    /// The class in which a topic comes to `sub`, if it is subscribed to it.
+    pub fn class_of(&self, sub: u32, topic: u32) -> Option<Class> {
+        self.subscribers.find(sub, topic).map(|(_, membership)| membership.class())
     }
 
     /// The topics of a subscriber.

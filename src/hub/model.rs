@@ -1,14 +1,28 @@
 //! The hub against a naive model: whatever happens in whatever order, everybody gets exactly what was published while
-//! it was subscribed, and no reference is lost or left over.
+//! it was subscribed, in the class that it asked for, and no reference is lost or left over; topics remember what they
+//! should, and are there as long as somebody has a use for them.
 
-use super::frame::{Class, Frames, Span};
-use super::{Hub, TopicHandle};
+use super::frame::{Class, Frames, MessageKind, Span};
+use super::history::{History, Kept, Retention};
+use super::keeper::TOPIC_BYTES;
+use super::{Hub, Position, TopicHandle};
+use crate::time::Tick;
+use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 const SUBSCRIBERS: u32 = 12;
-const TOPICS: [&str; 3] = ["a", "b", "c"];
+const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
+/// What the topics keep; the first one nothing.
+const RETENTIONS: [Option<Retention>; 4] = [
+    None,
+    Some(Retention { count: 4, age: Tick::LENGTH.saturating_mul(6), bytes: 1500, last_value: false }),
+    Some(Retention { count: 2, age: Tick::LENGTH.saturating_mul(4), bytes: 400, last_value: true }),
+    Some(Retention { count: 3, age: Tick::LENGTH.saturating_mul(1000), bytes: 2000, last_value: true }),
+];
+/// What all histories may take; less than they would like to.
+const BOUND: usize = 2200;
 const REMOTE: TopicHandle = TopicHandle { index: 1, generation: 2 };
 const HEADER: usize = 10;
 
@@ -43,12 +57,23 @@ enum Step {
         topic: usize,
         there: bool,
     },
+    Pin {
+        topic: usize,
+        there: bool,
+    },
+    Wait {
+        ticks: u32,
+    },
+    Expire {
+        budget: usize,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let sub = 0..SUBSCRIBERS;
     let topic = 0..TOPICS.len();
-    let class = select(vec![Class::PLAIN, Class::deflate(9), Class::deflate(15)]);
+    let class =
+        select(vec![Class::PLAIN, Class::deflate(9), Class::PLAIN.in_envelope(), Class::deflate(9).in_envelope()]);
     let bytes = prop_oneof![8 => 0..100usize, 2 => 200..5000usize, 1 => 60_000..70_000usize];
     let step = prop_oneof![
         8 => (sub.clone(), topic.clone(), class)
@@ -60,19 +85,21 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Step::Start),
         8 => (0..9usize).prop_map(|budget| Step::Deliver { budget }),
         4 => sub.prop_map(|sub| Step::Sent { sub }),
-        1 => (topic, any::<bool>()).prop_map(|(topic, there)| Step::Interest { topic, there }),
+        1 => (topic.clone(), any::<bool>()).prop_map(|(topic, there)| Step::Interest { topic, there }),
+        2 => (topic, any::<bool>()).prop_map(|(topic, there)| Step::Pin { topic, there }),
+        2 => (0..6u32).prop_map(|ticks| Step::Wait { ticks }),
+        3 => prop_oneof![0..4usize, Just(1000)].prop_map(|budget| Step::Expire { budget }),
     ];
     prop::collection::vec(step, 0..250)
 }
 
 /// Class, topic and number of a message, as its frame tells them.
-type Received = (Option<u8>, u8, u32);
+type Received = (u8, u8, u32);
 
 /// What a subscriber should get and what it got, by topic.
 #[derive(Default)]
 struct Subscriber {
-    class: Option<Class>,
-    subscribed: BTreeSet<usize>,
+    subscribed: BTreeMap<usize, Class>,
     expected: BTreeMap<usize, Vec<u32>>,
     received: BTreeMap<usize, Vec<u32>>,
     outbox: Vec<Span>,
@@ -83,7 +110,7 @@ impl Subscriber {
     fn sent(&mut self, frames: &mut Frames) {
         for span in self.outbox.drain(..) {
             for (bits, topic, number) in parse(frames.bytes(span)) {
-                assert_eq!(bits, self.class.expect("only subscribers get messages").window_bits());
+                assert_eq!(bits, self.subscribed[&usize::from(topic)].to_bits());
                 self.received.entry(topic.into()).or_default().push(number);
             }
             frames.release(span.chunk, 1);
@@ -101,7 +128,7 @@ impl Subscriber {
 
 fn header(class: Class, topic: usize, number: u32, bytes: usize) -> [u8; HEADER] {
     let mut header = [0; HEADER];
-    (header[0], header[1]) = (class.window_bits().unwrap_or(0), topic as u8);
+    (header[0], header[1]) = (class.to_bits(), topic as u8);
     header[2..6].copy_from_slice(&number.to_le_bytes());
     header[6..].copy_from_slice(&(bytes as u32).to_le_bytes());
     header
@@ -114,25 +141,60 @@ fn parse(mut bytes: &[u8]) -> Vec<Received> {
         let (number, len) = (word(&bytes[2..6]), word(&bytes[6..HEADER]) as usize);
         let (message, rest) = bytes.split_at(HEADER + len);
         assert!(message[HEADER..].iter().all(|&byte| byte == number as u8), "a frame was overwritten");
-        messages.push(((message[0] != 0).then_some(message[0]), message[1], number));
+        messages.push((message[0], message[1], number));
         bytes = rest;
     }
     messages
+}
+
+/// A topic besides its subscribers.
+struct Topic {
+    interest: Option<TopicHandle>,
+    pins: u32,
+    /// While it is there.
+    epoch: Option<u32>,
+    offset: u64,
+    /// What should be kept. Histories have a model of their own.
+    history: History,
 }
 
 struct Model {
     hub: Hub,
     frames: Frames,
     subs: Vec<Subscriber>,
-    interest: BTreeMap<usize, TopicHandle>,
+    topics: Vec<Topic>,
+    epochs: BTreeSet<u32>,
+    /// Topics with something in their history, the one published to last at the end.
+    recent: Vec<usize>,
+    evicted: u64,
     published: u32,
+    now: Tick,
 }
 
 impl Model {
     fn new() -> Model {
         let subs = (0..SUBSCRIBERS).map(|_| Subscriber::default()).collect();
-        let (hub, frames) = (Hub::new(SUBSCRIBERS), Frames::new());
-        Model { hub, frames, subs, interest: BTreeMap::new(), published: 0 }
+        let nothing = Retention { count: 0, age: Tick::LENGTH, bytes: 0, last_value: false };
+        let topic = |retention: &Option<Retention>| Topic {
+            interest: None,
+            pins: 0,
+            epoch: None,
+            offset: 0,
+            history: History::new(retention.unwrap_or(nothing)),
+        };
+        let (mut hub, frames) = (Hub::new(SUBSCRIBERS, 5), Frames::new());
+        hub.set_history_bound(BOUND);
+        Model {
+            hub,
+            frames,
+            subs,
+            topics: RETENTIONS.iter().map(topic).collect(),
+            epochs: BTreeSet::new(),
+            recent: Vec::new(),
+            evicted: 0,
+            published: 0,
+            now: Tick(0),
+        }
     }
 
     fn step(&mut self, step: Step) {
@@ -145,20 +207,33 @@ impl Model {
             Step::Deliver { budget } => _ = self.deliver(budget),
             Step::Sent { sub } => self.subs[sub as usize].sent(&mut self.frames),
             Step::Interest { topic, there } => self.interest(topic, there),
+            Step::Pin { topic, there } => self.pin(topic, there),
+            Step::Wait { ticks } => self.now.0 += ticks,
+            Step::Expire { budget } => self.expire(budget),
         }
     }
 
     fn audience(&self, topic: usize) -> usize {
-        self.subs.iter().filter(|sub| sub.subscribed.contains(&topic)).count()
+        self.subs.iter().filter(|sub| sub.subscribed.contains_key(&topic)).count()
+    }
+
+    fn is_wanted(&self, topic: usize) -> bool {
+        self.audience(topic) > 0 || self.topics[topic].pins > 0
+    }
+
+    fn is_in_use(&self, topic: usize) -> bool {
+        let Topic { interest, history, .. } = &self.topics[topic];
+        self.is_wanted(topic) || interest.is_some() || !history.is_empty()
     }
 
     fn subscribe(&mut self, sub: u32, topic: usize, class: Class) {
-        let audience = self.audience(topic);
+        let wanted = self.is_wanted(topic);
         let outcome = self.hub.subscribe(sub, class, TOPICS[topic]);
         let model = &mut self.subs[sub as usize];
-        model.class.get_or_insert(class);
-        assert_eq!(outcome.already, !model.subscribed.insert(topic));
-        assert_eq!(outcome.first, audience == 0);
+        assert_eq!(outcome.already, model.subscribed.contains_key(&topic));
+        let class = *model.subscribed.entry(topic).or_insert(class);
+        assert_eq!(self.hub.class_of(sub, outcome.topic), Some(class));
+        assert_eq!(outcome.first, !wanted);
         assert_eq!(self.hub.find(TOPICS[topic]), Some(outcome.topic));
     }
 
@@ -170,36 +245,43 @@ impl Model {
             assert_eq!(to, sub);
             model.outbox.push(span);
         });
-        assert_eq!(outcome.is_some(), model.subscribed.remove(&topic));
         model.sent(frames);
+        assert_eq!(outcome.is_some(), model.subscribed.remove(&topic).is_some());
         assert!(model.has_all(topic), "what was published before it left came before it left");
-        if model.subscribed.is_empty() {
-            model.class = None;
-        }
         let last = outcome.map(|outcome| outcome.last);
-        assert!(last.is_none_or(|last| last == (self.audience(topic) == 0)));
+        assert!(last.is_none_or(|last| last != self.is_wanted(topic)));
     }
 
     fn close(&mut self, sub: u32) {
         let mut gone = std::mem::take(&mut self.subs[sub as usize]);
         let mut left = BTreeMap::new();
         self.hub.close(sub, &mut self.frames, |hub, topic, last| _ = left.insert(hub.name(topic).to_owned(), last));
-        let expected = gone.subscribed.iter().map(|&topic| (TOPICS[topic].to_owned(), self.audience(topic) == 0));
+        let expected = gone.subscribed.keys().map(|&topic| (TOPICS[topic].to_owned(), !self.is_wanted(topic)));
         assert_eq!(left, expected.collect());
         gone.sent(&mut self.frames);
         assert!(gone.has_a_prefix());
     }
 
     fn publish(&mut self, topic: usize, exclude: Option<u32>, bytes: usize) {
-        let Some(index) = self.hub.find(TOPICS[topic]) else { return };
+        let index = match self.hub.find(TOPICS[topic]) {
+            Some(index) => index,
+            None if RETENTIONS[topic].is_some() => self.hub.intern(TOPICS[topic]),
+            None => return,
+        };
         self.published += 1;
         let number = self.published;
         let payload = vec![number as u8; bytes];
+        self.topics[topic].offset += 1;
+        assert_eq!(self.hub.order(index), self.topics[topic].offset);
+        if let Some(retention) = RETENTIONS[topic] {
+            self.hub.keep(index, retention);
+            self.remember(topic, index, &payload);
+        }
         self.hub.publish(index, &mut self.frames, exclude, |class, append| {
             append(&[&header(class, topic, number, bytes), &payload]);
         });
         for (sub, model) in self.subs.iter_mut().enumerate() {
-            if model.subscribed.contains(&topic) && exclude != Some(sub as u32) {
+            if model.subscribed.contains_key(&topic) && exclude != Some(sub as u32) {
                 model.expected.entry(topic).or_default().push(number);
             }
         }
@@ -210,20 +292,77 @@ impl Model {
         self.hub.deliver(&mut self.frames, budget, &mut |_, sub, span| subs[sub as usize].outbox.push(span))
     }
 
+    fn remember(&mut self, topic: usize, index: u32, payload: &[u8]) {
+        let (offset, kind, payload) = (self.topics[topic].offset, MessageKind::Binary, Bytes::copy_from_slice(payload));
+        self.hub.remember(index, self.now, offset, kind, payload.clone());
+        let history = &mut self.topics[topic].history;
+        if payload.len() + Kept::OVERHEAD + TOPIC_BYTES > BOUND {
+            self.evicted += 1 + history.clear() as u64;
+            return;
+        }
+        history.push(self.now, offset, kind, payload);
+        self.recent.retain(|&other| other != topic);
+        self.recent.push(topic);
+        while self.history_bytes() > BOUND {
+            self.recent.retain(|&topic| !self.topics[topic].history.is_empty());
+            assert!(self.topics[self.recent[0]].history.drop_oldest());
+            self.evicted += 1;
+        }
+    }
+
+    fn history_bytes(&self) -> usize {
+        let kept = self.topics.iter().map(|topic| &topic.history).filter(|history| !history.is_empty());
+        kept.map(|history| history.bytes() + TOPIC_BYTES).sum()
+    }
+
+    fn expire(&mut self, budget: usize) {
+        self.hub.expire_histories(self.now, budget);
+        let mut dropped = 0;
+        for (name, topic) in TOPICS.iter().zip(&mut self.topics) {
+            let history = self.hub.find(name).and_then(|index| self.hub.history(index));
+            let gone = topic.history.len() - history.map_or(0, History::len);
+            assert_eq!(topic.history.expire(self.now, gone), gone, "what is gone was due");
+            if budget == 1000 || history.and_then(History::deadline) != topic.history.deadline() {
+                assert_eq!(topic.history.expire(self.now, 1), 0, "nothing is due but a last value");
+            }
+            dropped += gone;
+        }
+        assert!(dropped <= budget);
+        let idle = |topic: &usize| self.hub.find(TOPICS[*topic]).is_some() && !self.is_in_use(*topic);
+        assert!(budget < 1000 || (0..TOPICS.len()).filter(idle).count() == 0, "what is of no use is forgotten");
+    }
+
     fn interest(&mut self, topic: usize, there: bool) {
         match there {
-            true => _ = self.interest.insert(topic, self.hub.add_interest(TOPICS[topic], 1, REMOTE)),
+            true => self.topics[topic].interest = Some(self.hub.add_interest(TOPICS[topic], 1, REMOTE)),
             false => {
-                if let Some(handle) = self.interest.remove(&topic) {
+                if let Some(handle) = self.topics[topic].interest.take() {
                     assert!(self.hub.remove_interest(handle, 1, REMOTE));
                 }
             }
         }
     }
 
-    fn check(&self) {
+    fn pin(&mut self, topic: usize, there: bool) {
+        let wanted = self.is_wanted(topic);
+        if there {
+            let index = self.hub.intern(TOPICS[topic]);
+            assert_eq!(self.hub.pin(index), !wanted);
+            self.topics[topic].pins += 1;
+        } else if self.topics[topic].pins > 0 {
+            self.topics[topic].pins -= 1;
+            let index = self.hub.find(TOPICS[topic]).expect("what is pinned is there");
+            assert_eq!(self.hub.unpin(index), !self.is_wanted(topic));
+        }
+    }
+
+    fn check(&mut self) {
         self.hub.invariants(&self.frames);
         self.frames.invariants();
+        (0..TOPICS.len()).for_each(|topic| self.check_topic(topic));
+        assert_eq!((self.hub.history_bytes(), self.hub.evicted_messages()), (self.history_bytes(), self.evicted));
+        let found = TOPICS.iter().filter(|name| self.hub.find(name).is_some()).count();
+        assert_eq!(self.hub.topics(), found);
         let mut held: HashMap<u32, u32> = self.hub.references();
         self.subs.iter().flat_map(|sub| &sub.outbox).for_each(|span| *held.entry(span.chunk).or_default() += 1);
         let mut bytes = 0;
@@ -233,8 +372,30 @@ impl Model {
         }
         assert_eq!(self.frames.live_bytes(), bytes, "no chunk is held by nobody");
         assert_eq!(self.hub.subscriptions(), self.subs.iter().map(|sub| sub.subscribed.len()).sum::<usize>());
-        let in_use = (0..TOPICS.len()).filter(|topic| self.audience(*topic) > 0 || self.interest.contains_key(topic));
-        assert_eq!(self.hub.topics(), in_use.count());
+    }
+
+    fn check_topic(&mut self, topic: usize) {
+        let in_use = self.is_in_use(topic);
+        let next = self.hub.next_expiry(self.now);
+        let model = &mut self.topics[topic];
+        let Some(index) = self.hub.find(TOPICS[topic]) else {
+            assert!(!in_use);
+            (model.epoch, model.offset) = (None, 0);
+            return;
+        };
+        let Position { epoch, offset } = self.hub.position(index);
+        assert!(model.epoch.is_some() || self.epochs.insert(epoch), "a new topic has a new epoch");
+        assert_eq!((*model.epoch.get_or_insert(epoch), model.offset), (epoch, offset));
+        for after in [0, offset.saturating_sub(2), offset] {
+            let replay = self.hub.replay(index, Position { epoch, offset: after });
+            let expected = model.history.since(after, offset);
+            assert_eq!(replay.gap, expected.gap);
+            assert!(replay.messages.eq(expected.messages));
+        }
+        assert_eq!(self.hub.history(index).and_then(History::deadline), model.history.deadline());
+        let due = model.history.deadline().map(|due| if due.is_after(self.now) { due } else { self.now });
+        let due = if in_use { due } else { Some(self.now) };
+        assert!(due.is_none_or(|due| next.is_some_and(|next| !next.is_after(due))), "the shard wakes in time");
     }
 
     fn finish(mut self) {
@@ -248,9 +409,15 @@ impl Model {
         self.hub.start_fanouts(&mut self.frames);
         assert_eq!(self.frames.live_bytes(), 0, "idle topics hold nothing");
         (0..SUBSCRIBERS).for_each(|sub| self.close(sub));
-        (0..TOPICS.len()).for_each(|topic| self.interest(topic, false));
-        self.check();
-        assert_eq!(self.hub.topics(), 0);
+        for topic in 0..TOPICS.len() {
+            self.interest(topic, false);
+            (0..self.topics[topic].pins).for_each(|_| self.pin(topic, false));
+            self.topics[topic].history.clear();
+        }
+        self.hub.set_history_bound(0);
+        self.hub.expire_histories(self.now, usize::MAX);
+        assert_eq!((self.hub.history_bytes(), self.hub.topics(), self.hub.next_expiry(self.now)), (0, 0, None));
+        self.hub.invariants(&self.frames);
     }
 }
 

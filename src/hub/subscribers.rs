@@ -1,6 +1,7 @@
 //! Who is subscribed to what, from both sides: each list entry knows its membership, each membership its list entry.
 
 use super::frame::Class;
+use crate::limits::MAX_CONNECTIONS_PER_SHARD;
 
 /// One subscriber in a topic's list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -10,12 +11,30 @@ pub(super) struct Entry {
     pub slot: u32,
 }
 
-/// One topic of a subscriber.
+/// One topic of a subscriber, and how it is to come: a subscriber may have one topic as it is and another in envelopes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Membership {
     pub topic: u32,
-    /// Index of the subscriber in the topic's list for its class.
-    pub place: u32,
+    /// Index of the subscriber in the topic's list for its class, [`PLACE_BITS`] of them, and the class above.
+    packed: u32,
+}
+
+/// Bits of an index in a topic's list.
+const PLACE_BITS: u32 = 24;
+
+impl Membership {
+    pub fn new(topic: u32, class: Class, place: u32) -> Membership {
+        debug_assert!(place < 1 << PLACE_BITS);
+        Membership { topic, packed: u32::from(class.to_bits()) << PLACE_BITS | place }
+    }
+
+    pub fn class(self) -> Class {
+        Class::from_bits((self.packed >> PLACE_BITS) as u8)
+    }
+
+    pub fn place(self) -> u32 {
+        self.packed & ((1 << PLACE_BITS) - 1)
+    }
 }
 
 /// All topics of a subscriber. Most have one, which is kept without an allocation.
@@ -23,52 +42,48 @@ pub(super) struct Membership {
 pub(super) enum Memberships {
     #[default]
     None,
-    One(Class, Membership),
+    One(Membership),
     #[expect(clippy::box_collection, reason = "a Vec is three words, this is one; it is there for few subscribers")]
-    Many(Class, Box<Vec<Membership>>),
+    Many(Box<Vec<Membership>>),
 }
 
 const _: () = {
     assert!(size_of::<Entry>() == 8);
+    assert!(size_of::<Membership>() == 8);
     assert!(size_of::<Memberships>() == 16);
+    assert!(PLACE_BITS + 8 * size_of::<Class>() as u32 == u32::BITS);
+    assert!(MAX_CONNECTIONS_PER_SHARD <= 1 << PLACE_BITS, "as long as a list can be");
 };
 
 impl Memberships {
-    pub fn class(&self) -> Option<Class> {
-        match *self {
-            Memberships::None => None,
-            Memberships::One(class, _) | Memberships::Many(class, _) => Some(class),
-        }
-    }
-
     pub fn as_slice(&self) -> &[Membership] {
         match self {
             Memberships::None => &[],
-            Memberships::One(_, membership) => std::slice::from_ref(membership),
-            Memberships::Many(_, list) => list,
+            Memberships::One(membership) => std::slice::from_ref(membership),
+            Memberships::Many(list) => list,
         }
     }
 
     fn as_mut_slice(&mut self) -> &mut [Membership] {
         match self {
             Memberships::None => &mut [],
-            Memberships::One(_, membership) => std::slice::from_mut(membership),
-            Memberships::Many(_, list) => list,
+            Memberships::One(membership) => std::slice::from_mut(membership),
+            Memberships::Many(list) => list,
         }
     }
 
-    fn push(&mut self, class: Class, membership: Membership) {
+    fn push(&mut self, membership: Membership) {
         match self {
-            Memberships::None => *self = Memberships::One(class, membership),
-            Memberships::One(class, first) => *self = Memberships::Many(*class, Box::new(vec![*first, membership])),
-            Memberships::Many(_, list) => list.push(membership),
+            Memberships::None => *self = Memberships::One(membership),
+            Memberships::One(first) => *self = Memberships::Many(Box::new(vec![*first, membership])),
+            Memberships::Many(list) => list.push(membership),
         }
     }
 
     /// Removes the membership at `slot`, which the last one moves to.
     fn swap_remove(&mut self, slot: usize) {
         match self {
-            Memberships::Many(_, list) if list.len() > 1 => _ = list.swap_remove(slot),
+            Memberships::Many(list) if list.len() > 1 => _ = list.swap_remove(slot),
             _ => *self = Memberships::None,
         }
     }
@@ -82,6 +97,7 @@ pub(super) struct Subscribers {
 
 impl Subscribers {
     pub fn new(max_subscribers: u32) -> Subscribers {
+        assert!(max_subscribers <= MAX_CONNECTIONS_PER_SHARD);
         Subscribers { table: Vec::with_capacity(max_subscribers as usize) }
     }
 
@@ -89,21 +105,21 @@ impl Subscribers {
         self.table.get(sub as usize).unwrap_or(&Memberships::None)
     }
 
-    /// Slot and place of a subscriber's membership in a topic.
+    /// A subscriber's membership in a topic, and its slot.
     pub fn find(&self, sub: u32, topic: u32) -> Option<(u32, Membership)> {
         let list = self.get(sub).as_slice();
         let slot = list.iter().position(|membership| membership.topic == topic)?;
         Some((slot as u32, list[slot]))
     }
 
-    /// Adds a membership, whose slot is the number of those before it. The class counts for the first one only.
-    pub fn push(&mut self, sub: u32, class: Class, membership: Membership) {
+    /// Adds a membership, whose slot is the number of those before it.
+    pub fn push(&mut self, sub: u32, membership: Membership) {
         let index = sub as usize;
         if index >= self.table.len() {
             assert!(index < self.table.capacity(), "more subscribers than the hub was made for");
             self.table.resize_with(index + 1, Memberships::default);
         }
-        self.table[index].push(class, membership);
+        self.table[index].push(membership);
     }
 
     /// Removes the membership at `slot`, and returns the one that took its slot.
@@ -119,7 +135,8 @@ impl Subscribers {
 
     /// Notes that an entry is at another place of its list now.
     pub fn moved(&mut self, entry: Entry, place: u32) {
-        self.table[entry.sub as usize].as_mut_slice()[entry.slot as usize].place = place;
+        let membership = &mut self.table[entry.sub as usize].as_mut_slice()[entry.slot as usize];
+        *membership = Membership::new(membership.topic, membership.class(), place);
     }
 
     /// Every subscriber with its memberships.
@@ -228,20 +245,32 @@ mod tests {
     use std::collections::{BTreeSet, HashMap};
 
     #[test]
+    fn a_membership_packs_any_class_with_any_place() {
+        for class in [Class::PLAIN, Class::deflate(9), Class::deflate(15), Class::deflate(15).in_envelope()] {
+            for place in [0, 1, MAX_CONNECTIONS_PER_SHARD - 1] {
+                let membership = Membership::new(7, class, place);
+                assert_eq!((membership.topic, membership.class(), membership.place()), (7, class, place));
+            }
+        }
+    }
+
+    #[test]
     fn memberships_allocate_for_the_second_topic() {
         let mut subscribers = Subscribers::new(4);
-        let membership = |topic| Membership { topic, place: 0 };
-        subscribers.push(3, Class::PLAIN, membership(5));
+        let membership = |topic| Membership::new(topic, Class::PLAIN.in_envelope(), 0);
+        subscribers.push(3, membership(5));
         assert!(matches!(subscribers.get(3), Memberships::One(..)));
-        subscribers.push(3, Class::PLAIN, membership(6));
-        subscribers.push(3, Class::PLAIN, membership(7));
+        subscribers.push(3, membership(6));
+        subscribers.push(3, membership(7));
         assert_eq!(subscribers.find(3, 7), Some((2, membership(7))));
         assert_eq!(subscribers.swap_remove(3, 0), Some(membership(7)));
+        subscribers.moved(Entry { sub: 3, slot: 0 }, 9);
+        assert_eq!(subscribers.find(3, 7), Some((0, Membership::new(7, Class::PLAIN.in_envelope(), 9))));
         assert_eq!(subscribers.swap_remove(3, 1), None);
-        assert_eq!(subscribers.get(3).as_slice(), [membership(7)]);
+        assert_eq!(subscribers.get(3).as_slice().len(), 1);
         assert_eq!(subscribers.swap_remove(3, 0), None);
         assert!(matches!(subscribers.get(3), Memberships::None));
-        assert!(subscribers.get(1_000).class().is_none(), "never seen");
+        assert!(matches!(subscribers.get(1_000), Memberships::None), "never seen");
     }
 
     #[test]
@@ -249,7 +278,7 @@ mod tests {
     fn the_table_never_grows() {
         let mut subscribers = Subscribers::new(4);
         let beyond = subscribers.table.capacity() as u32;
-        subscribers.push(beyond, Class::PLAIN, Membership { topic: 0, place: 0 });
+        subscribers.push(beyond, Membership::new(0, Class::PLAIN, 0));
     }
 
     #[derive(Clone, Debug)]

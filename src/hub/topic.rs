@@ -1,6 +1,7 @@
 //! Topics: their names, each stored once, and what a shard knows of each.
 
 use super::frame::Class;
+use super::history::History;
 use super::log::Log;
 use super::subscribers::Roster;
 use foldhash::fast::RandomState;
@@ -17,9 +18,20 @@ pub struct TopicHandle {
     pub generation: u32,
 }
 
+/// Where a topic is: its incarnation, and its newest message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// The topic's incarnation.
+    pub epoch: u32,
+    /// The newest message's number, from 1; 0 before the first.
+    pub offset: u64,
+}
+
 /// What a shard knows of one topic.
 pub(super) struct Topic {
     pub name: Box<str>,
+    /// Incarnation, which the home shard gives.
+    pub epoch: u32,
     /// Offset of the newest message, counted at the home shard.
     pub offset: u64,
     /// The topic at its home shard, once confirmed.
@@ -28,6 +40,10 @@ pub(super) struct Topic {
     pub waiting: Vec<u64>,
     /// Other shards that have subscribers, with the topic there.
     pub interest: Vec<(u16, TopicHandle)>,
+    /// Those who are about to subscribe, or something else that the topic must not be gone for.
+    pub pins: u32,
+    /// What was published, at the home shard, if it is kept.
+    pub history: Option<Box<History>>,
     /// The classes that have subscribers here.
     pub channels: SmallVec<[Channel; 1]>,
 }
@@ -49,8 +65,14 @@ impl Topic {
         &mut self.channels[at]
     }
 
-    fn is_unused(&self) -> bool {
-        self.channels.is_empty() && self.interest.is_empty()
+    /// Whether the home shard is to send here what is published.
+    pub fn is_wanted(&self) -> bool {
+        !self.channels.is_empty() || self.pins > 0
+    }
+
+    /// Whether it need not be known any more.
+    pub fn is_unused(&self) -> bool {
+        !self.is_wanted() && self.interest.is_empty() && self.history.as_ref().is_none_or(|history| history.is_empty())
     }
 }
 
@@ -90,9 +112,19 @@ pub(super) struct Topics {
     vacant: Vec<u32>,
     names: HashTable<u32>,
     hasher: RandomState,
+    /// Epoch of the newest topic.
+    epoch: u32,
 }
 
+/// From one epoch to the next: odd, so that all 2³² come before one comes again, and large, so that they look different.
+const EPOCH_STEP: u32 = 0x9e37_79b9;
+
 impl Topics {
+    /// No topics. Epochs begin where `seed` says, so that those of another run are hardly ever taken for ours.
+    pub fn new(seed: u64) -> Topics {
+        Topics { epoch: (seed ^ seed >> 32) as u32, ..Topics::default() }
+    }
+
     pub fn len(&self) -> usize {
         self.names.len()
     }
@@ -130,12 +162,16 @@ impl Topics {
             self.slots.push(Slot { generation: 0, topic: None });
             u32::try_from(self.slots.len() - 1).expect("fewer than 2³² topics")
         });
+        self.epoch = self.epoch.wrapping_add(EPOCH_STEP);
         self.slots[index as usize].topic = Some(Topic {
             name: name.into(),
+            epoch: self.epoch,
             offset: 0,
             home: None,
             waiting: Vec::new(),
             interest: Vec::new(),
+            pins: 0,
+            history: None,
             channels: SmallVec::new(),
         });
         let Topics { slots, names, hasher, .. } = self;
@@ -145,7 +181,7 @@ impl Topics {
         index
     }
 
-    /// Forgets a topic that neither a subscriber nor another shard is interested in any more.
+    /// Forgets a topic that nobody is interested in any more, and that has nothing to remember.
     pub fn forget_unused(&mut self, index: u32) {
         let topic = self.get(index);
         if !topic.is_unused() {
@@ -172,7 +208,6 @@ impl Topics {
         for (index, topic) in self.iter() {
             assert_eq!(self.find(&topic.name), Some(index));
             assert_eq!(self.resolve(self.handle(index)), Some(index));
-            assert!(!topic.is_unused(), "{} is of no use", topic.name);
             for (i, channel) in topic.channels.iter().enumerate() {
                 assert!(topic.channels[..i].iter().all(|other| other.class != channel.class));
             }
@@ -186,6 +221,7 @@ impl Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn a_name_is_interned_once_and_its_slot_reused_under_another_generation() {
@@ -200,6 +236,23 @@ mod tests {
         assert_eq!(topics.resolve(handle), None);
         assert_ne!(topics.handle(a), handle);
         assert_eq!(topics.resolve(TopicHandle { index: 99, generation: 0 }), None);
+    }
+
+    #[test]
+    fn no_epoch_comes_twice_and_another_seed_gives_others() {
+        let epochs = |seed| {
+            let mut topics = Topics::new(seed);
+            let mut next = || {
+                let index = topics.intern("t");
+                let epoch = topics.get(index).epoch;
+                topics.forget_unused(index);
+                epoch
+            };
+            (0..1000).map(|_| next()).collect::<BTreeSet<_>>()
+        };
+        let (ours, others) = (epochs(1), epochs(0x1234_5678_9abc_def0));
+        assert_eq!((ours.len(), others.len()), (1000, 1000));
+        assert!(ours.is_disjoint(&others));
     }
 
     #[test]

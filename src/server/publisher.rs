@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::handler::Message;
 use crate::hub::frame::MessageKind;
 use crate::limits::{MAX_MESSAGE_BYTES, is_topic_name};
-use crate::shard::mailbox::{self, Mail, Postbox, TopicRef};
+use crate::shard::mail::{self, Mail, TopicRef};
+use crate::shard::mailbox::Postbox;
 use crate::shard::shared::Shared;
 
 /// Payload bytes in some shard's mailbox beyond which [`Publisher::publish`] says that it is busy.
@@ -73,8 +74,8 @@ impl Publisher {
         if self.postboxes.iter().any(|postbox| postbox.weight() > BOUND) {
             return Err(PublishError::Busy);
         }
-        let message = mailbox::Message { kind, payload };
-        home.post(Mail::Publish { topic: TopicRef::Name(topic.into()), message, exclude: None });
+        let message = mail::Message { kind, payload };
+        home.post(Mail::Publish { topic: TopicRef::Name(topic.into()), message, exclude: None, receipt: None });
         home.wake();
         Ok(())
     }

@@ -5,64 +5,145 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::conn::{Session, outbox};
-use crate::dialect::{Command, Event, Refusal, json};
+use crate::dialect::{self, Command, Event, Refusal, Since, json};
+use crate::error::CloseReason;
 use crate::hub::frame::{Frames, MessageKind, Span};
 use crate::hub::{Hub, TopicHandle};
 use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
 
-use super::mailbox::{Mail, TopicRef};
+use super::mail::{Mail, Origin, Receipt, RoomEvent, RoomMail, TopicRef};
+use super::publish::Publication;
 use super::shared::Shared;
-use super::{Core, Notice};
+use super::{Core, NO_ROOM, Notice};
 
 impl Core {
     /// Carries out what a client's message asks for. Says whether other shards may have work of it, as the topics' homes.
     pub(super) fn execute(&mut self, id: ConnId, command: Command<'_>) -> bool {
+        self.count_errors(id, matches!(command, Command::Error(_)));
         match command {
-            Command::Subscribe(topics) => {
-                self.subscribe_all(id, topics);
-                return true;
-            }
-            Command::Unsubscribe(topics) => {
-                self.unsubscribe_all(id, topics);
-                return true;
-            }
-            Command::Publish { topic, kind, payload } => {
-                if !self.publish(&topic, kind, payload, Some(id), true) {
-                    self.tell(id, Event::BadTopic);
-                }
-                return true;
-            }
-            Command::Broadcast { kind, payload } => {
-                if let Some(&Session::Raw { topic, own }) = self.conns.get(id).map(|conn| &conn.session) {
-                    self.publish_joined(topic, kind, payload, id, own);
-                }
-                return true;
+            Command::Subscribe { topics, recover } => self.subscribe_all(id, topics, recover),
+            Command::Unsubscribe(topics) => self.unsubscribe_all(id, topics),
+            Command::Publish { topic, kind, payload, receipt } => self.publish_for(id, &topic, kind, payload, receipt),
+            Command::Broadcast { kind, payload } => self.broadcast(id, kind, payload),
+            Command::Relay { object, receipt } => self.relay(id, object, receipt),
+            Command::Address { receiver, object, receipt } => self.address(id, &receiver, object, receipt),
+            Command::Presence { room } => self.ask_who_is_in(id, room.as_deref()),
+            Command::Ping => {
+                self.tell(id, Event::Pong { now: self.unix_ms });
+                return false;
             }
             Command::Reply(text) => {
                 self.send(id, MessageKind::Text, text.as_bytes());
+                return false;
+            }
+            Command::Error(text) => {
+                self.counters.client_errors.add(1);
+                self.send(id, MessageKind::Text, text.as_bytes());
+                return false;
             }
         }
-        false
+        true
     }
 
-    fn subscribe_all(&mut self, id: ConnId, topics: Vec<Cow<'_, str>>) {
-        let results: Vec<_> = topics
-            .into_iter()
-            .map(|topic| {
-                let result = self.subscribe(id, &topic).map(|_| ());
-                (topic, result)
-            })
-            .collect();
-        self.tell(id, Event::Subscribed(&results));
+    /// Closes a `json` connection that does nothing but wrong.
+    fn count_errors(&mut self, id: ConnId, is_error: bool) {
+        let max = self.settings.max_errors;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let Session::Json { more, .. } = &mut conn.session else { return };
+        if !is_error && more.is_none() {
+            return;
+        }
+        let more = more.get_or_insert_with(Default::default);
+        more.errors = if is_error { more.errors + 1 } else { 0 };
+        if more.errors > max {
+            self.close(id, 1008, "too many errors", CloseReason::Policy);
+        }
+    }
+
+    fn publish_for(
+        &mut self,
+        id: ConnId,
+        topic: &str,
+        kind: MessageKind,
+        payload: &[u8],
+        receipt: Option<dialect::Receipt<'_>>,
+    ) {
+        let name = receipt.as_ref().map(|receipt| receipt.id.clone());
+        let receipt = self.receipt(id, receipt, true);
+        if !self.publish(topic, Publication { receipt, ..Publication::new(kind, payload) }) {
+            self.tell(id, Event::BadTopic { id: name.as_deref() });
+        }
+    }
+
+    fn broadcast(&mut self, id: ConnId, kind: MessageKind, payload: &[u8]) {
+        let (topic, own) = match self.conns.get(id).map(|conn| &conn.session) {
+            Some(&Session::Raw { topic, own }) => (topic, own),
+            Some(&Session::Json { room, .. }) => (room, true),
+            _ => return,
+        };
+        self.publish_joined(topic, Publication::new(kind, payload).but((!own).then_some(id)));
+    }
+
+    /// Publishes a client's message to its room, under its name.
+    fn relay(&mut self, id: ConnId, object: Vec<u8>, receipt: Option<dialect::Receipt<'_>>) {
+        let Some(&Session::Json { room, .. }) = self.conns.get(id).map(|conn| &conn.session) else { return };
+        let Some(client) = self.client_of(id) else { return };
+        let object = json::signed(object, client, Some(self.unix_ms));
+        let receipt = self.receipt(id, receipt, false);
+        self.publish_joined(room, Publication { receipt, ..Publication::new(MessageKind::Text, &object) });
+    }
+
+    /// The acknowledgement that a message wants, on its way to where that is ordered.
+    fn receipt(&self, id: ConnId, receipt: Option<dialect::Receipt<'_>>, place: bool) -> Option<Box<Receipt>> {
+        let receipt = receipt.filter(|receipt| receipt.ack)?;
+        let to = Origin { shard: self.id, conn: id };
+        Some(Box::new(Receipt { to, client: self.client_of(id)?, id: receipt.id.into(), place }))
+    }
+
+    fn ask_who_is_in(&mut self, id: ConnId, room: Option<&str>) {
+        let Some(&Session::Json { room: own, .. }) = self.conns.get(id).map(|conn| &conn.session) else { return };
+        let room = room.map_or_else(|| self.hub.name(own).into(), Box::from);
+        let from = Origin { shard: self.id, conn: id };
+        let client = self.client_of(id).unwrap_or_default();
+        self.post_room(RoomMail { room, client, from, what: RoomEvent::Ask });
+    }
+
+    fn subscribe_all(&mut self, id: ConnId, topics: Vec<(Cow<'_, str>, Option<Since>)>, recover: bool) {
+        let mut results = Vec::new();
+        for (topic, since) in topics {
+            // Whoever wants to know of the past is told when the home shard has answered.
+            let begun = if recover || self.has_last_value(&topic) {
+                self.recover(id, &topic, since.filter(|_| recover), recover).err()
+            } else {
+                match self.subscribe(id, &topic) {
+                    Ok(_) => {
+                        results.push((topic, Ok(None)));
+                        continue;
+                    }
+                    Err(refusal) => Some(refusal),
+                }
+            };
+            if let Some(refusal) = begun {
+                results.push((topic, Err(refusal)));
+            }
+        }
+        if !results.is_empty() {
+            self.tell(id, Event::Subscribed(&results));
+        }
     }
 
     fn unsubscribe_all(&mut self, id: ConnId, topics: Vec<Cow<'_, str>>) {
+        let room = match self.conns.get(id).map(|conn| &conn.session) {
+            Some(&Session::Json { room, .. }) => self.hub.name(room).to_owned(),
+            _ => return,
+        };
         let results: Vec<_> = topics
             .into_iter()
             .map(|topic| {
-                let was_joined = self.unsubscribe(id, &topic);
-                (topic, was_joined)
+                // A connection stays in its room.
+                let left = topic != room && (self.stop_awaiting(id, &topic) | self.unsubscribe(id, &topic));
+                (topic, left)
             })
             .collect();
         self.tell(id, Event::Unsubscribed(&results));
@@ -80,13 +161,13 @@ impl Core {
         if !is_topic_name(topic) {
             return Err(Refusal::BadName);
         }
-        let Some(conn) = self.conns.get_mut(id) else { return Err(Refusal::BadName) };
         if let Some(local) = self.hub.find(topic).filter(|&local| self.hub.is_subscribed(id.index, local)) {
             return Ok(local);
         }
-        if self.hub.topics_of(id.index).len() >= self.settings.max_topics as usize {
+        if self.has_all_topics(id) {
             return Err(Refusal::TooMany);
         }
+        let Some(conn) = self.conns.get_mut(id) else { return Err(Refusal::BadName) };
         conn.flags.set_subscriber(true);
         let outcome = self.hub.subscribe(id.index, conn.class, topic);
         let home = self.shared.home(topic);
@@ -94,6 +175,17 @@ impl Core {
             self.await_home(id, outcome.topic, home, outcome.first);
         }
         Ok(outcome.topic)
+    }
+
+    /// Whether a connection has as many topics as it may have. Its room is none of them.
+    pub(super) fn has_all_topics(&self, id: ConnId) -> bool {
+        let extra = match self.conns.get(id).map(|conn| &conn.session) {
+            Some(&Session::Json { room, ref more }) => {
+                more.as_ref().map_or(0, |more| more.awaited.len()) as isize - isize::from(room != NO_ROOM)
+            }
+            _ => 0,
+        };
+        self.hub.topics_of(id.index).len() as isize + extra >= self.settings.max_topics as isize
     }
 
     fn await_home(&mut self, id: ConnId, topic: u32, home: u16, first: bool) {
@@ -112,7 +204,8 @@ impl Core {
     /// A shard has its first subscriber of a topic that is ordered here.
     pub(super) fn interest(&mut self, name: &str, shard: u16, topic: TopicHandle) {
         let home = self.hub.add_interest(name, shard, topic);
-        self.post(shard, Mail::Confirm { topic, home });
+        let epoch = self.hub.resolve(home).map_or(0, |local| self.hub.position(local).epoch);
+        self.post(shard, Mail::Confirm { topic, home, epoch });
     }
 
     /// A shard has lost its last subscriber of a topic that is ordered here.
@@ -127,7 +220,10 @@ impl Core {
     }
 
     /// The home shard sends us what is published from now on: those who waited for that may be told.
-    pub(super) fn confirmed(&mut self, topic: TopicHandle, home: TopicHandle) {
+    pub(super) fn confirmed(&mut self, topic: TopicHandle, home: TopicHandle, epoch: u32) {
+        if let Some(local) = self.hub.resolve(topic) {
+            self.hub.set_epoch(local, epoch);
+        }
         let waiting = self.hub.confirm(topic, home).unwrap_or_default();
         self.release_held(&waiting);
     }
@@ -149,19 +245,26 @@ impl Core {
             return false;
         };
         let mut deliveries = std::mem::take(&mut self.deliveries);
-        // Asked for before: the topic vanishes with its last subscriber.
-        let alone = self.hub.subscribers(local) == 1;
-        let farewell = alone.then(|| farewell(&self.hub, &self.shared, self.id, local)).flatten();
-        let mut out = |_: &mut Frames, subscriber, span| deliveries.push((subscriber, span));
-        let outcome = self.hub.unsubscribe(id.index, local, &mut self.frames, &mut out);
+        self.leave_topic(local, |core| {
+            let mut out = |_: &mut Frames, subscriber, span| deliveries.push((subscriber, span));
+            let outcome = core.hub.unsubscribe(id.index, local, &mut core.frames, &mut out);
+            outcome.is_some_and(|outcome| outcome.last)
+        });
         self.place(&mut deliveries);
         self.deliveries = deliveries;
-        if outcome.is_some_and(|outcome| outcome.last)
+        true
+    }
+
+    /// Takes somebody out of a topic. If `leave` says that it was the last, the home shard is told.
+    pub(super) fn leave_topic(&mut self, topic: u32, leave: impl FnOnce(&mut Core) -> bool) {
+        // Asked for before: the topic vanishes with its last subscriber.
+        let alone = self.hub.subscribers(topic) <= 1;
+        let farewell = alone.then(|| farewell(&self.hub, &self.shared, self.id, topic)).flatten();
+        if leave(self)
             && let Some(farewell) = farewell
         {
             self.bid(farewell);
         }
-        true
     }
 
     fn bid(&mut self, farewell: Farewell) {

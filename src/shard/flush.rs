@@ -195,8 +195,9 @@ impl Core {
                     Close => &self.counters.dropped_close,
                 };
                 dropped.add(u64::from(count));
-                if let Session::Json { dropped } = &mut conn.session {
-                    *dropped = dropped.saturating_add(count);
+                if let Session::Json { more, .. } = &mut conn.session {
+                    let more = more.get_or_insert_default();
+                    more.dropped = more.dropped.saturating_add(count);
                 }
             }
             Verdict::Close => self.close_overrun(id),

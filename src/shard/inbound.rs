@@ -2,21 +2,22 @@
 
 use std::borrow::Cow;
 
-use crate::conn::{HandlerSession, Phase, Session};
+use crate::conn::{HandlerSession, JsonMore, Phase, Session};
 use crate::dialect::{self, json, raw};
 use crate::error::CloseReason;
 use crate::handler::{self, Routes};
-use crate::http::request::{self, Method, Request};
+use crate::http::request::{self, Method, Request, percent_decode};
 use crate::http::response::{Framing, Response};
 use crate::http::route::{Route, route};
 use crate::hub::frame::{Class, MessageKind};
-use crate::limits::{CODEC_BYTES_PER_TURN, MAX_PARTIAL_BYTES};
+use crate::limits::{CODEC_BYTES_PER_TURN, MAX_PARTIAL_BYTES, is_topic_name};
 use crate::ring::token::ConnId;
 use crate::ws::deflate::{self, Arena, Inflater};
 use crate::ws::message::{Compression, Decoder, Event, Partial};
 use crate::ws::{frame, handshake, message};
 
-use super::{Core, Shard};
+use super::mail::{Origin, RoomEvent, RoomMail};
+use super::{Core, NO_ROOM, Shard};
 
 /// What decoding needs between reads, shared by all connections of the shard.
 pub(super) struct Codec {
@@ -40,6 +41,9 @@ enum Next {
     /// Nothing.
     End,
 }
+
+/// The room of those who name none.
+const DEFAULT_ROOM: &str = "default";
 
 const PLAYGROUND: &[u8] = include_bytes!("../http/playground.html");
 
@@ -192,6 +196,19 @@ impl Shard {
     }
 }
 
+/// The room that a request names: by query, else by the last segment of its path. `None` if that cannot be one.
+fn room_of<'a>(request: &Request<'a>) -> Option<Cow<'a, str>> {
+    let room = match request.query_value("room") {
+        Some(room) => room,
+        None => match request.path.rsplit('/').find(|segment| !segment.is_empty()) {
+            None => DEFAULT_ROOM.into(),
+            Some("ws") if request.path.trim_end_matches('/') == "/ws" => DEFAULT_ROOM.into(),
+            Some(segment) => percent_decode(segment)?,
+        },
+    };
+    is_topic_name(&room).then_some(room)
+}
+
 /// Bytes that a connection keeps of an incomplete message.
 pub(super) fn kept(partial: &Partial) -> usize {
     partial.as_ref().map_or(0, |pending| pending.heap_bytes())
@@ -224,12 +241,12 @@ fn on_message(
 ) -> bool {
     let commands: dialect::Commands<'_> = match core.conns.get(id).map(|conn| &conn.session) {
         Some(Session::Raw { .. }) => raw::message(kind, payload),
-        Some(Session::Json { .. }) => json::message(kind, payload, scratch),
+        Some(Session::Json { .. }) => json::message(kind, payload, &core.settings.relayed, scratch),
         Some(Session::Handler(_)) => {
             handler::message(core, routes, id, handler::Message { kind, payload });
             return true;
         }
-        Some(Session::Head(_)) | None => return false,
+        Some(Session::Head(_) | Session::Called) | None => return false,
     };
     let mut posted = false;
     for command in commands {
@@ -311,7 +328,40 @@ impl Core {
     }
 
     fn upgrade_to_json(&mut self, id: ConnId, request: &Request<'_>) -> Next {
-        self.upgrade(id, request, &[], Session::Json { dropped: 0 })
+        let Some(room) = room_of(request) else {
+            let sentence = "A room is 1 to 256 bytes of percent-encoded UTF-8.";
+            return self.answer(id, request, &Response::error(400, sentence));
+        };
+        let claimed = self.claimed(request);
+        let next = self.upgrade(id, request, &[], Session::Json { room: NO_ROOM, more: None });
+        if matches!(next, Next::Frames) {
+            match self.subscribe(id, &room) {
+                Ok(local) => self.welcome(id, local, &room, claimed),
+                Err(refusal) => self.fail(id, 1008, refusal.code(), CloseReason::Policy),
+            }
+        }
+        next
+    }
+
+    /// The name that a client had on an earlier connection, and can prove.
+    fn claimed(&self, request: &Request<'_>) -> Option<u64> {
+        let client = json::parse_client_id(&request.query_value("clientId")?)?;
+        let token = request.query_value("token")?;
+        self.shared.identity().proves(client, &token).then_some(client)
+    }
+
+    fn welcome(&mut self, id: ConnId, local: u32, room: &str, claimed: Option<u64>) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let more = claimed.map(|_| Box::new(JsonMore { claimed, ..JsonMore::default() }));
+        conn.session = Session::Json { room: local, more };
+        let Some(client) = self.client_of(id) else { return };
+        let from = Origin { shard: self.id, conn: id };
+        if let Some(client) = claimed {
+            self.post_claim(client, from, false);
+        }
+        let token = self.shared.identity().token(client);
+        self.tell(id, dialect::Event::Connected { client, room, token: &token, now: self.unix_ms });
+        self.post_room(RoomMail { room: room.into(), client, from, what: RoomEvent::Join });
     }
 
     /// Answers a WebSocket handshake (RFC 6455 section 4.2.2), or says what is wrong with it.

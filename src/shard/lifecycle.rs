@@ -25,7 +25,8 @@ use crate::time::Tick;
 use crate::ws::frame;
 
 use super::inbound::kept;
-use super::{Core, Notice};
+use super::mail::{Origin, RoomEvent, RoomMail};
+use super::{Core, NO_ROOM, Notice};
 
 /// How long accepting pauses when there is no descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -43,6 +44,13 @@ pub(super) enum Life {
     Stopping { next: u32, until: Tick },
     /// All connections are gone.
     Stopped,
+}
+
+/// The end of a `json` connection, for others.
+struct Parting {
+    /// The client's name, if it leads elsewhere.
+    claimed: Option<u64>,
+    news: RoomMail,
 }
 
 impl Core {
@@ -234,8 +242,12 @@ impl Core {
         let lost = conn.outbox.clear(&mut self.frames);
         self.counters.dropped_gone.add(u64::from(lost));
         self.partial_bytes -= kept(&conn.partial);
+        let parting = self.parting(id, &conn.session);
         if conn.flags.subscriber() {
             self.leave_all(id.index);
+        }
+        if let Some(parting) = parting {
+            self.part(parting);
         }
         if conn.reason == CloseReason::Refused {
             self.refusals -= 1;
@@ -248,6 +260,23 @@ impl Core {
         if let Session::Handler(session) = conn.session {
             self.notices.push(Notice::Closed { id, session, code: conn.code, reason });
         }
+    }
+
+    /// What others are to be told of the end of a `json` connection.
+    fn parting(&self, id: ConnId, session: &Session) -> Option<Parting> {
+        let &Session::Json { room, ref more } = session else { return None };
+        let claimed = more.as_ref().and_then(|more| more.claimed);
+        let client = claimed.unwrap_or_else(|| self.shared.identity().client(self.id, id));
+        let from = Origin { shard: self.id, conn: id };
+        let room = (room != NO_ROOM).then(|| self.hub.name(room).into())?;
+        Some(Parting { claimed, news: RoomMail { room, client, from, what: RoomEvent::Leave } })
+    }
+
+    fn part(&mut self, parting: Parting) {
+        if let Some(client) = parting.claimed {
+            self.post_claim(client, parting.news.from, true);
+        }
+        self.post_room(parting.news);
     }
 
     /// The connection's deadline has come.

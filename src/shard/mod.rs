@@ -4,27 +4,37 @@
 //! [`Core::ops`]; the [`worker`] hands that to the ring. So the whole of it runs in a test, on a seeded clock, with
 //! faults, as `tests/simulation.rs` does.
 
+mod address;
 mod command;
 mod completion;
 mod flush;
+pub mod identity;
 mod inbound;
 mod lifecycle;
+pub mod mail;
 pub mod mailbox;
 mod publish;
+mod recover;
+mod room;
 pub mod settings;
 pub mod shared;
 mod turn;
+mod window;
 pub mod worker;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use crate::conn::table::Table;
 use crate::conn::{Conn, HandlerSession, Phase, Session};
 use crate::counters::Counters;
+use crate::dialect::Position;
 use crate::error::CloseReason;
 use crate::handler::Routes;
 use crate::hub::frame::{Frames, Span};
+use crate::hub::presence::Room;
 use crate::hub::{Hub, Log};
 use crate::limits::{MAX_CONNECTIONS_PER_SHARD, READ_BUFFERS, SPARE_SLOTS};
 use crate::ring::op::Op;
@@ -34,10 +44,19 @@ use crate::time::{Tick, Wheel};
 
 use inbound::Codec;
 use lifecycle::Life;
+use mail::Origin;
 use mailbox::{Mailbox, Postbox};
 use publish::Encoder;
+pub(crate) use publish::Publication;
 use settings::Settings;
 use shared::Shared;
+use window::Window;
+
+/// Of a `json` connection before it is in its room: no index of a topic.
+const NO_ROOM: u32 = u32::MAX;
+
+/// Of a message that is ordered, but in no topic.
+const NOWHERE: Position = Position { epoch: 0, offset: 0 };
 
 /// What a handler is told once the shard's own state is in order again.
 pub(crate) enum Notice {
@@ -59,6 +78,8 @@ pub struct Core {
     hub: Hub,
     wheel: Wheel,
     now: Tick,
+    /// Milliseconds since 1970.
+    unix_ms: u64,
     /// Connections that have something to read.
     readable: VecDeque<ConnId>,
     /// What was read and is still to be decoded, because a turn had inflated and compressed as much as it may.
@@ -89,6 +110,15 @@ pub struct Core {
     expired: Vec<u32>,
     notices: Vec<Notice>,
     encoder: Encoder,
+    /// Scratch space for a message in its envelope.
+    envelope: Vec<u8>,
+    /// The rooms that are at home here, by name.
+    rooms: HashMap<Box<str>, Room>,
+    /// Rooms whose notices are put together, and when they are told.
+    crowded: VecDeque<(Tick, Box<str>)>,
+    /// Clients whose name leads here and whose connection is another one, by name.
+    claims: HashMap<u64, Origin>,
+    window: Window,
     mailbox: Mailbox,
     postboxes: Vec<Postbox>,
     /// Shards that were posted mail in this turn.
@@ -143,9 +173,10 @@ impl Shard {
             ops: Vec::new(),
             frames: Frames::new(),
             conns: Table::with_capacity(parts.slots),
-            hub: Hub::new(parts.slots),
+            hub: Hub::new(parts.slots, parts.seed),
             wheel: Wheel::new(parts.slots),
             now: Tick(0),
+            unix_ms: 0,
             readable: VecDeque::new(),
             undecoded: VecDeque::new(),
             partial_bytes: 0,
@@ -163,6 +194,11 @@ impl Shard {
             expired: Vec::new(),
             notices: Vec::new(),
             encoder: Encoder::new(parts.settings.deflate_min),
+            envelope: Vec::new(),
+            rooms: HashMap::new(),
+            crowded: VecDeque::new(),
+            claims: HashMap::new(),
+            window: Window::new(parts.settings.ack_window),
             mailbox: parts.mailbox,
             postboxes: parts.postboxes,
             posted: Vec::new(),
@@ -176,6 +212,7 @@ impl Shard {
             capacity: parts.slots.saturating_sub(SPARE_SLOTS).max(1) as usize,
             seed: parts.seed,
         };
+        core.hub.set_history_bound(core.settings.history_bytes);
         core.start_accepting();
         Shard { core, routes: parts.routes, codec: Codec::new() }
     }
@@ -216,7 +253,7 @@ impl Core {
     pub(crate) fn take_dropped(&mut self, id: ConnId) -> Option<u32> {
         let conn = self.conns.get_mut(id).filter(|conn| conn.outbox.len_bytes() <= self.settings.backlog)?;
         match &mut conn.session {
-            Session::Json { dropped } if *dropped > 0 => Some(std::mem::take(dropped)),
+            Session::Json { more: Some(more), .. } if more.dropped > 0 => Some(std::mem::take(&mut more.dropped)),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::dialect::{Position, json};
 use crate::hub::TopicHandle;
 use crate::hub::frame::{Class, LogId, MessageKind};
 use crate::limits::{MAX_MESSAGE_BYTES, MAX_REPLY_CHUNK, is_topic_name};
@@ -10,7 +11,7 @@ use crate::ws::deflate::{Arena, Deflater};
 use crate::ws::frame::{self, HeaderBytes, Opcode};
 
 use super::Core;
-use super::mailbox::{Mail, Message, Origin, TopicRef};
+use super::mail::{Answer, Mail, Message, Origin, Receipt, TopicRef};
 
 /// Queued payload above which publishers are not read from, per shard and per mailbox.
 const CONGESTED_BYTES: usize = 8 << 20;
@@ -63,18 +64,34 @@ impl Encoder {
     }
 }
 
+/// A message that is published, and what goes with it.
+pub(crate) struct Publication<'a> {
+    /// Text or binary.
+    pub kind: MessageKind,
+    /// What subscribers receive.
+    pub payload: &'a [u8],
+    /// A connection of this shard that is not to get it.
+    pub exclude: Option<ConnId>,
+    /// The acknowledgement that is wanted.
+    pub receipt: Option<Box<Receipt>>,
+}
+
+impl<'a> Publication<'a> {
+    /// For all, without an acknowledgement.
+    pub fn new(kind: MessageKind, payload: &'a [u8]) -> Publication<'a> {
+        Publication { kind, payload, exclude: None, receipt: None }
+    }
+
+    /// For all but one.
+    pub fn but(self, exclude: Option<ConnId>) -> Publication<'a> {
+        Publication { exclude, ..self }
+    }
+}
+
 impl Core {
-    /// Publishes to a topic by name; `false` if that cannot be one, or the message is too large. `own`: the publisher, if
-    /// it is subscribed, gets it too.
-    pub(crate) fn publish(
-        &mut self,
-        topic: &str,
-        kind: MessageKind,
-        payload: &[u8],
-        from: Option<ConnId>,
-        own: bool,
-    ) -> bool {
-        if payload.len() as u64 > MAX_MESSAGE_BYTES || !is_topic_name(topic) {
+    /// Publishes to a topic by name; `false` if that cannot be one, or the message is too large.
+    pub(crate) fn publish(&mut self, topic: &str, publication: Publication<'_>) -> bool {
+        if publication.payload.len() as u64 > MAX_MESSAGE_BYTES || !is_topic_name(topic) {
             return false;
         }
         let home = self.shared.home(topic);
@@ -83,9 +100,12 @@ impl Core {
                 Some(handle) => TopicRef::Handle(handle),
                 None => TopicRef::Name(topic.into()),
             };
-            self.publish_remote(home, topic, kind, payload, from.filter(|_| !own));
+            self.publish_remote(home, topic, publication);
         } else if let Some(local) = self.hub.find(topic) {
-            self.publish_home(local, kind, payload, from.filter(|_| !own));
+            self.publish_home(local, publication);
+        } else if let Some(local) = self.topic_worth_making(topic, publication.receipt.is_some()) {
+            self.publish_home(local, publication);
+            self.unpin(local);
         } else {
             self.counters.published.add(1);
         }
@@ -93,59 +113,129 @@ impl Core {
     }
 
     /// Publishes to a topic that the publisher is subscribed to.
-    pub(crate) fn publish_joined(&mut self, topic: u32, kind: MessageKind, payload: &[u8], from: ConnId, own: bool) {
-        let exclude = (!own).then_some(from);
+    pub(crate) fn publish_joined(&mut self, topic: u32, publication: Publication<'_>) {
         let home = self.shared.home(self.hub.name(topic));
         if home == self.id {
-            return self.publish_home(topic, kind, payload, exclude);
+            return self.publish_home(topic, publication);
         }
         let topic = match self.hub.home(topic) {
             Some(handle) => TopicRef::Handle(handle),
             None => TopicRef::Name(self.hub.name(topic).into()),
         };
-        self.publish_remote(home, topic, kind, payload, exclude);
+        self.publish_remote(home, topic, publication);
     }
 
-    fn publish_remote(
-        &mut self,
-        home: u16,
-        topic: TopicRef,
-        kind: MessageKind,
-        payload: &[u8],
-        exclude: Option<ConnId>,
-    ) {
+    fn publish_remote(&mut self, home: u16, topic: TopicRef, publication: Publication<'_>) {
+        let Publication { kind, payload, exclude, receipt } = publication;
         let message = Message { kind, payload: Bytes::copy_from_slice(payload) };
         let exclude = exclude.map(|conn| Origin { shard: self.id, conn });
-        self.post(home, Mail::Publish { topic, message, exclude });
+        self.post(home, Mail::Publish { topic, message, exclude, receipt });
     }
 
-    /// This is the home shard, and the publisher is here too: nothing is copied unless other shards are interested.
-    fn publish_home(&mut self, topic: u32, kind: MessageKind, payload: &[u8], exclude: Option<ConnId>) {
-        let offset = self.order(topic);
-        if !self.hub.interested(topic).is_empty() {
+    fn publish_home(&mut self, topic: u32, publication: Publication<'_>) {
+        let Publication { kind, payload, exclude, receipt } = publication;
+        let but = exclude.map(|conn| Origin { shard: self.id, conn });
+        self.publish_here(topic, kind, payload, but, receipt.as_deref());
+    }
+
+    /// Publishes to a topic that is ordered here, to all but one connection of any shard. Nothing is copied unless somebody
+    /// elsewhere or later wants it.
+    pub(super) fn publish_here(
+        &mut self,
+        topic: u32,
+        kind: MessageKind,
+        payload: &[u8],
+        but: Option<Origin>,
+        receipt: Option<&Receipt>,
+    ) {
+        let Some(position) = self.order(topic, receipt) else { return };
+        let keeps = self.keeps(topic);
+        if keeps || !self.hub.interested(topic).is_empty() {
             let message = Message { kind, payload: Bytes::copy_from_slice(payload) };
-            let origin = exclude.map(|conn| Origin { shard: self.id, conn });
-            self.send_to_interested(topic, offset, &message, origin);
+            self.remember(topic, position, &message, keeps);
+            self.send_to_interested(topic, position.offset, &message, but);
         }
-        self.distribute(topic, kind, payload, exclude);
+        let exclude = but.filter(|origin| origin.shard == self.id).map(|origin| origin.conn);
+        self.distribute(topic, position, kind, payload, exclude);
     }
 
     /// A publication from another shard, at the home shard.
-    pub(super) fn publish_mailed(&mut self, topic: TopicRef, message: Message, exclude: Option<Origin>) {
-        let local = match topic {
-            TopicRef::Handle(handle) => self.hub.resolve(handle),
-            TopicRef::Name(name) => self.hub.find(&name),
+    pub(super) fn publish_mailed(
+        &mut self,
+        topic: TopicRef,
+        message: Message,
+        exclude: Option<Origin>,
+        receipt: Option<Box<Receipt>>,
+    ) {
+        let (local, made) = match topic {
+            TopicRef::Handle(handle) => (self.hub.resolve(handle), false),
+            TopicRef::Name(name) => match self.hub.find(&name) {
+                Some(local) => (Some(local), false),
+                None => (self.topic_worth_making(&name, receipt.is_some()), true),
+            },
         };
         let Some(local) = local else { return self.counters.published.add(1) };
-        let offset = self.order(local);
-        self.send_to_interested(local, offset, &message, exclude);
-        // Who is to be excluded is on another shard: what is published here is not mailed.
-        self.distribute(local, message.kind, &message.payload, None);
+        if let Some(position) = self.order(local, receipt.as_deref()) {
+            let keeps = self.keeps(local);
+            self.remember(local, position, &message, keeps);
+            self.send_to_interested(local, position.offset, &message, exclude);
+            // Who is to be excluded is on another shard: what is published here is not mailed.
+            self.distribute(local, position, message.kind, &message.payload, None);
+        }
+        if made {
+            self.unpin(local);
+        }
     }
 
-    fn order(&mut self, topic: u32) -> u64 {
+    /// A topic that nobody uses, made and pinned, if what is published to it has to be ordered all the same: because it is
+    /// kept, or because the publisher is to be told where it is.
+    fn topic_worth_making(&mut self, name: &str, receipt: bool) -> Option<u32> {
+        (receipt || self.settings.history.of(name).is_some()).then(|| {
+            let local = self.hub.intern(name);
+            self.hub.pin(local);
+            local
+        })
+    }
+
+    /// The place of the next message; `None` if it was here before, which is acknowledged again.
+    fn order(&mut self, topic: u32, receipt: Option<&Receipt>) -> Option<Position> {
+        if let Some(receipt) = receipt {
+            let known = self.window.find(self.now, receipt.client, self.hub.name(topic), &receipt.id);
+            if let Some(position) = known {
+                self.counters.repeated.add(1);
+                self.acknowledge(topic, receipt, position);
+                return None;
+            }
+        }
         self.counters.published.add(1);
-        self.hub.order(topic)
+        let offset = self.hub.order(topic);
+        let position = Position { epoch: self.hub.position(topic).epoch, offset };
+        if let Some(receipt) = receipt {
+            self.window.note(self.now, receipt.client, self.hub.name(topic), &receipt.id, position);
+            self.acknowledge(topic, receipt, position);
+        }
+        Some(position)
+    }
+
+    fn acknowledge(&mut self, topic: u32, receipt: &Receipt, position: Position) {
+        let place = receipt.place.then(|| (self.hub.name(topic).into(), position));
+        self.inform(receipt.to, Answer::Ack { id: receipt.id.clone(), place });
+    }
+
+    /// Whether messages of a topic that is ordered here are kept.
+    fn keeps(&mut self, topic: u32) -> bool {
+        if self.hub.history(topic).is_some() {
+            return true;
+        }
+        let Some(rule) = self.settings.history.of(self.hub.name(topic)) else { return false };
+        self.hub.keep(topic, rule.into());
+        true
+    }
+
+    fn remember(&mut self, topic: u32, position: Position, message: &Message, keeps: bool) {
+        if keeps {
+            self.hub.remember(topic, self.now, position.offset, message.kind, message.payload.clone());
+        }
     }
 
     fn send_to_interested(&mut self, topic: u32, offset: u64, message: &Message, exclude: Option<Origin>) {
@@ -157,21 +247,43 @@ impl Core {
     }
 
     /// A publication that the home shard has ordered.
-    pub(super) fn deliver_mailed(&mut self, topic: TopicHandle, message: Message, exclude: Option<ConnId>) {
+    pub(super) fn deliver_mailed(
+        &mut self,
+        topic: TopicHandle,
+        offset: u64,
+        message: Message,
+        exclude: Option<ConnId>,
+    ) {
         if let Some(local) = self.hub.resolve(topic) {
-            self.distribute(local, message.kind, &message.payload, exclude);
+            let position = Position { epoch: self.hub.position(local).epoch, offset };
+            self.distribute(local, position, message.kind, &message.payload, exclude);
         }
     }
 
     /// Encodes for each class of local subscribers, once; the fan-out follows at the end of the turn.
-    fn distribute(&mut self, topic: u32, kind: MessageKind, payload: &[u8], exclude: Option<ConnId>) {
+    fn distribute(
+        &mut self,
+        topic: u32,
+        position: Position,
+        kind: MessageKind,
+        payload: &[u8],
+        exclude: Option<ConnId>,
+    ) {
         let exclude = exclude.filter(|&id| self.conns.get(id).is_some()).map(|id| id.index);
+        let mut envelope = std::mem::take(&mut self.envelope);
+        if self.hub.classes(topic).any(Class::has_envelope) {
+            json::envelope(&mut envelope, self.hub.name(topic), position, kind, payload, false);
+        }
         let encoder = &mut self.encoder;
         self.hub.publish(topic, &mut self.frames, exclude, |class, append| {
+            let (kind, payload) = if class.has_envelope() { (MessageKind::Text, &*envelope) } else { (kind, payload) };
             let (header, body) = encoder.encode(class, kind, payload);
             append(&[header.as_slice(), body]);
         });
         self.encoder.trim();
+        envelope.clear();
+        envelope.shrink_to(KEPT_SCRATCH);
+        self.envelope = envelope;
     }
 
     /// Puts bytes that are for one connection into its outbox.
@@ -223,6 +335,9 @@ impl Core {
         self.fan_outs_are_behind() || self.postboxes.iter().any(|postbox| postbox.weight() > CONGESTED_BYTES)
     }
 }
+
+/// Bytes of scratch space that are kept from one message to the next.
+const KEPT_SCRATCH: usize = 64 * 1024;
 
 /// What one read buffer full of messages may be answered with on top of a full backlog before its sender is throttled.
 const SLACK: u64 = 128 * 1024;

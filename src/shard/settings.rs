@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::config::{BacklogPolicy, Config};
+use crate::config::{BacklogPolicy, Config, HistoryRule, HistoryRules};
+use crate::dialect::json::Relayed;
+use crate::hub::history::Retention;
+use crate::hub::presence;
 
 /// What a shard needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -37,6 +40,18 @@ pub struct Settings {
     pub max_topics: u32,
     /// Whether `GET /` is answered with the playground.
     pub playground: bool,
+    /// When a room's members are told who comes and goes.
+    pub presence: presence::Rules,
+    /// Types of messages that are relayed to the room.
+    pub relayed: Relayed,
+    /// Topics that keep messages.
+    pub history: HistoryRules,
+    /// Bytes of all histories of this shard.
+    pub history_bytes: usize,
+    /// How long a message is known that was acknowledged.
+    pub ack_window: Duration,
+    /// Bad messages in a row that a client may send.
+    pub max_errors: u32,
 }
 
 impl From<&Config> for Settings {
@@ -57,6 +72,22 @@ impl From<&Config> for Settings {
             deflate_min: config.deflate_min as usize,
             max_topics: config.max_topics,
             playground: config.playground,
+            presence: presence::Rules {
+                notices: config.presence,
+                limit: config.presence_limit,
+                rate: config.presence_rate,
+            },
+            relayed: Relayed::with(&config.relay).unwrap_or_default(),
+            history: config.history.clone(),
+            history_bytes: usize::try_from(config.history_memory / u64::from(config.shards)).unwrap_or(usize::MAX),
+            ack_window: config.ack_window,
+            max_errors: config.max_errors,
         }
+    }
+}
+
+impl From<&HistoryRule> for Retention {
+    fn from(rule: &HistoryRule) -> Retention {
+        Retention { count: rule.count, age: rule.age, bytes: rule.bytes, last_value: rule.last_value }
     }
 }

@@ -9,6 +9,8 @@ use foldhash::fast::SeedableRandomState;
 
 use crate::counters::Counters;
 
+use super::identity::Identity;
+
 /// The state of the process as every shard sees it.
 pub struct Shared {
     counters: Vec<Arc<Counters>>,
@@ -16,25 +18,28 @@ pub struct Shared {
     max_connections: AtomicU64,
     /// Places topics on shards. Random for each process, so that nobody outside can aim topics at one shard.
     hasher: SeedableRandomState,
+    identity: Identity,
 }
 
 impl Shared {
     /// For so many shards.
     pub fn new(shards: u16) -> Shared {
-        Shared::with_hasher(shards, SeedableRandomState::random())
+        Shared::with_hasher(shards, SeedableRandomState::random(), Identity::random())
     }
 
     /// As [`Shared::new`], with homes that are the same in every run. For tests.
     pub fn seeded(shards: u16, seed: u64) -> Shared {
-        Shared::with_hasher(shards, SeedableRandomState::with_seed(seed, SharedSeed::global_fixed()))
+        let hasher = SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
+        Shared::with_hasher(shards, hasher, Identity::seeded(seed))
     }
 
-    fn with_hasher(shards: u16, hasher: SeedableRandomState) -> Shared {
+    fn with_hasher(shards: u16, hasher: SeedableRandomState, identity: Identity) -> Shared {
         Shared {
             counters: (0..shards).map(|_| Arc::default()).collect(),
             memory_pressure: AtomicBool::new(false),
             max_connections: AtomicU64::new(u64::MAX),
             hasher,
+            identity,
         }
     }
 
@@ -61,6 +66,11 @@ impl Shared {
     /// Set once, before anything is accepted, when it is known how many slots the kernel gives.
     pub fn set_max_connections(&self, max: u64) {
         self.max_connections.store(max, Ordering::Relaxed);
+    }
+
+    /// The names of clients, and what proves them.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// The shard that orders a topic.

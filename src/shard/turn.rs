@@ -9,13 +9,15 @@ use crate::ring::op::Wait;
 use crate::time::Tick;
 
 use super::lifecycle::Life;
-use super::mailbox::Mail;
+use super::mail::Mail;
 use super::{Core, Shard};
 
 /// Mail of one reading; the rest waits for the next, after the connections had theirs.
 const MAIL_AT_ONCE: usize = 512;
 /// Deadlines of one turn.
 const DEADLINES_PER_TURN: usize = 256;
+/// Topics of one turn whose old messages are dropped.
+const HISTORIES_PER_TURN: usize = 64;
 /// How soon to look again whether other shards' mailboxes have room.
 const CONGESTION_POLL: Duration = Duration::from_millis(10);
 /// How long the sends of a turn may go without being accounted for when nothing else happens: a send that succeeds
@@ -37,9 +39,9 @@ impl Shard {
         self.core.end_turn();
     }
 
-    /// Sets the time of the turn that begins.
-    pub fn set_now(&mut self, now: Tick) {
-        self.core.now = now;
+    /// Sets the time of the turn that begins; `unix_ms`: milliseconds since 1970.
+    pub fn set_now(&mut self, now: Tick, unix_ms: u64) {
+        (self.core.now, self.core.unix_ms) = (now, unix_ms);
     }
 
     /// How long the enter may wait for completions.
@@ -90,10 +92,22 @@ impl Core {
             let Some(mail) = self.mailbox.take() else { break };
             self.counters.mail.add(1);
             match mail {
-                Mail::Publish { topic, message, exclude } => self.publish_mailed(topic, message, exclude),
-                Mail::Deliver { topic, offset: _, message, exclude } => self.deliver_mailed(topic, message, exclude),
+                Mail::Publish { topic, message, exclude, receipt } => {
+                    self.publish_mailed(topic, message, exclude, receipt)
+                }
+                Mail::Deliver { topic, offset, message, exclude } => {
+                    self.deliver_mailed(topic, offset, message, exclude)
+                }
                 Mail::Interest { name, shard, topic } => self.interest(&name, shard, topic),
-                Mail::Confirm { topic, home } => self.confirmed(topic, home),
+                Mail::Confirm { topic, home, epoch } => self.confirmed(topic, home, epoch),
+                Mail::Recover(mail) => self.recover_for(*mail),
+                Mail::Recovered(mail) => self.recovered(*mail),
+                Mail::Room(mail) => self.room(*mail),
+                Mail::Address(mail) => self.addressed(*mail),
+                Mail::Send { to, payload } => self.send_mailed(to, &payload),
+                Mail::Claim { client, by, gone } => self.claim(client, by, gone),
+                Mail::Replaced { conn } => self.replaced(conn),
+                Mail::Answer { to, answer } => self.tell(to, answer.event()),
                 Mail::Disinterest { topic, shard, local } => self.disinterest(topic, shard, local),
                 Mail::Trim => self.trim(),
                 Mail::Shutdown { within_ms } => self.stop(Duration::from_millis(within_ms.into())),
@@ -108,6 +122,8 @@ impl Core {
             self.expired(index);
         }
         self.expired = expired;
+        self.announce_together();
+        self.hub.expire_histories(self.now, HISTORIES_PER_TURN);
         if self.accept_again.is_some_and(|at| !at.is_after(self.now)) {
             self.start_accepting();
         }
@@ -140,6 +156,8 @@ impl Core {
         self.counters.deflated.set(self.encoder.runs);
         self.counters.topics.set(self.hub.topics() as u64);
         self.counters.subscriptions.set(self.hub.subscriptions() as u64);
+        self.counters.history_bytes.set(self.hub.history_bytes() as u64);
+        self.counters.rooms.set(self.rooms.len() as u64);
         self.counters.partial_bytes.set(self.partial_bytes as u64);
         self.counters.frame_bytes.set(self.frames.live_bytes() as u64);
     }
@@ -161,7 +179,9 @@ impl Core {
             Life::Stopping { until, .. } => Some(until),
             Life::Serving | Life::Stopped => None,
         };
-        let deadlines = [self.wheel.next(self.now), self.accept_again, congestion, settle, until];
+        let crowded = self.crowded.front().map(|(due, _)| *due);
+        let expiry = self.hub.next_expiry(self.now);
+        let deadlines = [self.wheel.next(self.now), self.accept_again, congestion, settle, until, crowded, expiry];
         let earlier = |a: Tick, b: Tick| if a.is_after(b) { b } else { a };
         deadlines.into_iter().flatten().reduce(earlier).map_or(WaitFor::Ever, WaitFor::Until)
     }

@@ -1,7 +1,7 @@
 //! The thread of a shard: ring, shard and clock.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::ring::Ring;
 use crate::ring::op::{Completion, Wait};
@@ -28,7 +28,7 @@ pub fn run(mut shard: Shard, mut ring: Ring) -> io::Result<()> {
         shard.mailbox().awake();
         entered?;
         now = Tick::at(start.elapsed());
-        shard.set_now(now);
+        shard.set_now(now, unix_ms());
         collect(&mut shard, &mut ring, &mut completions);
         for _ in 0..READ_ROUNDS {
             if !shard.receive() {
@@ -42,6 +42,11 @@ pub fn run(mut shard: Shard, mut ring: Ring) -> io::Result<()> {
     }
     // The closes of the last connections.
     ring.enter(&mut shard.core.ops, &shard.core.frames, Wait::None)
+}
+
+/// Milliseconds since 1970, as the machine has it.
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 fn collect(shard: &mut Shard, ring: &mut Ring, completions: &mut Vec<Completion>) {

@@ -146,6 +146,13 @@ impl Client {
         Client::connect(addr).upgrade(path, "").0
     }
 
+    /// A client of the `json` dialect, alone in a room, that was welcomed.
+    pub fn json(addr: SocketAddr, room: &str) -> Client {
+        let mut client = Client::ws(addr, &format!("/?room={room}"));
+        assert!(client.frame().expect("a welcome").text().contains("\"connected\""));
+        client
+    }
+
     /// As [`Client::ws`], with a small receive buffer.
     pub fn ws_small(addr: SocketAddr, path: &str) -> Client {
         Client::connect_small(addr).upgrade(path, "").0

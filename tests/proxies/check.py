@@ -52,6 +52,7 @@ async def exchange():
             assert await hear(one) == message and await hear(two) == message, f"{len(message)} of {type(message)}"
         await asyncio.wait_for(await one.ping(b"there?"), WAIT)
     async with open_client("/") as one:
+        assert json.loads(await hear(one))["type"] == "connected"
         await one.send('{"type":"subscribe","topics":["a"]}')
         assert json.loads(await hear(one))["type"] == "subscribed"
         await one.send('{"type":"publish","topic":"a","data":{"n":1}}')

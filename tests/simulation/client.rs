@@ -66,6 +66,8 @@ pub struct Client {
     views: BTreeMap<usize, View>,
     /// The last that was seen of a topic and publisher, in whatever subscription.
     ever: BTreeMap<(usize, usize), usize>,
+    /// The welcome has come.
+    welcomed: bool,
     asked: VecDeque<Asked>,
     /// Payloads of pings to be answered.
     pings: VecDeque<Vec<u8>>,
@@ -101,6 +103,7 @@ impl Client {
             expected: opening.expected.into(),
             views: BTreeMap::new(),
             ever: BTreeMap::new(),
+            welcomed: false,
             asked: VecDeque::new(),
             pings: VecDeque::new(),
             pinged: 0,

@@ -100,6 +100,9 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
     settings.deflate_min = rng.pick(&[0, 64]);
     settings.ping_interval = None;
     settings.max_lifetime = None;
+    // What is dropped is counted: notices would be among it.
+    settings.presence.notices = false;
+    settings.max_errors = 1_000_000;
     let droppy = [BacklogPolicy::DropOldest, BacklogPolicy::DropNewest, BacklogPolicy::Latest];
     settings.backlog_policy = rng.pick(&droppy);
     if calm {

@@ -8,7 +8,8 @@ use uproar::Routes;
 use uproar::ring::WakeFd;
 use uproar::ring::op::{Completion, Wait};
 use uproar::ring::token::{Kind, Token};
-use uproar::shard::mailbox::{self, Mail, Postbox};
+use uproar::shard::mail::Mail;
+use uproar::shard::mailbox::{self, Postbox};
 use uproar::shard::shared::Shared;
 use uproar::shard::{Parts, Shard};
 use uproar::time::Tick;
@@ -137,7 +138,7 @@ impl Node {
             return false;
         }
         self.shard.mailbox().awake();
-        self.shard.set_now(now);
+        self.shard.set_now(now, 0);
         self.shard.complete(&completions, &mut self.kernel);
         if self.shard.receive() {
             self.kernel.submit(&mut self.shard.core.ops, &self.shard.core.frames, net, rng);

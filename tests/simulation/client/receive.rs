@@ -87,9 +87,13 @@ impl Client {
         let event: Value = serde_json::from_slice(text).expect("JSON");
         note(|| format!("c{} is told {event}", self.id));
         assert_eq!(self.persona, Persona::Json);
-        if event["type"] == "gap" {
-            self.told += event["dropped"].as_u64().expect("a count") as usize;
-            return;
+        match event["type"].as_str() {
+            Some("gap") => return self.told += event["dropped"].as_u64().expect("a count") as usize,
+            Some("connected") => {
+                assert!(!std::mem::replace(&mut self.welcomed, true), "welcomed twice");
+                return;
+            }
+            _ => assert!(self.welcomed, "the welcome comes first"),
         }
         let asked = self.asked.pop_front().expect("an answer to something");
         match (&asked, event["type"].as_str()) {

@@ -1,0 +1,183 @@
+//! Which topics keep a history, and how much of it: the value of the knob `history`.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::value::{Grammar, OUT_OF_BOUNDS, parse_size, parse_time, show_size, show_time};
+
+/// What is kept of the topics that a pattern names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HistoryRule {
+    /// A topic's name, in which `*` stands for any characters, also none.
+    pub pattern: String,
+    /// Messages at most.
+    pub count: u32,
+    /// How long a message is kept.
+    pub age: Duration,
+    /// Bytes of payload at most.
+    pub bytes: u32,
+    /// The newest message is sent to whoever subscribes, and outlives the bounds above.
+    pub last_value: bool,
+}
+
+/// The rules, of which the first that names a topic counts.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct HistoryRules(pub Vec<HistoryRule>);
+
+/// What a rule that does not say it keeps.
+const COUNT: u32 = 100;
+const AGE: Duration = Duration::from_secs(300);
+const BYTES: u32 = 1 << 20;
+
+const MAX_COUNT: u32 = 1 << 20;
+const MAX_AGE: Duration = Duration::from_secs(7 * 86_400);
+const MAX_BYTES: u64 = 64 << 20;
+
+impl HistoryRules {
+    /// The rule for a topic.
+    pub fn of(&self, topic: &str) -> Option<&HistoryRule> {
+        self.0.iter().find(|rule| matches(&rule.pattern, topic))
+    }
+}
+
+/// Whether a text is what a pattern stands for. Takes no longer than the product of both lengths.
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t) = (0, 0);
+    // Where the last star was, and what it stands for so far.
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(byte) if *byte == text[t] => (p, t) = (p + 1, t + 1),
+            _ => match &mut star {
+                Some((at, taken)) => {
+                    *taken += 1;
+                    (p, t) = (*at + 1, *taken);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+/// The rules that a text says, as the knob has it.
+///
+/// # Errors
+/// What the text is not.
+pub fn parse_history(text: &str) -> Result<HistoryRules, &'static str> {
+    History.parse(text)
+}
+
+/// `PATTERN [count=N] [age=TIME] [bytes=SIZE] [last_value]`, one rule after the other with `;` between.
+pub(super) struct History;
+
+impl Grammar for History {
+    type Value = HistoryRules;
+
+    fn parse(&self, text: &str) -> Result<HistoryRules, &'static str> {
+        if text == "off" {
+            return Ok(HistoryRules::default());
+        }
+        text.split(';').map(rule).collect::<Result<_, _>>().map(HistoryRules)
+    }
+
+    fn show(&self, value: &HistoryRules) -> String {
+        let rules: Vec<String> = value.0.iter().map(HistoryRule::to_string).collect();
+        if rules.is_empty() { "off".into() } else { rules.join("; ") }
+    }
+
+    fn range(&self) -> String {
+        "off or PATTERN [count=N] [age=TIME] [bytes=SIZE] [last_value]; …".into()
+    }
+
+    fn form(&self) -> (&'static str, &'static str) {
+        ("RULES", "as prices.* count=1 last_value; chat.* count=500 age=1h")
+    }
+}
+
+fn rule(text: &str) -> Result<HistoryRule, &'static str> {
+    let mut words = text.split_whitespace();
+    let pattern = words.next().filter(|word| !word.contains('=')).ok_or("has a rule without a pattern")?;
+    let mut rule = HistoryRule { pattern: pattern.into(), count: COUNT, age: AGE, bytes: BYTES, last_value: false };
+    for word in words {
+        match word.split_once('=') {
+            None if word == "last_value" => rule.last_value = true,
+            Some(("count", n)) => rule.count = bounded(n.parse().ok(), 1, MAX_COUNT)?,
+            Some(("age", age)) => {
+                rule.age = bounded(parse_time(age), Duration::from_secs(1), MAX_AGE)?;
+            }
+            Some(("bytes", size)) => rule.bytes = bounded(parse_size(size), 1 << 10, MAX_BYTES)? as u32,
+            _ => return Err("has a rule with a word that is none of count=, age=, bytes=, last_value"),
+        }
+    }
+    Ok(rule)
+}
+
+fn bounded<T: PartialOrd>(value: Option<T>, min: T, max: T) -> Result<T, &'static str> {
+    let value = value.ok_or("has a rule with a value that cannot be read")?;
+    if value >= min && value <= max { Ok(value) } else { Err(OUT_OF_BOUNDS) }
+}
+
+impl fmt::Display for HistoryRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (age, bytes) = (show_time(self.age), show_size(self.bytes.into()));
+        write!(f, "{} count={} age={age} bytes={bytes}", self.pattern, self.count)?;
+        if self.last_value { f.write_str(" last_value") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_rule_that_names_a_topic_counts() {
+        let rules = History.parse("prices.AAPL count=5; prices.* count=1 last_value;chat").unwrap();
+        let count = |topic| rules.of(topic).map(|rule| (rule.count, rule.last_value));
+        assert_eq!(count("prices.AAPL"), Some((5, false)));
+        assert_eq!(count("prices.MSFT"), Some((1, true)));
+        assert_eq!(count("chat"), Some((100, false)));
+        assert_eq!(count("chatter"), None);
+    }
+
+    #[test]
+    fn what_is_shown_is_read_again() {
+        for text in [
+            "off",
+            "a count=1 age=1s bytes=1KiB",
+            "* count=100 age=5m bytes=1MiB last_value; b* count=2 age=7d bytes=64MiB",
+        ] {
+            assert_eq!(History.show(&History.parse(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn rules_that_are_none() {
+        for text in ["", "a;", "count=1", "a count", "a count=0", "a count=x", "a age=8d", "a bytes=1", "a last"] {
+            assert!(History.parse(text).is_err(), "{text}");
+        }
+    }
+
+    /// The definition, by recursion.
+    fn naive(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern.split_first(), text.split_first()) {
+            (None, None) => true,
+            (Some((b'*', rest)), _) => naive(rest, text) || !text.is_empty() && naive(pattern, &text[1..]),
+            (Some((a, pattern)), Some((b, text))) => a == b && naive(pattern, text),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn stars_stand_for_anything(pattern in "[ab*]{0,8}", text in "[ab]{0,10}") {
+            prop_assert_eq!(matches(&pattern, &text), naive(pattern.as_bytes(), text.as_bytes()));
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The `json` dialect: one object a text message. `docs/PROTOCOL.md` is its contract.
+//!
+//! | to find | look in |
+//! |---|---|
+//! | what a client's message asks for | `request` |
+//! | the members of its object, as the parser and as the text has them | `fields` |
+//! | where they stand in the text, byte by byte | `scan` |
+//! | what is relayed of it | `signature` |
+//! | which types are relayed | `relayed` |
+//! | what clients are told | `text` |
+//! | messages with their place in the topic | `envelope` |
+//! | what is wrong with their messages | `problem` |
+//! | the spelling of client ids and epochs | `ids` |
+
+mod envelope;
+mod fields;
+mod ids;
+mod problem;
+mod relayed;
+mod request;
+mod scan;
+mod signature;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use envelope::envelope;
+pub use ids::{client_id_text, parse_client_id};
+pub use relayed::{NotRelayable, Relayed};
+pub use request::message;
+pub use signature::signed;
+pub use text::event;

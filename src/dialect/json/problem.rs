@@ -1,0 +1,45 @@
+//! Why messages are refused.
+
+use std::borrow::Cow;
+
+use super::text::Message;
+
+/// What is wrong with a message.
+pub(super) struct Problem {
+    /// For programs.
+    code: &'static str,
+    /// For people.
+    message: Cow<'static, str>,
+}
+
+pub(super) const INVALID: Problem = Problem::new("invalid_json", "Invalid JSON");
+pub(super) const BAD_ID: Problem = Problem::new("bad_id", "An id is a string of 1 to 128 bytes, or an integer");
+pub(super) const BAD_TOPIC: Problem = Problem::new("bad_topic", "A topic is 1 to 256 bytes, the first not U+0000");
+pub(super) const BAD_SINCE: Problem =
+    Problem::new("bad_since", "Expected \"since\" to be an object of {\"epoch\",\"offset\"}");
+pub(super) const NO_DATA: Problem = Problem::new("no_data", "Expected \"data\"");
+pub(super) const NO_RECEIVER: Problem = Problem::new("no_receiver", "Expected \"receiver\", a string");
+pub(super) const NO_TOPIC: Problem = Problem::new("no_topic", "Expected \"topic\", a string");
+pub(super) const NO_TOPICS: Problem = Problem::new("no_topic", "Expected \"topic\" or \"topics\", of strings");
+pub(super) const TOO_LARGE: Problem = Problem::new("too_large", "Too large to be passed on");
+pub(super) const TOO_MANY_TOPICS: Problem = Problem::new("too_many_topics", "At most 1024 topics in one message");
+
+impl Problem {
+    const fn new(code: &'static str, message: &'static str) -> Problem {
+        Problem { code, message: Cow::Borrowed(message) }
+    }
+
+    /// One that is told in words of its own.
+    pub(super) fn told(code: &'static str, message: String) -> Problem {
+        Problem { code, message: Cow::Owned(message) }
+    }
+
+    /// The text for the client. `id` is JSON text, of the message that has the problem.
+    pub(super) fn text(&self, id: Option<&str>) -> String {
+        let error = Message::new("error").string("message", &self.message).string("code", self.code);
+        match id {
+            Some(id) => error.value("id", id).end(),
+            None => error.end(),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What a client's message asks for.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use simd_json::prelude::*;
+use simd_json::tape::Value;
+
+use super::fields::{Field, Fields, parse};
+use super::ids::parse_epoch;
+use super::problem::{
+    BAD_ID, BAD_SINCE, BAD_TOPIC, INVALID, NO_DATA, NO_RECEIVER, NO_TOPIC, NO_TOPICS, Problem, TOO_MANY_TOPICS,
+};
+use super::relayed::Relayed;
+use super::text::{Quoted, shortened};
+use crate::dialect::{Command, Commands, Receipt, Since};
+use crate::hub::frame::MessageKind;
+use crate::limits::is_topic_name;
+
+/// Topics that one message may name: its answer names them all again.
+const MAX_TOPICS_PER_MESSAGE: usize = 1024;
+/// Bytes of an id that is a string.
+const MAX_ID_BYTES: usize = 128;
+/// Offsets stay below what every JSON parser keeps exactly.
+const MAX_OFFSET: u64 = (1 << 53) - 1;
+/// Characters of an unknown type that its error quotes.
+const MAX_TYPE_CHARS: usize = 64;
+
+/// The commands of a message: one. Parsing writes into `scratch`, so that parts of `payload` can be lent untouched.
+pub fn message<'a>(kind: MessageKind, payload: &'a [u8], relay: &Relayed, scratch: &mut Vec<u8>) -> Commands<'a> {
+    Commands::from_iter([match kind {
+        MessageKind::Text => text(payload, relay, scratch),
+        MessageKind::Binary => Command::Broadcast { kind, payload },
+    }])
+}
+
+fn text<'a>(payload: &'a [u8], relay: &Relayed, scratch: &mut Vec<u8>) -> Command<'a> {
+    scratch.clear();
+    let Some(tape) = parse(payload, scratch) else { return refused(&INVALID, None) };
+    let Some(fields) = Fields::of(payload, tape.as_value()) else { return refused(&INVALID, None) };
+    let id = match fields.id.map(id_text).transpose() {
+        Ok(id) => id,
+        Err(problem) => return refused(&problem, None),
+    };
+    let (message, ack) = match (fields.kind, &id, fields.data) {
+        // An envelope: `data` is the message.
+        (None, Some(_), Some(data)) => (Fields::of(data.text, data.value), true),
+        _ => {
+            let ack = fields.ack.is_some_and(Field::is_true);
+            (Some(fields), ack)
+        }
+    };
+    let receipt = id.clone().map(|id| Receipt { id, ack });
+    let command = message.ok_or(INVALID).and_then(|message| command(&message, receipt, relay));
+    command.unwrap_or_else(|problem| refused(&problem, id.as_deref()))
+}
+
+fn refused<'a>(problem: &Problem, id: Option<&str>) -> Command<'a> {
+    Command::Error(problem.text(id))
+}
+
+/// The id as JSON text, one spelling for one id: what is sent again is known by it.
+fn id_text<'a>(id: Field<'a, '_>) -> Result<Cow<'a, str>, Problem> {
+    let text = std::str::from_utf8(id.text).map_err(|_| INVALID)?;
+    match id.value.into_string() {
+        Some(string) if !(1..=MAX_ID_BYTES).contains(&string.len()) => Err(BAD_ID),
+        Some(string) if text.contains('\\') => Ok(Cow::Owned(Quoted(string).to_string())),
+        None if id.value.as_i64().is_none() && id.value.as_u64().is_none() => Err(BAD_ID),
+        _ => Ok(Cow::Borrowed(text)),
+    }
+}
+
+fn command<'a>(
+    message: &Fields<'a, '_>,
+    receipt: Option<Receipt<'a>>,
+    relay: &Relayed,
+) -> Result<Command<'a>, Problem> {
+    let kind = message.kind.and_then(|kind| kind.value.into_string()).ok_or(INVALID)?;
+    match kind {
+        "subscribe" => subscribe(message),
+        "unsubscribe" => Ok(Command::Unsubscribe(topics(message)?)),
+        "publish" => publish(message, receipt),
+        "presence" => presence(message),
+        "ping" | "heartbeat" => Ok(Command::Ping),
+        "text" | "image" | "file" | "system" => address(message, receipt),
+        kind if relay.contains(kind) => Ok(Command::Relay { object: message.unsigned(false), receipt }),
+        unknown => {
+            let message = format!("Unknown type: {}", shortened(unknown, MAX_TYPE_CHARS));
+            Err(Problem::told("unknown_type", message))
+        }
+    }
+}
+
+fn subscribe<'a>(message: &Fields<'a, '_>) -> Result<Command<'a>, Problem> {
+    let topics = topics(message)?;
+    let since = message.since.map_or_else(|| Some(HashMap::new()), since).ok_or(BAD_SINCE)?;
+    let with_since = |topic: Cow<'a, str>| {
+        let since = since.get(&*topic).copied();
+        (topic, since)
+    };
+    let topics = topics.into_iter().map(with_since).collect();
+    Ok(Command::Subscribe { topics, recover: message.recover.is_some_and(Field::is_true) })
+}
+
+/// The topics that a message names, in any of the spellings.
+fn topics<'a>(message: &Fields<'a, '_>) -> Result<Vec<Cow<'a, str>>, Problem> {
+    let mut topics = Vec::new();
+    if let Some(topic) = message.topic {
+        topics.push(topic.string().ok_or(NO_TOPICS)?);
+    }
+    for list in [message.topics, message.symbols].into_iter().flatten() {
+        let list = list.value.as_array().ok_or(NO_TOPICS)?;
+        if topics.len() + list.len() > MAX_TOPICS_PER_MESSAGE {
+            return Err(TOO_MANY_TOPICS);
+        }
+        for topic in list.iter() {
+            topics.push(Cow::Owned(topic.into_string().ok_or(NO_TOPICS)?.to_owned()));
+        }
+    }
+    if topics.is_empty() { Err(NO_TOPICS) } else { Ok(topics) }
+}
+
+/// Where the client is in its topics; `None` if that is not what this says. A table, so that many topics are looked up in
+/// no more time than they take to be sent.
+fn since<'t>(field: Field<'_, 't>) -> Option<HashMap<&'t str, Since>> {
+    let object = field.value.as_object()?;
+    let entry = |(topic, place): (&'t str, Value<'t, 't>)| {
+        let place = place.as_object()?;
+        let epoch = parse_epoch(place.get("epoch")?.into_string()?);
+        let offset = place.get("offset")?.as_u64().filter(|&offset| offset <= MAX_OFFSET)?;
+        Some((topic, Since { epoch, offset }))
+    };
+    object.iter().map(entry).collect()
+}
+
+fn publish<'a>(message: &Fields<'a, '_>, receipt: Option<Receipt<'a>>) -> Result<Command<'a>, Problem> {
+    let topic = message.topic.and_then(Field::string).ok_or(NO_TOPIC)?;
+    let payload = message.data.ok_or(NO_DATA)?.text;
+    Ok(Command::Publish { topic, kind: MessageKind::Text, payload, receipt })
+}
+
+fn presence<'a>(message: &Fields<'a, '_>) -> Result<Command<'a>, Problem> {
+    let Some(room) = message.topic else { return Ok(Command::Presence { room: None }) };
+    let room = room.string().filter(|name| is_topic_name(name)).ok_or(BAD_TOPIC)?;
+    Ok(Command::Presence { room: Some(room) })
+}
+
+fn address<'a>(message: &Fields<'a, '_>, receipt: Option<Receipt<'a>>) -> Result<Command<'a>, Problem> {
+    let receiver = message.receiver.and_then(Field::string).ok_or(NO_RECEIVER)?;
+    Ok(Command::Address { receiver, object: message.unsigned(true), receipt })
+}

@@ -1,0 +1,165 @@
+//! All histories of a hub: what they take together, and which of their messages are too old.
+
+use super::Hub;
+use super::frame::MessageKind;
+use super::history::{History, Kept, Replay, Retention};
+use super::recency::Recency;
+use super::topic::{Position, TopicHandle};
+use crate::time::{Tick, Wheel};
+use bytes::Bytes;
+
+/// What a topic with something in its history counts for besides its messages: about what its tables, its name and the
+/// history's list take.
+pub(super) const TOPIC_BYTES: usize = 512;
+/// What all histories may take unless the hub is told otherwise.
+const DEFAULT_BOUND: usize = 256 << 20;
+
+/// What a hub knows of its histories. The histories themselves are with their topics.
+pub(super) struct Keeper {
+    /// When the oldest message of a topic will be too old, or earlier.
+    pub deadlines: Wheel,
+    /// Topics with something in their history, by their newest message.
+    pub recency: Recency,
+    pub bytes: usize,
+    bound: usize,
+    evicted: u64,
+    /// Topics that may be of no use. All that are of none are among them.
+    pub doubtful: Vec<TopicHandle>,
+    /// Scratch space.
+    due: Vec<u32>,
+}
+
+impl Keeper {
+    pub fn new() -> Keeper {
+        Keeper {
+            deadlines: Wheel::new(0),
+            recency: Recency::new(),
+            bytes: 0,
+            bound: DEFAULT_BOUND,
+            evicted: 0,
+            doubtful: Vec::new(),
+            due: Vec::new(),
+        }
+    }
+}
+
+/// What a history counts for.
+pub(super) fn footprint(history: &History) -> usize {
+    if history.is_empty() { 0 } else { TOPIC_BYTES + history.bytes() }
+}
+
+impl Hub {
+    /// Makes a topic, at its home shard, keep what it is given to remember. A topic that does already goes on as it did.
+    pub fn keep(&mut self, topic: u32, retention: Retention) {
+        self.topics.get_mut(topic).history.get_or_insert_with(|| Box::new(History::new(retention)));
+    }
+
+    /// Keeps a message, which [`Hub::order`] gave its offset, if the topic keeps any.
+    ///
+    /// If all histories take too much then, the topics that were published to the longest ago lose their oldest
+    /// messages. A message that is too large for the bound alone costs only its own topic's history.
+    pub fn remember(&mut self, topic: u32, now: Tick, offset: u64, kind: MessageKind, payload: Bytes) {
+        if TOPIC_BYTES + Kept::OVERHEAD + payload.len() > self.keeper.bound {
+            let dropped = self.change_history(topic, |history| history.clear() + 1).unwrap_or(0);
+            self.keeper.evicted += dropped as u64;
+            return;
+        }
+        let kept = self.change_history(topic, |history| {
+            history.push(now, offset, kind, payload);
+            !history.is_empty()
+        });
+        if kept == Some(true) {
+            self.keeper.recency.touch(topic);
+            self.evict();
+        }
+    }
+
+    /// What a topic keeps, if it is one that does.
+    pub fn history(&self, topic: u32) -> Option<&History> {
+        self.topics.get(topic).history.as_deref()
+    }
+
+    /// What comes after `since` up to the topic's present [`Hub::position`], at its home shard: all of its epoch, if
+    /// `since` is of another one.
+    pub fn replay(&self, topic: u32, since: Position) -> Replay<'_> {
+        let Position { epoch, offset } = self.position(topic);
+        let after = if since.epoch == epoch { since.offset } else { 0 };
+        self.history(topic).map_or_else(|| Replay::lost(after, offset), |history| history.since(after, offset))
+    }
+
+    /// Bounds what all histories take, as [`Hub::history_bytes`] counts it. What is too much now goes at once.
+    pub fn set_history_bound(&mut self, bytes: usize) {
+        self.keeper.bound = bytes;
+        self.evict();
+    }
+
+    /// What all histories take: their [`History::bytes`], and half a kibibyte for each that is not empty.
+    pub fn history_bytes(&self) -> usize {
+        self.keeper.bytes
+    }
+
+    /// Messages that were not kept, or not as long as their topics' histories have it, because of the bound on all.
+    pub fn evicted_messages(&self) -> u64 {
+        self.keeper.evicted
+    }
+
+    /// Drops messages that have exceeded their age, and forgets topics that are of no use any more; `budget` of each at
+    /// most. To be called in every turn; [`Hub::next_expiry`] says when the next one is needed.
+    pub fn expire_histories(&mut self, now: Tick, budget: usize) {
+        let mut due = std::mem::take(&mut self.keeper.due);
+        self.keeper.deadlines.expire(now, budget, &mut due);
+        let mut left = budget;
+        for topic in due.drain(..) {
+            // One that is not through with it has a deadline that has passed: it is due again at once.
+            left -= self.change_history(topic, |history| history.expire(now, left)).unwrap_or(0);
+        }
+        self.keeper.due = due;
+        for _ in 0..budget.min(self.keeper.doubtful.len()) {
+            if let Some(index) = self.keeper.doubtful.pop().and_then(|handle| self.topics.resolve(handle)) {
+                self.topics.forget_unused(index);
+            }
+        }
+    }
+
+    /// When there is something for [`Hub::expire_histories`] to do, `now` at the earliest. May be early, never late.
+    pub fn next_expiry(&self, now: Tick) -> Option<Tick> {
+        if self.keeper.doubtful.is_empty() { self.keeper.deadlines.next(now) } else { Some(now) }
+    }
+
+    /// Has a topic looked at by the next [`Hub::expire_histories`], unless it is in use.
+    pub(super) fn doubt_if_unused(&mut self, topic: u32) {
+        if self.topics.get(topic).is_unused() {
+            self.keeper.doubtful.push(self.topics.handle(topic));
+        }
+    }
+
+    /// Drops messages until the histories take no more than they may.
+    fn evict(&mut self) {
+        while self.keeper.bytes > self.keeper.bound
+            && let Some(topic) = self.keeper.recency.first()
+        {
+            self.change_history(topic, History::drop_oldest);
+            self.keeper.evicted += 1;
+        }
+    }
+
+    /// Changes a topic's history, if it has one, and sees to what follows from that for the others.
+    fn change_history<T>(&mut self, topic: u32, change: impl FnOnce(&mut History) -> T) -> Option<T> {
+        let Hub { topics, keeper, .. } = self;
+        let history = topics.get_mut(topic).history.as_deref_mut()?;
+        let before = footprint(history);
+        let outcome = change(history);
+        keeper.bytes = keeper.bytes - before + footprint(history);
+        match history.deadline() {
+            _ if history.is_empty() => {
+                keeper.deadlines.cancel(topic);
+                keeper.recency.remove(topic);
+                self.doubt_if_unused(topic);
+            }
+            Some(deadline) if keeper.deadlines.deadline(topic).is_none() => keeper.deadlines.set(topic, deadline),
+            // What is set is earlier, if anything.
+            _ => {}
+        }
+        Some(outcome)
+    }
+}

@@ -1,0 +1,161 @@
+//! Subscriptions that go on where the client was: what its home shard kept of a topic, and then the topic as it is.
+//!
+//! Both are cut at one offset. The home shard answers with what it has and with its position, in one mail; deliveries that
+//! it has posted before lie before that mail in the mailbox, those after it behind. So the subscriber joins the topic here
+//! when the answer is read, and nothing is missing or doubled. Until then the topic is pinned: the home shard goes on
+//! sending, though nobody here may be subscribed yet.
+
+use std::borrow::Cow;
+
+use crate::conn::{JsonMore, Session};
+use crate::dialect::{Event, Position, Refusal, Since, json};
+use crate::hub;
+use crate::hub::frame::MessageKind;
+use crate::hub::history::Kept;
+use crate::limits::is_topic_name;
+use crate::ring::token::ConnId;
+
+use super::Core;
+use super::mail::{Mail, Origin, Past, Recover, Recovered, Wanted};
+
+impl Core {
+    /// Begins to subscribe a `json` connection, to be told when the home shard has answered. `recover`: in an envelope.
+    pub(super) fn recover(
+        &mut self,
+        id: ConnId,
+        topic: &str,
+        since: Option<Since>,
+        recover: bool,
+    ) -> Result<(), Refusal> {
+        if !is_topic_name(topic) {
+            return Err(Refusal::BadName);
+        }
+        let joined = self.hub.find(topic).filter(|&local| self.hub.is_subscribed(id.index, local)).is_some();
+        if !joined && self.has_all_topics(id) {
+            return Err(Refusal::TooMany);
+        }
+        let local = self.hub.intern(topic);
+        self.hub.pin(local);
+        if joined {
+            self.unsubscribe(id, topic);
+        }
+        match self.awaited(id) {
+            Some(awaited) => awaited.push(local),
+            None => {
+                self.unpin(local);
+                return Ok(());
+            }
+        }
+        let handle = self.hub.handle(local);
+        let wanted = Wanted { since, recover };
+        let home = self.shared.home(topic);
+        if home == self.id {
+            let past = self.past(local, wanted);
+            self.join_awaited(id, local, recover, past);
+        } else {
+            let from = Origin { shard: self.id, conn: id };
+            self.post(home, Mail::Recover(Box::new(Recover { name: topic.into(), topic: handle, from, wanted })));
+        }
+        Ok(())
+    }
+
+    /// At the home shard: what a subscriber of another shard has missed. It is sent what is published from here on.
+    pub(super) fn recover_for(&mut self, mail: Recover) {
+        let Recover { name, topic, from, wanted } = mail;
+        let home = self.hub.add_interest(&name, from.shard, topic);
+        let Some(local) = self.hub.resolve(home) else { return };
+        let past = self.past(local, wanted);
+        let recovered = Recovered { topic, home, to: from.conn, recover: wanted.recover, past };
+        self.post(from.shard, Mail::Recovered(Box::new(recovered)));
+    }
+
+    /// What there is of a topic that is ordered here, for somebody who was somewhere in it.
+    fn past(&self, topic: u32, wanted: Wanted) -> Past {
+        let hub::Position { epoch, offset } = self.hub.position(topic);
+        let now = Position { epoch, offset };
+        let Some(since) = wanted.since else {
+            let newest = self.hub.history(topic).and_then(|history| history.last_value());
+            return Past { now, gap: None, messages: newest.cloned().into_iter().collect(), snapshot: true };
+        };
+        // Of another epoch, nothing is known: all of this one was missed.
+        let had = if since.epoch == Some(epoch) { since.offset } else { 0 };
+        let replay = self.hub.replay(topic, hub::Position { epoch, offset: had });
+        Past { now, gap: replay.gap, messages: replay.messages.cloned().collect(), snapshot: false }
+    }
+
+    /// The home shard has answered.
+    pub(super) fn recovered(&mut self, mail: Recovered) {
+        let Recovered { topic, home, to, recover, past } = mail;
+        self.confirmed(topic, home, past.now.epoch);
+        if let Some(local) = self.hub.resolve(topic) {
+            self.join_awaited(to, local, recover, past);
+        }
+    }
+
+    /// Subscribes a connection to a topic that it waits for, if it still does, and lets go of the topic.
+    fn join_awaited(&mut self, id: ConnId, topic: u32, recover: bool, past: Past) {
+        let wanted = self.awaited(id).is_some_and(|awaited| {
+            let at = awaited.iter().position(|&awaited| awaited == topic);
+            at.map(|at| awaited.swap_remove(at)).is_some()
+        });
+        if wanted {
+            self.join_recovered(id, topic, recover, past);
+        }
+        self.unpin(topic);
+    }
+
+    fn join_recovered(&mut self, id: ConnId, topic: u32, recover: bool, past: Past) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.flags.set_subscriber(true);
+        let class = if recover { conn.class.in_envelope() } else { conn.class };
+        let name = self.hub.name(topic).to_owned();
+        self.hub.subscribe(id.index, class, &name);
+        let result = (Cow::Borrowed(&*name), Ok(recover.then_some(past.now)));
+        self.tell(id, Event::Subscribed(&[result]));
+        if let Some((from, to)) = past.gap {
+            self.counters.gaps.add(1);
+            self.tell(id, Event::Gap { topic: &name, epoch: past.now.epoch, from, to });
+        }
+        self.counters.replayed.add(past.messages.len() as u64);
+        for kept in &past.messages {
+            self.replay(id, &name, kept, recover.then_some(past.now.epoch), past.snapshot);
+        }
+    }
+
+    /// Sends a message of the past, in an envelope if there is an epoch.
+    fn replay(&mut self, id: ConnId, topic: &str, kept: &Kept, epoch: Option<u32>, snapshot: bool) {
+        let Some(epoch) = epoch else {
+            self.send(id, kept.kind, &kept.payload);
+            return;
+        };
+        let mut text = Vec::with_capacity(kept.payload.len() + 128);
+        let position = Position { epoch, offset: kept.offset };
+        json::envelope(&mut text, topic, position, kept.kind, &kept.payload, snapshot);
+        self.send(id, MessageKind::Text, &text);
+    }
+
+    /// Gives up waiting for a topic; `false` if the connection did not.
+    pub(super) fn stop_awaiting(&mut self, id: ConnId, topic: &str) -> bool {
+        let Some(local) = self.hub.find(topic) else { return false };
+        let Some(awaited) = self.awaited(id) else { return false };
+        let at = awaited.iter().position(|&awaited| awaited == local);
+        at.map(|at| awaited.swap_remove(at)).is_some()
+    }
+
+    /// The topics that a `json` connection waits for.
+    fn awaited(&mut self, id: ConnId) -> Option<&mut Vec<u32>> {
+        match &mut self.conns.get_mut(id)?.session {
+            Session::Json { more, .. } => Some(&mut more.get_or_insert_with(Box::<JsonMore>::default).awaited),
+            _ => None,
+        }
+    }
+
+    pub(super) fn unpin(&mut self, topic: u32) {
+        self.leave_topic(topic, |core| core.hub.unpin(topic));
+    }
+
+    /// Whether somebody who subscribes to the topic is to be sent its newest message.
+    pub(super) fn has_last_value(&self, topic: &str) -> bool {
+        self.settings.history.of(topic).is_some_and(|rule| rule.last_value)
+    }
+}

@@ -1,0 +1,101 @@
+//! Messages that were acknowledged a short while ago, so that one that comes again is acknowledged again and not delivered.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::time::Duration;
+
+use foldhash::quality::RandomState;
+use hashbrown::HashMap;
+
+use crate::dialect::Position;
+use crate::time::Tick;
+
+/// Messages that are known at most; beyond them, the oldest is forgotten.
+const MAX_KNOWN: usize = 1 << 16;
+
+/// A client's message: the client, and a hash of where it went and of its `id`.
+type Key = (u64, u64);
+
+/// The messages that a shard has ordered.
+pub(super) struct Window {
+    known: HashMap<Key, Position>,
+    /// In the order in which they are forgotten.
+    ends: VecDeque<(Tick, Key)>,
+    length: Duration,
+    hasher: RandomState,
+}
+
+impl Window {
+    pub(super) fn new(length: Duration) -> Window {
+        Window { known: HashMap::new(), ends: VecDeque::new(), length, hasher: RandomState::default() }
+    }
+
+    /// Where the message went when it came before, if it did.
+    pub(super) fn find(&mut self, now: Tick, client: u64, to: &str, id: &str) -> Option<Position> {
+        self.forget(now);
+        self.known.get(&self.key(client, to, id)).copied()
+    }
+
+    /// Notes where a message went.
+    pub(super) fn note(&mut self, now: Tick, client: u64, to: &str, id: &str, position: Position) {
+        let key = self.key(client, to, id);
+        if self.known.insert(key, position).is_none() {
+            self.ends.push_back((now.after(self.length), key));
+        }
+        while self.ends.len() > MAX_KNOWN {
+            self.drop_oldest();
+        }
+    }
+
+    fn forget(&mut self, now: Tick) {
+        while self.ends.front().is_some_and(|(end, _)| !end.is_after(now)) {
+            self.drop_oldest();
+        }
+        if self.known.is_empty() && self.known.capacity() > 64 {
+            (self.known, self.ends) = (HashMap::new(), VecDeque::new());
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, key)) = self.ends.pop_front() {
+            self.known.remove(&key);
+        }
+    }
+
+    fn key(&self, client: u64, to: &str, id: &str) -> Key {
+        (client, self.hasher.hash_one((to, id)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LENGTH: Duration = Duration::from_secs(10);
+    const FIRST: Position = Position { epoch: 1, offset: 1 };
+
+    #[test]
+    fn a_message_is_known_by_client_place_and_id_for_a_while() {
+        let mut window = Window::new(LENGTH);
+        let start = Tick(0);
+        window.note(start, 1, "a", "7", FIRST);
+        assert_eq!(window.find(start, 1, "a", "7"), Some(FIRST));
+        for (client, to, id) in [(2, "a", "7"), (1, "b", "7"), (1, "a", "8"), (1, "a7", "")] {
+            assert_eq!(window.find(start, client, to, id), None);
+        }
+        assert_eq!(window.find(start.after(LENGTH - Duration::from_millis(20)), 1, "a", "7"), Some(FIRST));
+        assert_eq!(window.find(start.after(LENGTH), 1, "a", "7"), None);
+    }
+
+    #[test]
+    fn it_is_bounded_and_given_back() {
+        let mut window = Window::new(LENGTH);
+        for client in 0..=MAX_KNOWN as u64 {
+            window.note(Tick(0), client, "a", "1", FIRST);
+        }
+        assert_eq!((window.known.len(), window.ends.len()), (MAX_KNOWN, MAX_KNOWN));
+        assert_eq!(window.find(Tick(0), 0, "a", "1"), None, "the oldest went");
+        assert_eq!(window.find(Tick(0).after(LENGTH), 1, "a", "1"), None);
+        assert_eq!(window.known.capacity(), 0);
+    }
+}

@@ -1,0 +1,135 @@
+//! Clients that lose their connections at any moment, and come back: nothing is missing, nothing comes twice.
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::{Client, SHARDS, TestServer, config};
+use serde_json::Value;
+use uproar::config::parse_history;
+
+const TOPICS: usize = 3;
+const CLIENTS: u64 = 8;
+const LIVES: usize = 40;
+
+/// SplitMix64.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (z ^ z >> 27) % n
+    }
+}
+
+/// Where a client is in a topic.
+#[derive(Clone, Default, Debug)]
+struct Place {
+    epoch: String,
+    offset: u64,
+    /// The number in the message there.
+    number: u64,
+}
+
+#[test]
+fn who_comes_back_goes_on_where_it_was() {
+    for shards in SHARDS {
+        let mut config = config(shards);
+        config.history = parse_history("deep.* count=1000000 bytes=64MiB age=1h").expect("a rule");
+        config.backlog = 16 << 20;
+        let server = TestServer::start(config);
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| publish_until(&server, &over));
+            let clients: Vec<_> = (0..CLIENTS)
+                .map(|seed| (seed, &server))
+                .map(|(seed, server)| scope.spawn(move || live(server, Rng(seed))))
+                .collect();
+            let lived: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
+            over.store(true, Ordering::Relaxed);
+            lived.into_iter().for_each(|client| client.expect("a client that missed nothing"));
+        });
+        assert_eq!(server.metric("gaps_total"), 0);
+        assert!(server.metric("replayed_total") > 0);
+    }
+}
+
+fn publish_until(server: &TestServer, over: &AtomicBool) {
+    let publisher = server.publisher();
+    for number in 1.. {
+        for topic in 0..TOPICS {
+            let _ = publisher.publish(&format!("deep.{topic}"), &number.to_string());
+        }
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// Comes and goes, and checks that each message is the one after the last.
+fn live(server: &TestServer, mut rng: Rng) {
+    let mut places: Vec<Option<Place>> = vec![None; TOPICS];
+    for life in 0..LIVES {
+        let mut client = Client::json(server.addr, &format!("room{}-{life}", rng.0));
+        client.text(&subscription(&places));
+        for _ in 0..rng.below(60) {
+            let text = client.frame().expect("a message").text().to_owned();
+            take(&serde_json::from_str(&text).expect("JSON"), &mut places);
+        }
+        match rng.below(3) {
+            0 => client.reset(),
+            1 => client.close(1000),
+            _ => drop(client),
+        }
+    }
+    assert!(places.iter().flatten().any(|place| place.offset > 0), "something was received");
+}
+
+fn subscription(places: &[Option<Place>]) -> String {
+    let topics: Vec<String> = (0..TOPICS).map(|topic| format!("deep.{topic}")).collect();
+    let since: serde_json::Map<String, Value> = places
+        .iter()
+        .enumerate()
+        .filter_map(|(topic, place)| {
+            let place = place.as_ref()?;
+            Some((format!("deep.{topic}"), serde_json::json!({"epoch": place.epoch, "offset": place.offset})))
+        })
+        .collect();
+    serde_json::json!({"type": "subscribe", "topics": topics, "recover": true, "since": since}).to_string()
+}
+
+fn take(message: &Value, places: &mut [Option<Place>]) {
+    match message["type"].as_str() {
+        Some("subscribed") => {
+            for result in message["topics"].as_array().expect("a list") {
+                let place = &mut places[index(&result["topic"])];
+                // Whoever comes for the first time begins where the topic is.
+                place.get_or_insert_with(|| Place {
+                    epoch: text(&result["epoch"]),
+                    offset: result["offset"].as_u64().expect("an offset"),
+                    number: 0,
+                });
+            }
+        }
+        Some("message") => {
+            let place = places[index(&message["topic"])].as_mut().expect("subscribed before");
+            let (offset, number) = (message["offset"].as_u64(), message["data"].as_u64().expect("a number"));
+            assert_eq!((text(&message["epoch"]), offset), (place.epoch.clone(), Some(place.offset + 1)), "{message}");
+            assert!(place.number == 0 || number == place.number + 1, "{message} after {place:?}");
+            (place.offset, place.number) = (place.offset + 1, number);
+        }
+        _ => panic!("{message}"),
+    }
+}
+
+fn index(topic: &Value) -> usize {
+    topic.as_str().and_then(|topic| topic.strip_prefix("deep.")?.parse().ok()).expect("one of the topics")
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
