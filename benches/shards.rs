@@ -22,16 +22,16 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 #[derive(Parser)]
 struct Arguments {
     /// Subscribers of the one topic
-    #[arg(long, default_value_t = 5_000)]
-    subscribers: usize,
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(2..=18_000))]
+    subscribers: u32,
     /// Messages of each measurement
-    #[arg(long, default_value_t = 15)]
-    messages: usize,
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+    messages: u32,
     /// Measurements of each number of shards
-    #[arg(long, default_value_t = 5)]
-    repeat: usize,
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
     /// Bytes of a message
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u8).range(..=125))]
     payload: u8,
     /// Given by cargo
     #[arg(long, hide = true)]
@@ -67,7 +67,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     println!("{} B to {} subscribers, first delivery to last:", arguments.payload, arguments.subscribers);
     for (shards, took) in SHARDS.into_iter().zip(&took) {
         let seconds = median(took.clone());
-        let rate = arguments.subscribers as f64 / seconds / 1e6;
+        let rate = f64::from(arguments.subscribers) / seconds / 1e6;
         println!("  {shards} shard(s)  {:6.2} ms  {rate:.2} M deliveries/s", seconds * 1e3);
     }
     let ratios: Vec<f64> = took[0].iter().zip(&took[1]).map(|(one, two)| one / two).collect();
@@ -87,7 +87,7 @@ fn measure(arguments: &Arguments, shards: usize) -> Result<f64> {
     for _ in 0..arguments.messages {
         sleep(PAUSE);
         publisher.write_all(&frame)?;
-        sleep(PAUSE + EACH * arguments.subscribers as u32);
+        sleep(PAUSE + EACH * arguments.subscribers);
         let stamps: Vec<f64> = subscribers.iter().map(arrival).collect::<Result<_>>()?;
         let (first, last) = stamps.iter().fold((f64::MAX, 0.0), |(a, b), &at| (at.min(a), at.max(b)));
         spreads.push(last - first);
@@ -137,7 +137,6 @@ fn connect(port: u16, path: &str) -> Result<TcpStream> {
 
 /// A binary message of zeros, masked with zeros (RFC 6455 section 5.2).
 fn client_frame(payload: u8) -> Vec<u8> {
-    let payload = payload.min(125);
     [&[0x82, 0x80 | payload][..], &vec![0; 4 + usize::from(payload)]].concat()
 }
 

@@ -36,7 +36,7 @@ pub enum Mode {
 /// What every mode has.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// Where to connect; {topic} stands for a topic's name, {n} for the number of the connection
+    /// Where to connect; {topic} stands for a topic's name, n in braces for the number of the connection
     #[arg(long, default_value = "ws://127.0.0.1:8080/raw/{topic}")]
     pub url: String,
     /// Where publishers connect, if elsewhere; for the default --url it is that with ?self=false
@@ -288,10 +288,10 @@ fn positive() -> RangedI64ValueParser<u32> {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    crate::config::parse_time(text).ok_or_else(|| format!("{text:?} is no time: 500ms, 30s, 10m"))
+    crate::config::parse_time(text).ok_or_else(|| format!("{text:?} is no time; for example 500ms, 30s or 10m"))
 }
 
 fn size(text: &str) -> Result<usize, String> {
     let bytes = crate::config::parse_size(text).and_then(|bytes| usize::try_from(bytes).ok());
-    bytes.ok_or_else(|| format!("{text:?} is no size: 64, 1KiB, 16MiB"))
+    bytes.ok_or_else(|| format!("{text:?} is no size; for example 64, 1KiB or 16MiB"))
 }

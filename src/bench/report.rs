@@ -139,6 +139,14 @@ impl Faults {
     }
 }
 
+impl Report {
+    /// What is held against the server, in words. In `stalled`, that concerns those that read.
+    pub fn verdict(&self) -> String {
+        let but = if self.mode == "stalled" { "apart from the stalled ones: " } else { "" };
+        format!("{but}{}", self.faults)
+    }
+}
+
 /// In words: "messages: 3 lost, 1 reordered; connections: 2 refused".
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -119,7 +119,8 @@ impl Swarm {
         if ring.slots() < connections {
             let slots = ring.slots();
             return Err(format!(
-                "{connections} connections of one thread, but RLIMIT_NOFILE is {slots}: use --threads"
+                "{connections} connections of one thread, but RLIMIT_NOFILE is {slots}: raise it (ulimit -n), or use more \
+                 --threads, and as many --topics"
             )
             .into());
         }

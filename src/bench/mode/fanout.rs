@@ -54,7 +54,7 @@ fn check(options: &Fanout) -> Result<()> {
     let threads = u32::from(options.common.threads);
     if options.topics < threads || options.subscribers < options.topics {
         return Usage::error(
-            "every thread has topics of its own, and every topic a subscriber: threads ≤ topics ≤ subscribers",
+            "every thread has topics of its own, and every topic a subscriber: --threads ≤ --topics ≤ --subscribers",
         );
     }
     if !(0.0..100.0).contains(&options.stalled) {

@@ -61,7 +61,7 @@ fn check(options: &Rate) -> Result<()> {
     let Rate { subscribers, topics, rate, common, .. } = options;
     if u32::from(common.threads) > *topics || topics > subscribers {
         return Usage::error(
-            "every thread has topics of its own, and every topic a subscriber: threads ≤ topics ≤ subscribers",
+            "every thread has topics of its own, and every topic a subscriber: --threads ≤ --topics ≤ --subscribers",
         );
     }
     if !(rate.is_finite() && *rate > 0.0) {
@@ -281,7 +281,6 @@ fn report(run: Run, outcomes: Vec<Outcome>) -> Result<Report> {
         Figure::new("deliveries", "/s", per_second(deliveries, delivering)),
     ];
     figures.extend(run.cost_each("delivery", deliveries));
-    figures.push(Figure::new("load's own lag, p99.9", "ns", lag.value_at_quantile(0.999) as f64));
     let complaint = outcomes.into_iter().find_map(|outcome| outcome.complaint);
     let latencies = [("due to delivered", &latency), ("due to sent: the load's own lag", &lag)];
     let mut report = run.finish(figures, &latencies, faults, complaint)?;

@@ -66,7 +66,7 @@ impl Outcome {
 pub fn run(options: &Storm) -> Result<Report> {
     if u32::from(options.common.threads) > options.topics || options.topics > options.connections {
         return Usage::error(
-            "every thread has topics of its own, and every topic a connection: threads ≤ topics ≤ connections",
+            "every thread has topics of its own, and every topic a connection: --threads ≤ --topics ≤ --connections",
         );
     }
     let mut target = Target::new(&options.common)?;

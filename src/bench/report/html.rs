@@ -70,7 +70,7 @@ fn run(page: &mut String, report: &Report, name: &str, one_of_many: bool) {
         page,
         "<section>\n<p class=\"what\">{name}{url}</p>\n{what}<p>{when} · {machine}</p>\n\
          <p class=\"{class}\">{sign} {}{complaint}</p>\n</section>\n",
-        report.faults,
+        report.verdict(),
     );
 }
 

@@ -15,7 +15,7 @@ pub fn render(report: &Report) -> String {
         text.push('\n');
         text.push_str(&table);
     }
-    let _ = writeln!(text, "\n{}", report.faults);
+    let _ = writeln!(text, "\n{}", report.verdict());
     if let Some(complaint) = &report.complaint {
         let _ = writeln!(text, "{}", plain(complaint));
     }
