@@ -1,0 +1,61 @@
+const SCHEMES = { "http:": "ws:", "https:": "wss:", "ws:": "ws:", "wss:": "wss:" };
+const HTTP = { "ws:": "http:", "wss:": "https:" };
+
+/** The server's addresses, and what the queries say. */
+export class Address {
+  #websocket;
+  #sse;
+  #publish;
+
+  /** `url` of the WebSocket, relative to the page if there is one; `sseUrl` and `publishUrl` relative to that. */
+  constructor(url, { sseUrl, publishUrl, room }) {
+    const address = new URL(url, globalThis.location?.href);
+    const scheme = SCHEMES[address.protocol];
+    if (!scheme) throw new TypeError(`not the URL of a server: ${url}`);
+    address.protocol = scheme;
+    address.hash = "";
+    this.#websocket = address;
+    const base = new URL(address);
+    base.protocol = HTTP[scheme];
+    this.#sse = new URL(sseUrl, base);
+    this.#publish = new URL(publishUrl, base);
+    if (room !== undefined) this.room = room;
+  }
+
+  /** The room that the server takes the address to mean. */
+  get room() {
+    const { searchParams, pathname } = this.#websocket;
+    const named = searchParams.get("room");
+    if (named) return named;
+    const last = pathname.split("/").pop();
+    return pathname === "/ws" || last === "" ? "default" : decodeURIComponent(last);
+  }
+
+  set room(room) {
+    this.#websocket.searchParams.set("room", room);
+  }
+
+  /** Where to connect to; `identity` is what an earlier welcome said, or `null`. */
+  websocket(identity, accessToken) {
+    const url = withToken(this.#websocket, accessToken);
+    for (const name of ["clientId", "token"]) if (identity) url.searchParams.set(name, identity[name]);
+    return url.href;
+  }
+
+  sse(topics, lastEventId, accessToken) {
+    const url = withToken(this.#sse, accessToken);
+    for (const topic of topics) url.searchParams.append("topic", topic);
+    if (lastEventId !== "") url.searchParams.set("lastEventId", lastEventId);
+    return url.href;
+  }
+
+  publish(accessToken) {
+    return withToken(this.#publish, accessToken).href;
+  }
+}
+
+function withToken(base, accessToken) {
+  const url = new URL(base);
+  if (accessToken !== undefined && accessToken !== null) url.searchParams.set("access_token", accessToken);
+  return url;
+}

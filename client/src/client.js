@@ -1,0 +1,298 @@
+import { Address } from "./address.js";
+import { Backoff } from "./backoff.js";
+import { promised } from "./deferred.js";
+import { Emitter } from "./emitter.js";
+import { UproarError } from "./errors.js";
+import { idSource } from "./ids.js";
+import { Link } from "./link.js";
+import { Messages } from "./messages.js";
+import { checkName } from "./names.js";
+import { complete } from "./options.js";
+import { Outbox } from "./outbox.js";
+import { Poster } from "./poster.js";
+import { Presence } from "./presence.js";
+import { SseTransport } from "./sse.js";
+import { dataOf } from "./subscription.js";
+import { Topics } from "./topics.js";
+import { WebSocketTransport } from "./websocket.js";
+
+/** What the server says about who is in a room. */
+const PRESENCE = new Set(["user_joined", "user_left", "presence"]);
+/** What it says that needs no answer: that something was heard is known. */
+const SILENT = new Set(["pong", "unsubscribed", "connected"]);
+
+/** A client of an Uproar server. The README says what each method does, `index.d.ts` what it takes and gives. */
+export class Uproar {
+  #options;
+  #address;
+  #emitter = new Emitter(["state", "message", "gap", "presence", "error", "retry"]);
+  #nextId = idSource();
+  #topics;
+  #presence;
+  #outbox;
+  #link;
+  #iterations = new Set();
+  #identity;
+  #room = null;
+  /** Where SSE goes on, from one connection to the next. */
+  #resume = { lastEventId: "" };
+  /** What `getToken` said last. */
+  #accessToken;
+
+  constructor(url, options) {
+    this.#options = complete(options);
+    const { clock, identity, connect } = this.#options;
+    this.#address = new Address(url, this.#options);
+    this.#identity = identity;
+    this.#topics = new Topics({
+      gap: (gap) => this.#emitter.emit("gap", gap),
+      error: (error) => this.#emitter.emit("error", error),
+      thrown: this.#emitter.thrown,
+    });
+    this.#presence = new Presence(clock, this.#nextId, (event) => this.#emitter.emit("presence", event));
+    this.#outbox = new Outbox(clock, this.#makePoster(), this.#options);
+    this.#link = this.#makeLink();
+    if (connect) this.connect();
+  }
+
+  /** `connecting`, `connected`, `reconnecting` or `disconnected`. */
+  get state() {
+    return this.#link.state;
+  }
+
+  /** `websocket` or `sse`; `null` while there is no connection. */
+  get transport() {
+    return this.#link.transport;
+  }
+
+  /** What others know this client by; `null` before the first welcome. */
+  get clientId() {
+    return this.#identity?.clientId ?? null;
+  }
+
+  /** `clientId` and the secret `token` that proves it, for the option `identity` of a later client; `null` as above. */
+  get identity() {
+    return this.#identity && { ...this.#identity };
+  }
+
+  /** The room; before the first welcome, what the URL says. */
+  get room() {
+    return this.#room ?? this.#address.room;
+  }
+
+  /** Who is in the room, if there is a `presence` listener and the server tells; else `null`. */
+  get members() {
+    return this.#presence.members && [...this.#presence.members];
+  }
+
+  /** How many are in the room; `null` while that is not known. */
+  get userCount() {
+    return this.#presence.userCount;
+  }
+
+  /** Messages whose promises are not settled. */
+  get pending() {
+    return this.#outbox.pending;
+  }
+
+  /** Calls `listener` at every event of that name; returns a function that ends it. */
+  on(event, listener) {
+    const off = this.#emitter.on(event, listener);
+    if (event === "presence") this.#presence.track(this.#options.ackTimeout);
+    return off;
+  }
+
+  /** Connects, and keeps connected until `close`. */
+  connect() {
+    this.#outbox.open();
+    this.#link.start();
+  }
+
+  /** Ends the connection. Promises are rejected with `closed`, iterations end; listeners are kept for `connect`. */
+  close() {
+    this.#end(new UproarError("closed", "the client was closed"), {});
+  }
+
+  /** Goes to another room, by a new connection. Subscriptions and messages on their way are taken along. */
+  join(room) {
+    checkName(room);
+    this.#address.room = room;
+    this.#room = null;
+    this.#link.restart();
+  }
+
+  /** Calls `listener` with every message of a topic. Returns a function that ends it, whose `ready` is a promise. */
+  subscribe(topic, listener, { recover = true } = {}) {
+    return this.#topics.add(topic, listener, recover);
+  }
+
+  /** The messages of a topic, for `for await`. */
+  messages(topic, { limit = 1000, recover = true, signal } = {}) {
+    const iteration = new Messages(limit);
+    const off = this.subscribe(topic, (message) => iteration.push(message), { recover });
+    this.#iterations.add(iteration);
+    iteration.bind(signal, () => {
+      off();
+      this.#iterations.delete(iteration);
+    });
+    return iteration;
+  }
+
+  /** Publishes `data` to a topic. Resolves with `{id, topic, epoch, offset}` when it is ordered. */
+  publish(topic, data, options = {}) {
+    return promised(() => {
+      checkName(topic);
+      const json = JSON.stringify(data);
+      if (json === undefined) throw new TypeError("data is something that JSON can say");
+      const what = `"topic":${JSON.stringify(topic)},"data":${json}}`;
+      if (options.ack === false) return this.#outbox.sendNow(`{"type":"publish",${what}`, options);
+      const id = options.id ?? this.#nextId();
+      const named = `"id":${JSON.stringify(id)},${what}`;
+      return this.#outbox.send({ id, text: `{"type":"publish","ack":true,${named}`, post: `{${named}` }, options);
+    });
+  }
+
+  /** Sends an object with a `type`: one that is relayed to the room, or that the backend takes. */
+  send(fields, options = {}) {
+    return promised(() => {
+      checkFields(fields);
+      const json = JSON.stringify(fields);
+      if (options.ack === false) return this.#outbox.sendNow(json, options);
+      const id = options.id ?? this.#nextId();
+      // In an envelope, whose id is between the server and us: an `id` of the message itself is the application's.
+      const text = `{"id":${JSON.stringify(id)},"data":${json},"timestamp":${Date.now()}}`;
+      return this.#outbox.send({ id, text, post: null }, options);
+    });
+  }
+
+  /** Says a text, or an object's fields, to everybody in the room. */
+  chat(message, options) {
+    return this.send({ ...(typeof message === "string" ? { text: message } : message), type: "chat" }, options);
+  }
+
+  /** Sends a `text` message, or what else `fields.type` says, to one client, or to the others in a room. */
+  sendTo(receiver, fields, options) {
+    return promised(() => {
+      checkName(receiver);
+      return this.send({ type: "text", ...fields, receiver }, options);
+    });
+  }
+
+  /** Asks who is in a room, by default our own. Resolves with `{topic, userCount, members}`. */
+  presence(topic = null, { timeout = this.#options.ackTimeout, signal } = {}) {
+    return promised(() => {
+      if (topic !== null) checkName(topic);
+      return this.#presence.ask(topic, { timeout, signal });
+    });
+  }
+
+  #makePoster() {
+    const { fetch, clock, retryBase, retryCap, random, connectTimeout } = this.#options;
+    const backoff = new Backoff({ base: retryBase, cap: retryCap, random });
+    const address = () => this.#address.publish(this.#accessToken);
+    return new Poster({ fetch, clock, backoff, address, timeout: connectTimeout });
+  }
+
+  #makeLink() {
+    const open = (kind, accessToken, handlers) => this.#open(kind, accessToken, handlers);
+    return new Link({ ...this.#options, open }, {
+      up: (transport, welcome) => this.#up(transport, welcome),
+      message: (message) => this.#receive(message),
+      down: (cause) => this.#down(cause),
+      replaced: (cause) => this.#end(replaced(cause), cause),
+      state: (state, detail) => this.#emitter.emit("state", state, detail),
+      retry: (detail) => this.#retry(detail),
+    });
+  }
+
+  #open(kind, accessToken, handlers) {
+    this.#accessToken = accessToken;
+    const { WebSocket, fetch, clock } = this.#options;
+    if (kind === "websocket") {
+      return new WebSocketTransport(WebSocket, this.#address.websocket(this.#identity, accessToken), handlers);
+    }
+    const address = (topics, lastEventId) => this.#address.sse(topics, lastEventId, accessToken);
+    const topics = this.#topics.names();
+    return new SseTransport({ fetch, clock, address, room: this.room, topics, resume: this.#resume }, handlers);
+  }
+
+  #up(transport, welcome) {
+    const known = welcome !== null && welcome.clientId === this.#identity?.clientId;
+    if (welcome) {
+      this.#identity = { clientId: welcome.clientId, token: welcome.token };
+      this.#room = welcome.room;
+    }
+    this.#topics.connected(transport);
+    this.#presence.connected(transport, this.room);
+    this.#outbox.connected(transport, known);
+  }
+
+  #down({ code }) {
+    this.#outbox.disconnected(code);
+    this.#topics.disconnected();
+    this.#presence.disconnected();
+  }
+
+  #retry(detail) {
+    this.#emitter.emit("retry", detail);
+    if (detail.error instanceof UproarError && detail.error.code === "token") this.#emitter.emit("error", detail.error);
+  }
+
+  #end(error, cause) {
+    this.#outbox.close(error);
+    this.#presence.close(error);
+    this.#topics.close(error);
+    for (const iteration of [...this.#iterations]) iteration.end();
+    this.#link.stop(cause); // last, for its listeners may connect again
+  }
+
+  /** Whatever a server says: it must not take the client down. */
+  #receive(message) {
+    try {
+      this.#dispatch(message);
+    } catch (cause) {
+      const text = `the server said what cannot be understood: ${cause.message}`;
+      this.#emitter.emit("error", new UproarError("protocol", text, { cause }));
+    }
+  }
+
+  #dispatch(message) {
+    const { type } = message;
+    if (type === "message") this.#envelope(message);
+    else if (type === "ack") this.#outbox.acknowledged(message);
+    else if (type === "subscribed") this.#topics.subscribed(message);
+    else if (type === "gap") this.#gap(message);
+    else if (type === "error") this.#refused(message);
+    else if (PRESENCE.has(type)) this.#presence.take(message);
+    else if (!SILENT.has(type)) this.#emitter.emit("message", message);
+  }
+
+  /** A message of a topic. The room is one: what is said there comes so too, if it was asked for or over SSE. */
+  #envelope(envelope) {
+    const taken = this.#topics.message(envelope);
+    if (envelope.topic !== this.room) return;
+    const data = dataOf(envelope);
+    const message = typeof data?.type === "string" ? data : { type: "data", data };
+    if (PRESENCE.has(message.type)) this.#presence.take({ topic: this.room, ...message });
+    else if (!taken) this.#emitter.emit("message", message);
+  }
+
+  /** Of a topic, or a number of messages that were dropped before they came to the room. */
+  #gap(gap) {
+    if (gap.topic !== undefined) this.#topics.gap(gap);
+    else this.#emitter.emit("gap", { topic: null, epoch: null, from: null, to: null, missed: gap.dropped ?? null });
+  }
+
+  #refused({ code, message, id }) {
+    const error = new UproarError(code ?? "error", message ?? "the server refused a message", { id });
+    if (!this.#outbox.refused(error) && !this.#presence.refused(error)) this.#emitter.emit("error", error);
+  }
+}
+
+function replaced({ code }) {
+  return new UproarError("replaced", "this clientId has connected elsewhere", { closeCode: code });
+}
+
+function checkFields(fields) {
+  if (typeof fields?.type !== "string") throw new TypeError("a message is an object with a type");
+}

@@ -1,0 +1,71 @@
+import { UproarError } from "./errors.js";
+
+/** One attempt to connect, and the connection that becomes of it. It ends once, with `down`, unless it is cancelled. */
+export class Dial {
+  kind;
+  up = false;
+  transport = null;
+  #over = false;
+  #timer;
+  #options;
+  #handlers;
+
+  /**
+   * Begins. `options`: `clock`, `connectTimeout` until the server has welcomed us, `getToken()`, and
+   * `open(kind, accessToken, handlers)`, which makes a transport. `handlers`: `up(dial, welcome)`, `heard(dial)`,
+   * `message(dial, message)`, `down(dial, {code, reason, error})`.
+   */
+  constructor(kind, options, handlers) {
+    this.kind = kind;
+    this.#options = options;
+    this.#handlers = handlers;
+    this.#timer = options.clock.setTimeout(() => this.#late(), options.connectTimeout);
+    this.#begin().catch((error) => this.end({ error }));
+  }
+
+  async #begin() {
+    const accessToken = await this.#token();
+    if (this.#over) return;
+    this.transport = this.#options.open(this.kind, accessToken, {
+      opened: (welcome) => this.#opened(welcome),
+      heard: () => this.#handlers.heard(this),
+      message: (message) => { if (!this.#over) this.#handlers.message(this, message); },
+      closed: (cause) => this.end(cause),
+    });
+  }
+
+  async #token() {
+    try {
+      return await this.#options.getToken?.();
+    } catch (cause) {
+      throw new UproarError("token", `getToken failed: ${cause?.message ?? cause}`, { cause });
+    }
+  }
+
+  #late() {
+    const text = `not connected within ${this.#options.connectTimeout} ms`;
+    this.end({ error: new UproarError("connect_timeout", text) });
+  }
+
+  #opened(welcome) {
+    if (this.#over) return;
+    this.#options.clock.clearTimeout(this.#timer);
+    this.up = true;
+    this.#handlers.up(this, welcome);
+  }
+
+  /** It is over, and that is why: `{code, reason, error}`, whatever of it is known. */
+  end(cause) {
+    if (this.#over) return;
+    this.cancel();
+    this.#handlers.down(this, cause);
+  }
+
+  /** It is over, and nobody is told but the server: politely, if a close code is given. */
+  cancel(code) {
+    if (this.#over) return;
+    this.#over = true;
+    this.#options.clock.clearTimeout(this.#timer);
+    this.transport?.drop(code);
+  }
+}

@@ -1,0 +1,2 @@
+export { Uproar } from "./client.js";
+export { UproarError } from "./errors.js";

@@ -1,0 +1,189 @@
+import { Acks } from "./acks.js";
+import { quiet } from "./deferred.js";
+import { UproarError } from "./errors.js";
+import { byteLength, checkId } from "./names.js";
+import { Queue } from "./queue.js";
+
+/** The close code of a server that was sent a message larger than it takes. */
+const TOO_LARGE = 1009;
+/** Bytes that may wait in the socket before messages that are for now or never are dropped. */
+const MAX_BUFFERED = 1 << 20;
+
+/**
+ * What this client sends: messages that wait for a connection, and those that wait for their acknowledgement.
+ *
+ * Every message is sent in order, and again on the next connection if its acknowledgement has not come, under the same
+ * `id`, by which the server knows it. Its promise settles in any case.
+ *
+ * A message is `{id, text, post}`: `text` goes over a WebSocket, `post` is the body of an HTTP request to publish, and
+ * is `null` for what cannot go that way.
+ */
+export class Outbox {
+  #clock;
+  #queue;
+  #acks;
+  #poster;
+  #options;
+  #transport = null;
+  /** Why nothing is taken any more, or `null`. */
+  #closed = null;
+
+  /** `options`: `queueLimit`, `overflow`, `maxInFlight`, `ackTimeout`, `unsure`. */
+  constructor(clock, poster, options) {
+    this.#clock = clock;
+    this.#poster = poster;
+    this.#options = options;
+    this.#queue = new Queue(options.queueLimit, options.overflow);
+    this.#acks = new Acks(clock, (entry) => this.#expire(entry));
+  }
+
+  /** Messages whose promises are not settled. */
+  get pending() {
+    return this.#queue.size + this.#acks.size;
+  }
+
+  /** Sends a message as soon as there is a connection. Resolves with what the acknowledgement says. */
+  send(message, { timeout = this.#options.ackTimeout, signal } = {}) {
+    return quiet(new Promise((resolve, reject) => {
+      signal?.throwIfAborted();
+      this.#check(message.id);
+      const entry = { ...message, timeout, signal, resolve, reject, timer: null, sent: false, posted: false };
+      entry.abort = () => this.#reject(entry, signal.reason);
+      signal?.addEventListener("abort", entry.abort);
+      const loser = this.#queue.push(entry);
+      if (loser) this.#fail(loser.entry, overflow(loser));
+      this.#pump();
+    }));
+  }
+
+  /** Sends a text if it can go right now; it is not acknowledged and never sent again. */
+  sendNow(text, { signal } = {}) {
+    return quiet(new Promise((resolve, reject) => {
+      signal?.throwIfAborted();
+      const transport = this.#transport;
+      if (transport?.kind !== "websocket") throw new UproarError("not_connected", "there is no WebSocket connection");
+      if (transport.buffered > MAX_BUFFERED) throw new UproarError("dropped", "the connection is too slow");
+      transport.send(text);
+      resolve();
+    }));
+  }
+
+  /**
+   * There is a connection. `known`: the server knows this client from before, so what is sent again is not there twice.
+   * What it may have had already and cannot recognise is rejected, unless the option `unsure` says otherwise.
+   */
+  connected(transport, known) {
+    this.#transport = transport;
+    if (!known && this.#options.unsure === "reject") {
+      for (const entry of this.#queue.entries().filter(({ sent }) => sent)) this.#fail(entry, unsure(entry));
+    }
+    this.#pump();
+  }
+
+  /** The connection is lost, with that close code: what was not acknowledged is to be sent again. */
+  disconnected(closeCode) {
+    this.#transport = null;
+    const flying = this.#acks.entries().filter(({ posted }) => !posted);
+    for (const entry of flying) this.#acks.delete(entry);
+    this.#queue.putBack(flying);
+    if (closeCode === TOO_LARGE && flying.length > 0) this.#rejectLargest(flying);
+  }
+
+  /** Takes messages again, after `close`. */
+  open() {
+    this.#closed = null;
+  }
+
+  /** Rejects everything that is not settled, and whatever comes. */
+  close(error) {
+    this.#closed = error;
+    this.#transport = null;
+    for (const entry of [...this.#acks.entries(), ...this.#queue.entries()]) this.#fail(entry, error);
+  }
+
+  /** An `ack` of the server. */
+  acknowledged({ id, topic, epoch, offset }) {
+    const entry = this.#acks.get(id);
+    if (!entry) return;
+    this.#forget(entry);
+    entry.resolve({ id, ...(topic === undefined ? {} : { topic, epoch, offset }) });
+    this.#pump();
+  }
+
+  /** An error of the server that names a message. `false` if it is none of ours. */
+  refused(error) {
+    const entry = this.#acks.get(error.id);
+    if (!entry) return false;
+    this.#reject(entry, error);
+    return true;
+  }
+
+  #check(id) {
+    if (this.#closed) throw this.#closed;
+    checkId(id);
+    if (this.#queue.has(id) || this.#acks.get(id)) {
+      throw new UproarError("duplicate_id", `a message of id ${id} is on its way already`, { id });
+    }
+  }
+
+  /** Sends what may be sent. What is posted goes one by one, for nothing else would keep its order. */
+  #pump() {
+    const free = () => !this.#poster.busy && this.#acks.size < this.#options.maxInFlight;
+    while (this.#transport && this.#queue.size > 0 && free()) this.#transmit(this.#transport, this.#queue.shift());
+  }
+
+  #transmit(transport, entry) {
+    if (transport.kind !== "websocket" && entry.post === null) {
+      this.#fail(entry, new UproarError("needs_websocket", "only publications go over HTTP", { id: entry.id }));
+      return;
+    }
+    entry.sent = true;
+    this.#acks.add(entry);
+    if (transport.kind === "websocket") {
+      transport.send(entry.text);
+    } else {
+      entry.posted = true;
+      this.#poster.post(entry, { done: (ack) => this.acknowledged(ack), refused: (error) => this.refused(error) });
+    }
+  }
+
+  /** The message that closed the connection would close the next one too, and it is one of these: the largest is. */
+  #rejectLargest(entries) {
+    const sizes = entries.map(({ text }) => byteLength(text));
+    const entry = entries[sizes.indexOf(Math.max(...sizes))];
+    this.#reject(entry, new UproarError("too_large", "the message is larger than the server takes", { id: entry.id }));
+  }
+
+  #expire(entry) {
+    const text = `no acknowledgement within ${entry.timeout} ms: it is not known whether the message arrived`;
+    this.#reject(entry, new UproarError("timeout", text, { id: entry.id }));
+  }
+
+  #reject(entry, error) {
+    this.#fail(entry, error);
+    this.#pump();
+  }
+
+  #fail(entry, error) {
+    this.#forget(entry);
+    entry.reject(error);
+  }
+
+  #forget(entry) {
+    this.#queue.delete(entry);
+    this.#acks.delete(entry);
+    if (entry.timer !== null) this.#clock.clearTimeout(entry.timer);
+    entry.signal?.removeEventListener("abort", entry.abort);
+    if (entry.posted) this.#poster.cancel(entry);
+  }
+}
+
+function overflow({ entry: { id, sent }, code }) {
+  const text = sent ? "it is not known whether the message arrived" : "the message was not sent";
+  return new UproarError(code, `the queue of messages is full: ${text}`, { id });
+}
+
+function unsure({ id }) {
+  const text = "the server has forgotten this client: it is not known whether the message arrived";
+  return new UproarError("unknown_outcome", text, { id });
+}

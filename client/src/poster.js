@@ -1,0 +1,76 @@
+import { UproarError } from "./errors.js";
+
+/** Answers after which the same request may do better: too early, too many, or a fault of the server. */
+const passes = (status) => status === 408 || status === 425 || status === 429 || status >= 500;
+
+/**
+ * Publishes over HTTP, one message at a time: `POST` of `{"topic","data","id"}`, again and again under the same `id`
+ * until it is answered.
+ */
+export class Poster {
+  #fetch;
+  #clock;
+  #address;
+  #backoff;
+  #timeout;
+  #entry = null;
+  #timer = null;
+  #controller = null;
+
+  /** `address()` is where to post to; `timeout` is that of one request, in milliseconds. */
+  constructor({ fetch, clock, address, backoff, timeout }) {
+    this.#fetch = fetch;
+    this.#clock = clock;
+    this.#address = address;
+    this.#backoff = backoff;
+    this.#timeout = timeout;
+  }
+
+  get busy() {
+    return this.#entry !== null;
+  }
+
+  /** Posts `entry.post`. Calls `outcome.done(ack)` or `outcome.refused(error)`, unless it is cancelled before. */
+  post(entry, outcome) {
+    this.#entry = entry;
+    this.#backoff.reset();
+    this.#try(entry, outcome);
+  }
+
+  /** Ends the attempts, if it is this entry's. */
+  cancel(entry) {
+    if (this.#entry !== entry) return;
+    this.#entry = null;
+    this.#clock.clearTimeout(this.#timer);
+    this.#controller.abort();
+  }
+
+  async #try(entry, outcome) {
+    const controller = new AbortController();
+    const timer = this.#clock.setTimeout(() => controller.abort(), this.#timeout);
+    this.#controller = controller;
+    this.#timer = timer;
+    const answer = await this.#request(entry, controller.signal).catch(() => null);
+    this.#clock.clearTimeout(timer);
+    if (this.#entry !== entry || this.#controller !== controller) return;
+    if (answer === null || passes(answer.status)) {
+      this.#timer = this.#clock.setTimeout(() => this.#try(entry, outcome), this.#backoff.next());
+      return;
+    }
+    this.#entry = null;
+    this.#settle(entry, answer, outcome);
+  }
+
+  async #request(entry, signal) {
+    const headers = { "content-type": "application/json" };
+    const response = await this.#fetch(this.#address(), { method: "POST", headers, body: entry.post, signal });
+    const body = await response.json().catch(() => null);
+    return { ok: response.ok, status: response.status, body };
+  }
+
+  #settle({ id }, { ok, status, body }, outcome) {
+    if (ok) return outcome.done({ ...body, id });
+    const code = typeof body?.code === "string" ? body.code : "refused";
+    return outcome.refused(new UproarError(code, body?.message ?? `publishing was answered ${status}`, { id, status }));
+  }
+}

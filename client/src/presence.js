@@ -1,0 +1,156 @@
+import { quiet } from "./deferred.js";
+import { UproarError } from "./errors.js";
+
+const NOBODY = Object.freeze([]);
+
+/**
+ * Who is in a room. It answers questions, and for our own room it can keep a list: asked for once a connection, and
+ * from then on kept by the server's notices.
+ */
+export class Presence {
+  /** Who is in our room, as far as the server tells; `null` while that is not known. */
+  members = null;
+  /** How many are in our room; `null` while that is not known. */
+  userCount = null;
+  #clock;
+  #nextId;
+  #event;
+  #room = null;
+  #transport = null;
+  /** A list is kept, and how long its question may take. */
+  #tracking = false;
+  #timeout = Infinity;
+  /** The list is asked for. */
+  #refreshing = false;
+  /** The room had no list when it was that full. */
+  #unlisted = Infinity;
+  /** Questions in the order in which they were asked; the answers to those about one room come in that order. */
+  #questions = [];
+
+  /** `nextId()` names a message; `event` is called with every change. */
+  constructor(clock, nextId, event) {
+    this.#clock = clock;
+    this.#nextId = nextId;
+    this.#event = event;
+  }
+
+  /** Asks who is in a room; `topic` `null` for our own. Resolves with `{topic, userCount, members}`. */
+  ask(topic, { timeout, signal } = {}) {
+    return quiet(new Promise((resolve, reject) => {
+      signal?.throwIfAborted();
+      const question = { id: this.#nextId(), topic, signal, resolve, reject, timer: null };
+      question.abort = () => this.#settle(question, () => reject(signal.reason));
+      signal?.addEventListener("abort", question.abort);
+      const late = () => this.#late(question, timeout);
+      if (Number.isFinite(timeout)) question.timer = this.#clock.setTimeout(late, timeout);
+      this.#questions.push(question);
+      this.#pose(question);
+    }));
+  }
+
+  /** Keeps the list from now on; costs a question on every connection. */
+  track(timeout) {
+    if (this.#tracking) return;
+    this.#tracking = true;
+    this.#timeout = timeout;
+    this.#refresh();
+  }
+
+  connected(transport, room) {
+    this.#transport = transport;
+    if (room !== this.#room) {
+      this.#room = room;
+      this.members = this.userCount = null;
+      this.#unlisted = Infinity;
+    }
+    for (const question of this.#questions) this.#pose(question);
+    this.#refresh();
+  }
+
+  disconnected() {
+    this.#transport = null;
+  }
+
+  close(error) {
+    for (const question of [...this.#questions]) this.#settle(question, () => question.reject(error));
+  }
+
+  /** An error of the server that names a question. `false` if it is none of ours. */
+  refused(error) {
+    const question = this.#questions.find(({ id }) => id === error.id);
+    if (!question) return false;
+    this.#settle(question, () => question.reject(error));
+    return true;
+  }
+
+  /** `user_joined`, `user_left`, `presence`. */
+  take(message) {
+    const { type, clientId, topic, joined, left, userCount, members } = message;
+    if (type === "user_joined") this.#change("joined", this.#room, [clientId], NOBODY, userCount);
+    else if (type === "user_left") this.#change("left", this.#room, NOBODY, [clientId], userCount);
+    else if (joined || left) this.#change("moved", topic, joined ?? NOBODY, left ?? NOBODY, userCount);
+    else this.#answer(topic, userCount, members ?? null);
+  }
+
+  #pose(question) {
+    if (!this.#transport) return;
+    const { id, topic } = question;
+    if (this.#transport.kind !== "websocket") {
+      const error = new UproarError("needs_websocket", "presence does not go over HTTP", { id });
+      this.#settle(question, () => question.reject(error));
+      return;
+    }
+    this.#transport.send(JSON.stringify(topic === null ? { type: "presence", id } : { type: "presence", id, topic }));
+  }
+
+  #refresh() {
+    if (!this.#tracking || this.#refreshing || this.#transport?.kind !== "websocket") return;
+    this.#refreshing = true;
+    const over = () => { this.#refreshing = false; };
+    this.ask(null, { timeout: this.#timeout }).then(over, over);
+  }
+
+  #answer(topic, userCount, members) {
+    if (topic === this.#room) this.#replace(userCount, members);
+    const question = this.#questions.find((candidate) => (candidate.topic ?? this.#room) === topic);
+    if (question) this.#settle(question, () => question.resolve({ topic, userCount, members }));
+  }
+
+  /** The list anew. What is different from the one we had is told as a change. */
+  #replace(userCount, list) {
+    const old = this.members ?? new Set();
+    const members = list && new Set(list);
+    const first = this.userCount === null;
+    this.userCount = userCount;
+    this.members = members;
+    this.#unlisted = members ? Infinity : userCount;
+    const joined = members ? list.filter((id) => !old.has(id)) : NOBODY;
+    const left = members ? [...old].filter((id) => !members.has(id)) : NOBODY;
+    const changed = first || joined.length > 0 || left.length > 0;
+    if (changed) this.#event({ type: "moved", topic: this.#room, joined, left, userCount });
+  }
+
+  #change(type, topic, joined, left, userCount) {
+    if (topic === this.#room) {
+      this.userCount = userCount;
+      for (const id of joined) this.members?.add(id);
+      for (const id of left) this.members?.delete(id);
+      if (this.members === null && userCount < this.#unlisted) {
+        this.#unlisted = userCount; // not again for the same number
+        this.#refresh();
+      }
+    }
+    this.#event({ type, topic, joined, left, userCount });
+  }
+
+  #late(question, timeout) {
+    this.#settle(question, () => question.reject(new UproarError("timeout", `no answer within ${timeout} ms`)));
+  }
+
+  #settle(question, how) {
+    this.#questions = this.#questions.filter((other) => other !== question);
+    if (question.timer !== null) this.#clock.clearTimeout(question.timer);
+    question.signal?.removeEventListener("abort", question.abort);
+    how();
+  }
+}

@@ -1,0 +1,172 @@
+import { UproarError } from "./errors.js";
+import { checkName } from "./names.js";
+import { Subscription, dataOf, isPlace } from "./subscription.js";
+
+/** Topics in one request: with names of any length it is far from the largest message that a server takes. */
+const TOPICS_A_REQUEST = 256;
+
+const inParts = (list) =>
+  Array.from({ length: Math.ceil(list.length / TOPICS_A_REQUEST) }, (_, i) =>
+    list.slice(i * TOPICS_A_REQUEST, (i + 1) * TOPICS_A_REQUEST));
+
+/** What an application is given of an envelope. */
+function messageOf(envelope) {
+  const { topic, epoch, offset, snapshot } = envelope;
+  const message = { topic, epoch, offset, data: dataOf(envelope) };
+  if (snapshot === true) message.snapshot = true;
+  return message;
+}
+
+/**
+ * The topics that are listened to. It keeps the server informed: what is asked within one turn of the event loop goes
+ * out together, and after a reconnection everything is asked again, each topic from where it was.
+ */
+export class Topics {
+  #subscriptions = new Map();
+  /** Names with something to tell the server. */
+  #changed = new Set();
+  /** How many requests to subscribe to a topic are still to be answered; only the answer to the last one counts. */
+  #asking = new Map();
+  #scheduled = false;
+  #transport = null;
+  #hooks;
+
+  /** `hooks`: `gap(gap)`, `error(error)`, and `thrown(error)` for what listeners throw. */
+  constructor(hooks) {
+    this.#hooks = hooks;
+  }
+
+  /** The names that are listened to. */
+  names() {
+    return [...this.#subscriptions.values()].filter((subscription) => subscription.wanted).map(({ topic }) => topic);
+  }
+
+  /** Adds a listener; returns the function that ends it, whose `ready` settles with the server's answer. */
+  add(topic, listener, recover = true) {
+    checkName(topic);
+    if (typeof listener !== "function") throw new TypeError("a listener is a function");
+    const subscription = this.#subscriptions.get(topic) ?? new Subscription(topic);
+    this.#subscriptions.set(topic, subscription);
+    const take = subscription.add(listener, recover);
+    subscription.refused = false;
+    this.#touch(topic);
+    const off = () => {
+      take();
+      if (!subscription.wanted) this.#touch(topic);
+    };
+    off.ready = subscription.ready;
+    return off;
+  }
+
+  /** There is a connection: `transport.subscribe(names, since)` and `transport.unsubscribe(names)`. */
+  connected(transport) {
+    this.#transport = transport;
+    for (const [topic, subscription] of this.#subscriptions) {
+      subscription.refused = false;
+      this.#changed.add(topic);
+    }
+    this.#sync();
+  }
+
+  disconnected() {
+    this.#transport = null;
+    this.#asking.clear();
+    for (const subscription of this.#subscriptions.values()) subscription.detach();
+  }
+
+  /** Nothing will be answered any more; what is listened to is kept for another connection. */
+  close(error) {
+    for (const subscription of this.#subscriptions.values()) subscription.giveUp(error);
+  }
+
+  /** A `subscribed` of the server. */
+  subscribed({ topics }) {
+    for (const { topic, ok, epoch, offset, error } of Array.isArray(topics) ? topics : []) {
+      const open = this.#answered(topic);
+      const subscription = this.#subscriptions.get(topic);
+      if (open !== 0 || !subscription?.asked) continue;
+      if (ok) this.#tell(topic, subscription.begin(epoch, offset));
+      else this.#refuse(subscription, error);
+    }
+  }
+
+  /** A `message` of the server. `false` if nobody listens to its topic. */
+  message(envelope) {
+    const subscription = this.#subscriptions.get(envelope.topic);
+    if (!subscription?.wanted) return false;
+    if (!subscription.live) return true; // of a subscription that was ended and has begun anew since
+    if (!isPlace(envelope.epoch, envelope.offset)) {
+      this.#hooks.error(new UproarError("protocol", "a message without its place", { topic: envelope.topic }));
+      return true;
+    }
+    const { deliver, gaps } = subscription.position.take(envelope.epoch, envelope.offset, envelope.snapshot === true);
+    this.#tell(envelope.topic, gaps);
+    if (deliver) subscription.listeners.call([messageOf(envelope)], this.#hooks.thrown);
+    return true;
+  }
+
+  /** A `gap` of the server that names a topic. */
+  gap({ topic, epoch, from, to }) {
+    const subscription = this.#subscriptions.get(topic);
+    if (subscription?.live && isPlace(epoch, from, to)) this.#tell(topic, subscription.position.skip(epoch, from, to));
+  }
+
+  #tell(topic, gaps) {
+    for (const { epoch, from, to } of gaps) {
+      this.#hooks.gap({ topic, epoch, from, to, missed: to === null ? null : to - from + 1 });
+    }
+  }
+
+  #refuse(subscription, code = "refused") {
+    const { topic } = subscription;
+    const error = new UproarError(code, `the server refused topic ${topic}: ${code}`, { topic });
+    subscription.refuse(error);
+    this.#hooks.error(error);
+  }
+
+  /** One request for that topic is answered. Returns how many are not; -1 if there was none. */
+  #answered(topic) {
+    const open = (this.#asking.get(topic) ?? 0) - 1;
+    if (open > 0) this.#asking.set(topic, open);
+    else this.#asking.delete(topic);
+    return open;
+  }
+
+  #touch(topic) {
+    this.#changed.add(topic);
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      this.#sync();
+    });
+  }
+
+  /** Tells the server what has changed, and forgets what nobody listens to. */
+  #sync() {
+    const join = [];
+    const leave = [];
+    for (const topic of this.#changed) {
+      const subscription = this.#subscriptions.get(topic);
+      if (!subscription) continue;
+      if (!subscription.wanted) {
+        this.#subscriptions.delete(topic);
+        subscription.giveUp(new UproarError("unsubscribed", `topic ${topic} is not listened to`, { topic }));
+        if (subscription.asked) leave.push(topic);
+      } else if (this.#transport && !subscription.asked && !subscription.refused) {
+        join.push(subscription);
+      }
+    }
+    this.#changed.clear();
+    if (this.#transport) this.#request(this.#transport, leave, join);
+  }
+
+  #request(transport, leave, join) {
+    for (const topics of inParts(leave)) transport.unsubscribe(topics);
+    for (const part of inParts(join)) {
+      const since = part.map((subscription) => [subscription.topic, subscription.ask()]).filter(([, place]) => place);
+      for (const { topic } of part) this.#asking.set(topic, (this.#asking.get(topic) ?? 0) + 1);
+      transport.subscribe(part.map(({ topic }) => topic), Object.fromEntries(since));
+    }
+  }
+}

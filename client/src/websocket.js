@@ -1,0 +1,67 @@
+import { parse } from "./parse.js";
+
+const ABNORMAL = 1006;
+
+/** A connection by WebSocket. It is open when the server has said who we are. */
+export class WebSocketTransport {
+  kind = "websocket";
+  #socket;
+  #handlers;
+  #welcomed = false;
+
+  /** `handlers`: `opened(welcome)`, `heard()`, `message(message)`, and `closed({code, reason})`, which ends it. */
+  constructor(WebSocket, address, handlers) {
+    this.#handlers = handlers;
+    const socket = this.#socket = new WebSocket(address);
+    socket.binaryType = "arraybuffer";
+    socket.onmessage = ({ data }) => this.#receive(data);
+    socket.onclose = ({ code, reason }) => handlers.closed({ code, reason });
+    // An error is the end, and not everywhere is it followed by `close`.
+    socket.onerror = (event) => handlers.closed({ code: ABNORMAL, reason: event?.message ?? "" });
+  }
+
+  /** Bytes that wait in the socket. */
+  get buffered() {
+    return this.#socket.bufferedAmount ?? 0;
+  }
+
+  send(text) {
+    this.#socket.send(text);
+  }
+
+  ping() {
+    this.#socket.send('{"type":"ping"}');
+    return true;
+  }
+
+  /** Asks for topics; `since` says of some where to go on. */
+  subscribe(topics, since) {
+    const request = { type: "subscribe", topics, recover: true };
+    if (Object.keys(since).length > 0) request.since = since;
+    this.send(JSON.stringify(request));
+  }
+
+  unsubscribe(topics) {
+    this.send(JSON.stringify({ type: "unsubscribe", topics }));
+  }
+
+  /** Ends the connection, politely if a code is given, and hears no more of it. */
+  drop(code, reason) {
+    const socket = this.#socket;
+    socket.onmessage = socket.onclose = null;
+    socket.onerror = () => {}; // some emit errors while they close, and fail where nobody listens
+    if (code === undefined && typeof socket.terminate === "function") socket.terminate();
+    else socket.close(code ?? 1000, reason);
+  }
+
+  #receive(data) {
+    this.#handlers.heard();
+    const message = parse(data);
+    if (this.#welcomed) {
+      this.#handlers.message(message);
+    } else if (message.type === "connected") {
+      this.#welcomed = true;
+      this.#handlers.opened(message);
+    }
+  }
+}

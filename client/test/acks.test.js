@@ -1,0 +1,222 @@
+import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
+import { test } from "node:test";
+import { Acks } from "../src/acks.js";
+import { Outbox } from "../src/outbox.js";
+import { FakeClock } from "./fake-clock.js";
+import { outcome } from "./harness.js";
+
+const OPTIONS = { queueLimit: 3, overflow: "reject", maxInFlight: 2, ackTimeout: 1000, unsure: "reject" };
+
+/** An outbox, connections for it, and what they were given to send. */
+function outboxOf(options) {
+  const clock = new FakeClock();
+  const poster = { busy: false, post() {}, cancel() {} };
+  const outbox = new Outbox(clock, poster, { ...OPTIONS, ...options });
+  const sent = [];
+  const transport = { kind: "websocket", buffered: 0, send: (text) => sent.push(text) };
+  const connect = (known = true) => outbox.connected(transport, known);
+  const send = (id, more) => outcome(outbox.send({ id, text: `text of ${id}`, post: null }, more));
+  const ack = (id) => outbox.acknowledged({ type: "ack", id, topic: "t", epoch: "e", offset: 1 });
+  return { clock, outbox, sent, connect, send, ack };
+}
+
+test("entries expire so long after they were first sent, however often they are sent", async () => {
+  const clock = new FakeClock();
+  const expired = [];
+  const acks = new Acks(clock, ({ id }) => expired.push([id, clock.now()]));
+  const [a, b] = [{ id: "a", timeout: 100, timer: null }, { id: "b", timeout: Infinity, timer: null }];
+  acks.add(a);
+  acks.add(b);
+  await clock.advance(60);
+  assert.equal(acks.delete(a), true);
+  acks.add(a);
+  assert.deepEqual(acks.entries(), [b, a]);
+  assert.equal(acks.get("a"), a);
+  await clock.advance(1000);
+  assert.deepEqual(expired, [["a", 100]]);
+});
+
+test("what is sent without a connection waits for one, and is settled by its acknowledgement", async () => {
+  const { clock, outbox, sent, connect, send, ack } = outboxOf();
+  const [a, b] = [send("a"), send("b")];
+  assert.deepEqual([sent, outbox.pending], [[], 2]);
+  connect();
+  assert.deepEqual(sent, ["text of a", "text of b"]);
+  ack("b");
+  ack("nobody's");
+  await clock.advance(0);
+  assert.deepEqual(b, { status: "resolved", value: { id: "b", topic: "t", epoch: "e", offset: 1 } });
+  assert.equal(a.status, "pending");
+  outbox.acknowledged({ type: "ack", id: "a" });
+  await clock.advance(0);
+  assert.deepEqual(a.value, { id: "a" });
+  assert.deepEqual([outbox.pending, clock.timers], [0, 0]);
+});
+
+test("so many are in flight, the others wait their turn, and the queue overflows", async () => {
+  const { clock, sent, connect, send, ack } = outboxOf();
+  connect();
+  const all = ["a", "b", "c", "d", "e", "f"].map((id) => send(id));
+  await clock.advance(0);
+  assert.deepEqual(sent, ["text of a", "text of b"]);
+  assert.deepEqual(all.map(({ code }) => code).filter(Boolean), ["queue_full"]);
+  assert.equal(all[5].code, "queue_full");
+  ack("a");
+  ack("b");
+  assert.deepEqual(sent.slice(2), ["text of c", "text of d"]);
+});
+
+test("what is dropped from the queue is rejected", async () => {
+  const { clock, send } = outboxOf({ overflow: "drop-oldest" });
+  const all = ["a", "b", "c", "d"].map((id) => send(id));
+  await clock.advance(0);
+  assert.deepEqual(all.map(({ code }) => code), ["dropped", undefined, undefined, undefined]);
+});
+
+test("what was not acknowledged is sent again, before what has not been sent yet", async () => {
+  const { clock, outbox, sent, connect, send, ack } = outboxOf();
+  connect();
+  const [a] = ["a", "b", "c"].map((id) => send(id));
+  ack("b");
+  outbox.disconnected();
+  send("d");
+  sent.length = 0;
+  connect();
+  assert.deepEqual(sent, ["text of a", "text of c"]);
+  ack("a");
+  await clock.advance(0);
+  assert.equal(a.status, "resolved");
+  assert.deepEqual(sent.slice(2), ["text of d"]);
+});
+
+test("a server that has forgotten us: what may have arrived is rejected, what was not sent goes", async () => {
+  const { clock, outbox, sent, connect, send } = outboxOf();
+  connect();
+  const [a, b, c] = ["a", "b", "c"].map((id) => send(id));
+  outbox.disconnected();
+  sent.length = 0;
+  connect(false);
+  await clock.advance(0);
+  assert.deepEqual([a.code, b.code, c.status], ["unknown_outcome", "unknown_outcome", "pending"]);
+  assert.deepEqual(sent, ["text of c"]);
+});
+
+test("… or sent again, if that is wanted", async () => {
+  const { clock, outbox, sent, connect, send } = outboxOf({ unsure: "resend" });
+  connect();
+  const a = send("a");
+  outbox.disconnected();
+  connect(false);
+  await clock.advance(0);
+  assert.deepEqual(sent, ["text of a", "text of a"]);
+  assert.equal(a.status, "pending");
+});
+
+test("the time-out counts from when it was first sent", async () => {
+  const { clock, outbox, connect, send } = outboxOf();
+  const [a, b] = [send("a"), send("b", { timeout: Infinity })];
+  await clock.advance(5000);
+  assert.equal(a.status, "pending");
+  connect();
+  await clock.advance(600);
+  outbox.disconnected();
+  connect();
+  await clock.advance(399);
+  assert.equal(a.status, "pending");
+  await clock.advance(1);
+  assert.equal(a.code, "timeout");
+  await clock.advance(100_000);
+  assert.equal(b.status, "pending");
+});
+
+test("a time-out passes while there is no connection too", async () => {
+  const { clock, outbox, sent, connect, send } = outboxOf();
+  connect();
+  const a = send("a");
+  outbox.disconnected();
+  await clock.advance(1000);
+  assert.equal(a.code, "timeout");
+  connect();
+  assert.deepEqual(sent, ["text of a"]);
+});
+
+test("a signal gives a message up: waiting, in flight, or before it began", async () => {
+  const { clock, outbox, sent, connect, send } = outboxOf();
+  const controllers = [new AbortController(), new AbortController(), new AbortController()];
+  const [a, b] = ["a", "b"].map((id, i) => send(id, { signal: controllers[i].signal }));
+  controllers[0].abort();
+  connect();
+  controllers[1].abort(new Error("enough"));
+  controllers[2].abort();
+  const c = send("c", { signal: controllers[2].signal });
+  await clock.advance(0);
+  assert.deepEqual(sent, ["text of b"]);
+  assert.deepEqual([a.error.name, b.error.message, c.error.name], ["AbortError", "enough", "AbortError"]);
+  assert.deepEqual([outbox.pending, clock.timers], [0, 0]);
+  for (const { signal } of controllers) assert.equal(getEventListeners(signal, "abort").length, 0);
+});
+
+test("an error of the server that names a message is its outcome", async () => {
+  const { clock, outbox, connect, send } = outboxOf();
+  connect();
+  const a = send("a");
+  const error = Object.assign(new Error("no"), { id: "a", code: "bad_topic" });
+  assert.equal(outbox.refused(error), true);
+  assert.equal(outbox.refused(error), false);
+  await clock.advance(0);
+  assert.equal(a.error, error);
+});
+
+test("an id is used by one message at a time, and is what an id can be", async () => {
+  const { clock, connect, send, ack } = outboxOf();
+  const [a, again, bad, long] = [send("a"), send("a"), send(""), send("ž".repeat(65))];
+  connect();
+  const third = send("a");
+  await clock.advance(0);
+  assert.deepEqual([again.code, third.code], ["duplicate_id", "duplicate_id"]);
+  assert.ok(bad.error instanceof TypeError && long.error instanceof TypeError);
+  ack("a");
+  await clock.advance(0);
+  assert.equal(a.status, "resolved");
+  assert.equal(send("a").status, "pending");
+});
+
+test("the message that closed the connection by its size is not sent again: it is the largest", async () => {
+  const { clock, outbox, sent, connect } = outboxOf({ maxInFlight: 9 });
+  connect();
+  const send = (id, text) => outcome(outbox.send({ id, text, post: null }));
+  const [a, b, c] = [send("a", "x".repeat(15)), send("b", "ž".repeat(10)), send("c", "y")];
+  outbox.disconnected(1009);
+  sent.length = 0;
+  connect();
+  await clock.advance(0);
+  assert.deepEqual([a.status, b.code, c.status], ["pending", "too_large", "pending"]);
+  assert.deepEqual(sent, ["x".repeat(15), "y"]);
+});
+
+test("closing rejects everything, and leaves nothing", async () => {
+  const { clock, outbox, connect, send } = outboxOf();
+  connect();
+  const all = ["a", "b", "c"].map((id) => send(id));
+  outbox.close(Object.assign(new Error("over"), { code: "closed" }));
+  all.push(send("d"));
+  await clock.advance(0);
+  assert.deepEqual(all.map(({ code }) => code), ["closed", "closed", "closed", "closed"]);
+  assert.deepEqual([outbox.pending, clock.timers], [0, 0]);
+  outbox.open();
+  assert.equal(send("e").status, "pending");
+});
+
+test("now or never", async () => {
+  const { clock, outbox, sent } = outboxOf();
+  const never = outcome(outbox.sendNow("one"));
+  const transport = { kind: "websocket", buffered: 0, send: (text) => sent.push(text) };
+  outbox.connected(transport, true);
+  const now = outcome(outbox.sendNow("two"));
+  transport.buffered = 2 ** 21;
+  const slow = outcome(outbox.sendNow("three"));
+  await clock.advance(0);
+  assert.deepEqual([never.code, now.status, slow.code], ["not_connected", "resolved", "dropped"]);
+  assert.deepEqual([sent, outbox.pending], [["two"], 0]);
+});

@@ -1,0 +1,235 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Topics } from "../src/topics.js";
+import { settle } from "./fake-clock.js";
+import { outcome } from "./harness.js";
+
+/** Topics on a transport that only notes what is asked; `answer` is what the server would say. */
+function topicsOn() {
+  const log = { asked: [], gaps: [], errors: [], heard: [] };
+  const error = (each) => log.errors.push(each);
+  const hooks = { gap: (gap) => log.gaps.push(gap), error, thrown: error };
+  const topics = new Topics(hooks);
+  const transport = {
+    subscribe: (names, since) => log.asked.push(["+", names.join(), since]),
+    unsubscribe: (names) => log.asked.push(["-", names.join()]),
+  };
+  const note = ({ topic, offset, data }) => log.heard.push([topic, offset, data]);
+  const add = (topic, recover) => topics.add(topic, note, recover);
+  const answer = (topic, offset, epoch = "e") => topics.subscribed({ topics: [{ topic, ok: true, epoch, offset }] });
+  const say = (topic, offset, more) => topics.message({ topic, epoch: "e", offset, data: offset * 10, ...more });
+  const asked = async () => {
+    await settle();
+    return log.asked.splice(0);
+  };
+  return { topics, transport, log, add, answer, say, asked };
+}
+
+test("what is asked in one turn goes out together; several listeners share a subscription", async () => {
+  const { topics, transport, log, add, answer, say, asked } = topicsOn();
+  topics.connected(transport);
+  const [off] = [add("a"), add("a"), add("b")];
+  assert.deepEqual(await asked(), [["+", "a,b", {}]]);
+  answer("a", 0);
+  say("a", 1);
+  assert.deepEqual(log.heard, [["a", 1, 10], ["a", 1, 10]]);
+  off();
+  off();
+  assert.deepEqual(await asked(), []);
+  say("a", 2);
+  assert.equal(log.heard.length, 3);
+});
+
+test("the last listener to go unsubscribes; who goes and comes within a turn is not noticed", async () => {
+  const { topics, transport, add, answer, say, log, asked } = topicsOn();
+  topics.connected(transport);
+  const off = add("a");
+  await asked();
+  answer("a", 0);
+  off();
+  const again = add("a");
+  assert.deepEqual(await asked(), []);
+  say("a", 1);
+  assert.deepEqual(log.heard, [["a", 1, 10]]);
+  again();
+  assert.deepEqual(await asked(), [["-", "a"]]);
+  assert.equal(say("a", 2), false);
+  assert.deepEqual(topics.names(), []);
+});
+
+test("nothing is said before there is a connection, nor of what came and went meanwhile", async () => {
+  const { topics, transport, add, asked } = topicsOn();
+  add("a");
+  add("b")();
+  assert.deepEqual(await asked(), []);
+  topics.connected(transport);
+  assert.deepEqual(await asked(), [["+", "a", {}]]);
+});
+
+test("many topics go in several requests", async () => {
+  const { topics, transport, add, asked } = topicsOn();
+  topics.connected(transport);
+  for (let i = 0; i < 600; i++) add(`t${i}`);
+  const sizes = (await asked()).map(([, names]) => names.split(",").length);
+  assert.deepEqual(sizes, [256, 256, 88]);
+});
+
+test("after a reconnection each topic goes on where it was", async () => {
+  const { topics, transport, log, add, answer, say, asked } = topicsOn();
+  topics.connected(transport);
+  add("a");
+  add("b");
+  add("c", false);
+  await asked();
+  for (const topic of ["a", "c"]) answer(topic, 5);
+  say("a", 6);
+  say("c", 6);
+  topics.disconnected();
+  assert.equal(say("a", 7), true);
+  topics.connected(transport);
+  assert.deepEqual(await asked(), [["+", "a,b,c", { a: { epoch: "e", offset: 6 } }]]);
+  answer("a", 8);
+  say("a", 7);
+  say("a", 8);
+  answer("c", 9);
+  say("c", 10);
+  assert.deepEqual(log.heard, [["a", 6, 60], ["c", 6, 60], ["a", 7, 70], ["a", 8, 80], ["c", 10, 100]]);
+  assert.deepEqual(log.gaps, []);
+});
+
+test("gaps: told by the server, seen in the offsets, and of an epoch that is over", async () => {
+  const { topics, transport, log, add, answer, say, asked } = topicsOn();
+  topics.connected(transport);
+  add("a");
+  await asked();
+  answer("a", 1);
+  say("a", 4);
+  topics.disconnected();
+  topics.connected(transport);
+  answer("a", 9);
+  topics.gap({ topic: "a", epoch: "e", from: 5, to: 8 });
+  say("a", 9);
+  topics.disconnected();
+  topics.connected(transport);
+  answer("a", 0, "f");
+  say("a", 1, { epoch: "f" });
+  topics.gap({ topic: "nobody's", epoch: "e", from: 1, to: 1 });
+  assert.deepEqual(log.gaps, [
+    { topic: "a", epoch: "e", from: 2, to: 3, missed: 2 },
+    { topic: "a", epoch: "e", from: 5, to: 8, missed: 4 },
+    { topic: "a", epoch: "e", from: 10, to: null, missed: null },
+  ]);
+  assert.deepEqual(log.heard.map(([, offset]) => offset), [4, 9, 1]);
+});
+
+test("only the answer to the last request counts", async () => {
+  const { topics, transport, log, add, answer, say, asked } = topicsOn();
+  topics.connected(transport);
+  add("a")();
+  const first = add("a");
+  await asked();
+  first();
+  await asked();
+  add("a");
+  assert.deepEqual(await asked(), [["+", "a", {}]]);
+  answer("a", 3); // to the first
+  say("a", 4);
+  topics.subscribed({ topics: [{ topic: "a", ok: true, epoch: "e", offset: 9 }] });
+  say("a", 10);
+  answer("a", 2); // to nothing
+  say("a", 11);
+  assert.deepEqual(log.heard.map(([, offset]) => offset), [10, 11]);
+  assert.deepEqual(log.gaps, []);
+});
+
+test("a refusal is told, and tried again on another connection or when somebody asks", async () => {
+  const { topics, transport, log, add, answer, asked } = topicsOn();
+  const refuse = () => topics.subscribed({ topics: [{ topic: "a", ok: false, error: "too_many_topics" }] });
+  topics.connected(transport);
+  const ready = outcome(add("a").ready);
+  await asked();
+  refuse();
+  await settle();
+  assert.equal(ready.code, "too_many_topics");
+  assert.deepEqual(log.errors.map(({ code, topic }) => [code, topic]), [["too_many_topics", "a"]]);
+  assert.deepEqual(await asked(), []);
+  const again = outcome(add("a").ready);
+  assert.deepEqual(await asked(), [["+", "a", {}]]);
+  refuse();
+  topics.disconnected();
+  topics.connected(transport);
+  assert.deepEqual(await asked(), [["+", "a", {}]]);
+  answer("a", 0);
+  await settle();
+  assert.equal(again.status, "rejected");
+  assert.deepEqual(await add("a").ready, { topic: "a", epoch: "e", offset: 0 });
+});
+
+test("ready: resolved by the answer, rejected by an early end or a close", async () => {
+  const { topics, transport, add, answer, asked } = topicsOn();
+  topics.connected(transport);
+  const [a, b, c] = ["a", "b", "c"].map((topic) => add(topic));
+  const ready = [a, b, c].map(({ ready }) => outcome(ready));
+  await asked();
+  answer("a", 7);
+  b();
+  await asked();
+  topics.close(Object.assign(new Error(), { code: "closed" }));
+  await settle();
+  assert.deepEqual(ready[0].value, { topic: "a", epoch: "e", offset: 7 });
+  assert.deepEqual([ready[1].code, ready[2].code], ["unsubscribed", "closed"]);
+});
+
+test("data: JSON, bytes, and a snapshot", async () => {
+  const { topics, transport, add, answer, asked } = topicsOn();
+  const seen = [];
+  topics.connected(transport);
+  add("a");
+  topics.add("a", (message) => seen.push(message));
+  await asked();
+  answer("a", 1);
+  topics.message({ topic: "a", epoch: "e", offset: 1, data: { x: 1 }, snapshot: true });
+  topics.message({ topic: "a", epoch: "e", offset: 2, data: "AAH/", encoding: "base64" });
+  assert.deepEqual(seen, [
+    { topic: "a", epoch: "e", offset: 1, data: { x: 1 }, snapshot: true },
+    { topic: "a", epoch: "e", offset: 2, data: Uint8Array.of(0, 1, 255) },
+  ]);
+});
+
+test("names like those of an object's own members are topics like others", async () => {
+  const { topics, transport, log, add, answer, say, asked } = topicsOn();
+  for (const topic of ["__proto__", "constructor"]) add(topic);
+  topics.connected(transport);
+  await asked();
+  for (const topic of ["__proto__", "constructor"]) answer(topic, 0);
+  say("__proto__", 1);
+  topics.disconnected();
+  topics.connected(transport);
+  const [[, , since]] = await asked();
+  const expected = '{"__proto__":{"epoch":"e","offset":1},"constructor":{"epoch":"e","offset":0}}';
+  assert.equal(JSON.stringify(since), expected);
+  assert.deepEqual(log.heard, [["__proto__", 1, 10]]);
+});
+
+test("what a server must not say is an error, or nothing", async () => {
+  const { topics, transport, log, add, answer, say, asked } = topicsOn();
+  topics.connected(transport);
+  add("a");
+  await asked();
+  answer("a", 0);
+  for (const offset of [undefined, -1, 1.5, "1", 2 ** 53]) say("a", offset);
+  say("a", 1, { epoch: 7 });
+  topics.subscribed({});
+  topics.gap({ topic: "a", epoch: "e", from: "x", to: 3 });
+  say("a", 1);
+  assert.deepEqual(log.errors.map(({ code }) => code), Array(6).fill("protocol"));
+  assert.deepEqual(log.heard, [["a", 1, 10]]);
+});
+
+test("what cannot be a topic, and what cannot be a listener", () => {
+  const { topics, add } = topicsOn();
+  for (const name of ["", "\0x", "ž".repeat(129), 7, undefined]) assert.throws(() => add(name), TypeError);
+  assert.throws(() => topics.add("a", undefined), TypeError);
+  assert.deepEqual(topics.names(), []);
+  add("ž".repeat(128));
+});
