@@ -17,6 +17,8 @@ use super::{Result, Usage};
 
 /// How often the server's memory and CPU are read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+/// What was measured for less than this was not measured.
+const LEAST_TIME: Duration = Duration::from_millis(1);
 /// Between the last arrival and the reading of the server's clock.
 const SETTLE: Duration = Duration::from_millis(5);
 
@@ -146,7 +148,7 @@ impl Run {
 
     /// What was counted, in all and for each of so many of something.
     pub fn cost_each(&self, what: &str, count: u64) -> Vec<Figure> {
-        let Some(spent) = self.spent else { return Vec::new() };
+        let Some(spent) = self.spent.filter(|spent| spent.time >= LEAST_TIME) else { return Vec::new() };
         let each =
             |cpu: Duration| Figure::new(format!("server CPU a {what}"), "ns", cpu.as_nanos() as f64 / count as f64);
         spent.server.filter(|_| count > 0).map(each).into_iter().chain(spent.figures()).collect()

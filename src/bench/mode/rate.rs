@@ -276,10 +276,11 @@ fn report(run: Run, outcomes: Vec<Outcome>) -> Result<Report> {
     let (deliveries, published): (u64, u64) = (sum(|phase| phase.deliveries), sum(|phase| phase.published));
     let delivering = longest(|phase| phase.delivering).unwrap_or_default();
     let publishing = longest(|phase| phase.publishing).unwrap_or_default();
-    let mut figures = vec![
-        Figure::new("publications", "/s", per_second(published, publishing)),
-        Figure::new("deliveries", "/s", per_second(deliveries, delivering)),
-    ];
+    // A run that was given up before it was measured has no rates, which is not the same as rates of nothing.
+    let rates = [("publications", published, publishing), ("deliveries", deliveries, delivering)];
+    let measured = rates.into_iter().filter(|(_, _, time)| !time.is_zero());
+    let mut figures: Vec<Figure> =
+        measured.map(|(name, count, time)| Figure::new(name, "/s", per_second(count, time))).collect();
     figures.extend(run.cost_each("delivery", deliveries));
     let complaint = outcomes.into_iter().find_map(|outcome| outcome.complaint);
     let latencies = [("due to delivered", &latency), ("due to sent: the load's own lag", &lag)];
