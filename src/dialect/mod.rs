@@ -65,8 +65,6 @@ pub enum Command<'a> {
     },
     /// Tell the time; answered by [`Event::Pong`].
     Ping,
-    /// Answer the client with a text message.
-    Reply(Cow<'a, str>),
     /// What the client sent is no good. Answer it so; too many in a row, and it is closed.
     Error(String),
 }

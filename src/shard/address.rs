@@ -18,12 +18,14 @@ impl Core {
     /// The name of the client of a `json` connection.
     pub(super) fn client_of(&self, id: ConnId) -> Option<u64> {
         match &self.conns.get(id)?.session {
-            Session::Json { more, .. } => {
-                let claimed = more.as_ref().and_then(|more| more.claimed);
-                Some(claimed.unwrap_or_else(|| self.shared.identity().client(self.id, id)))
-            }
+            Session::Json { more, .. } => Some(self.client_named(id, more.as_ref().and_then(|more| more.claimed))),
             _ => None,
         }
+    }
+
+    /// The same of a connection that has claimed a name, or not.
+    pub(super) fn client_named(&self, id: ConnId, claimed: Option<u64>) -> u64 {
+        claimed.unwrap_or_else(|| self.shared.identity().client(self.id, id))
     }
 
     /// Sends a client's message to whom it is for.
@@ -116,7 +118,7 @@ impl Core {
         })
     }
 
-    /// Tells the shard that a client's name leads to where the client is now; `by` is `None` when it is gone.
+    /// Tells the shard that a client's name leads to where the client is now, or that this connection is gone.
     pub(super) fn post_claim(&mut self, client: u64, by: Origin, gone: bool) {
         let (shard, _) = self.shared.identity().whereabouts(client);
         if shard == self.id {

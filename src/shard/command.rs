@@ -33,10 +33,6 @@ impl Core {
                 self.tell(id, Event::Pong { now: self.unix_ms });
                 return false;
             }
-            Command::Reply(text) => {
-                self.send(id, MessageKind::Text, text.as_bytes());
-                return false;
-            }
             Command::Error(text) => {
                 self.counters.client_errors.add(1);
                 self.send(id, MessageKind::Text, text.as_bytes());
@@ -142,11 +138,17 @@ impl Core {
             .into_iter()
             .map(|topic| {
                 // A connection stays in its room.
-                let left = topic != room && (self.stop_awaiting(id, &topic) | self.unsubscribe(id, &topic));
+                let left = topic != room && self.give_up(id, &topic);
                 (topic, left)
             })
             .collect();
         self.tell(id, Event::Unsubscribed(&results));
+    }
+
+    /// Ends a subscription, or the wait for one; `false` if there was neither.
+    fn give_up(&mut self, id: ConnId, topic: &str) -> bool {
+        let awaited = self.hub.find(topic).is_some_and(|local| self.stop_awaiting(id, local));
+        self.unsubscribe(id, topic) || awaited
     }
 
     /// Tells a `json` client what came of its command, or what happened to its messages.

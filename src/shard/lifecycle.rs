@@ -266,7 +266,7 @@ impl Core {
     fn parting(&self, id: ConnId, session: &Session) -> Option<Parting> {
         let &Session::Json { room, ref more } = session else { return None };
         let claimed = more.as_ref().and_then(|more| more.claimed);
-        let client = claimed.unwrap_or_else(|| self.shared.identity().client(self.id, id));
+        let client = self.client_named(id, claimed);
         let from = Origin { shard: self.id, conn: id };
         let room = (room != NO_ROOM).then(|| self.hub.name(room).into())?;
         Some(Parting { claimed, news: RoomMail { room, client, from, what: RoomEvent::Leave } })

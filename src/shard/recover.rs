@@ -30,7 +30,7 @@ impl Core {
         if !is_topic_name(topic) {
             return Err(Refusal::BadName);
         }
-        let joined = self.hub.find(topic).filter(|&local| self.hub.is_subscribed(id.index, local)).is_some();
+        let joined = self.hub.find(topic).is_some_and(|local| self.hub.is_subscribed(id.index, local));
         if !joined && self.has_all_topics(id) {
             return Err(Refusal::TooMany);
         }
@@ -94,11 +94,7 @@ impl Core {
 
     /// Subscribes a connection to a topic that it waits for, if it still does, and lets go of the topic.
     fn join_awaited(&mut self, id: ConnId, topic: u32, recover: bool, past: Past) {
-        let wanted = self.awaited(id).is_some_and(|awaited| {
-            let at = awaited.iter().position(|&awaited| awaited == topic);
-            at.map(|at| awaited.swap_remove(at)).is_some()
-        });
-        if wanted {
+        if self.stop_awaiting(id, topic) {
             self.join_recovered(id, topic, recover, past);
         }
         self.unpin(topic);
@@ -135,14 +131,15 @@ impl Core {
     }
 
     /// Gives up waiting for a topic; `false` if the connection did not.
-    pub(super) fn stop_awaiting(&mut self, id: ConnId, topic: &str) -> bool {
-        let Some(local) = self.hub.find(topic) else { return false };
-        let Some(awaited) = self.awaited(id) else { return false };
-        let at = awaited.iter().position(|&awaited| awaited == local);
+    pub(super) fn stop_awaiting(&mut self, id: ConnId, topic: u32) -> bool {
+        let Some(conn) = self.conns.get_mut(id) else { return false };
+        let Session::Json { more: Some(more), .. } = &mut conn.session else { return false };
+        let awaited = &mut more.awaited;
+        let at = awaited.iter().position(|&awaited| awaited == topic);
         at.map(|at| awaited.swap_remove(at)).is_some()
     }
 
-    /// The topics that a `json` connection waits for.
+    /// The topics that a `json` connection waits for, to add one.
     fn awaited(&mut self, id: ConnId) -> Option<&mut Vec<u32>> {
         match &mut self.conns.get_mut(id)?.session {
             Session::Json { more, .. } => Some(&mut more.get_or_insert_with(Box::<JsonMore>::default).awaited),
