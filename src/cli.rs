@@ -12,6 +12,7 @@ use crate::bench;
 use crate::config::{Config, ConfigError, Inputs, KNOBS, Knob, LogLevel, Resolved, load};
 use crate::doctor;
 use crate::error::StartError;
+use crate::shard::settings::Settings;
 
 const ABOUT: &str = "Broadcast server for games and market data: WebSockets on Linux io_uring.
 
@@ -91,7 +92,10 @@ fn serve(invocation: ServerInvocation, start: impl FnOnce(Config) -> Result<(), 
             log_to_stderr(resolved.config.log);
             start(resolved.config)
         }
-        Mode::Check => print("configuration ok\n"),
+        Mode::Check => {
+            Settings::try_from(&resolved.config)?;
+            print("configuration ok\n")
+        }
         Mode::PrintConfig => print(&resolved.to_toml()),
     });
     match result {

@@ -160,6 +160,8 @@ knobs! {
         presence_rate: u32 = 10, Count { min: 0, max: 10_000 };
         /// Types of messages that are relayed to the sender's room.
         relay: Vec<String> = vec!["chat".into()], Words;
+        /// Types of messages that are handed to a backend.
+        handover: Vec<String> = vec!["prompt".into(), "playerAction".into()], Words;
         /// Topics that keep messages for those who come back or come late.
         history: HistoryRules = HistoryRules::default(), History;
         /// Bytes of all histories of the process; beyond them, the oldest messages go.
@@ -277,7 +279,7 @@ mod tests {
     ];
 
     /// Values of knobs that have no bounds: good ones, bad ones.
-    const WORDS: [(&str, &[&str], &[&str]); 14] = [
+    const WORDS: [(&str, &[&str], &[&str]); 15] = [
         (
             "listen",
             &["0.0.0.0:80", "[::]:8080", "127.0.0.1:0"],
@@ -289,6 +291,7 @@ mod tests {
         ("deflate", &["true", "false"], &["no"]),
         ("presence", &["true", "false"], &["on"]),
         ("relay", &["none", "chat", "chat,playerMove"], &["", "a,,b"]),
+        ("handover", &["none", "prompt"], &["", "a,,b"]),
         ("history", &["off", "a* count=1 age=1s bytes=1KiB last_value"], &["", "count=1", "a; b=2"]),
         ("max_connections", &["auto"], &["off", "-1", "1k"]),
         ("max_memory", &["off", "0"], &["auto", "1GB", "1.5GiB", "99999999999999999999"]),

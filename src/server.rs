@@ -10,6 +10,7 @@ use crate::control::{self, Admin};
 use crate::error::StartError;
 use crate::handler::Handler;
 use crate::ring::{Features, sys};
+use crate::shard::settings::Settings;
 use crate::shard::shared::Shared;
 
 mod launch;
@@ -82,6 +83,7 @@ impl Server {
     fn launch(self, signals: bool) -> Result<Running, StartError> {
         let Server { config, routes, dialects } = self;
         config.validate()?;
+        let settings = Settings::try_from(&config)?;
         let nofile = sys::raise_nofile().map_err(failed("cannot read RLIMIT_NOFILE"))?;
         let listeners = launch::listeners(&config)?;
         let address = listeners[0].local_addr().map_err(failed("cannot read the listener's address"))?;
@@ -92,6 +94,7 @@ impl Server {
         let publisher = Publisher { shared: shared.clone(), postboxes: postboxes.clone() };
         let launch = Launch {
             config: &config,
+            settings,
             routes: &routes,
             dialects,
             nofile,

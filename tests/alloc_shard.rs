@@ -42,7 +42,7 @@ impl Kernel {
         let shard = Shard::new(Parts {
             id: 0,
             slots: 2 * SUBSCRIBERS,
-            settings: Settings::from(&Config::default()),
+            settings: Settings::try_from(&Config::default()).expect("valid"),
             shared: Arc::new(Shared::new(1)),
             mailbox,
             postboxes: vec![postbox],

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 use uproar::MessageKind;
-use uproar::dialect::json::{self, Relayed};
+use uproar::dialect::json::{self, Types};
 use uproar::dialect::{Command, Event, Position, Receipt, Refusal, Since};
 
 const SENDER: u64 = 0xc81e_728d_9d4c_2f63;
@@ -37,11 +37,11 @@ fn pairs() -> Vec<Pair> {
 
 #[test]
 fn every_message_is_taken_for_what_it_says() {
-    let relayed = Relayed::with(["playerMove"]).expect("a type of its own");
+    let types = Types::new(&["playerMove"], &["prompt"]).expect("types of its own");
     let pairs: Vec<_> = pairs().into_iter().filter(|pair| pair.is_message).collect();
     assert!(pairs.len() >= 75, "{} were read", pairs.len());
     for pair in pairs {
-        let commands = json::message(MessageKind::Text, pair.input.as_bytes(), &relayed, &mut Vec::new());
+        let commands = json::message(MessageKind::Text, pair.input.as_bytes(), &types, &mut Vec::new());
         let found: Vec<_> = commands.into_iter().map(rendered).collect();
         assert_eq!(found, [pair.output], "line {}", pair.line);
     }

@@ -47,7 +47,7 @@ impl Fixture {
         let shard = Shard::new(Parts {
             id: 0,
             slots: 100,
-            settings: Settings::from(config),
+            settings: Settings::try_from(config).expect("valid"),
             shared: shared.clone(),
             mailbox,
             postboxes,

@@ -1,14 +1,15 @@
 // Messages of the `json` dialect: each is answered with one command, and what is passed on of it is JSON.
 
 use serde::de::IgnoredAny;
-use uproar::dialect::json::{self as dialect, Relayed};
+use uproar::dialect::json::{self as dialect, Types};
 use uproar::dialect::{Command, Position, Receipt};
 use uproar::hub::frame::MessageKind;
 
 /// Takes `bytes` as a text message, as the dialect is given them, only if they are UTF-8; then as what was published.
 pub fn json(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let commands = dialect::message(MessageKind::Text, text.as_bytes(), &Relayed::default(), &mut Vec::new());
+    let types = Types::new(&["move"], &["prompt"]).expect("types of their own");
+    let commands = dialect::message(MessageKind::Text, text.as_bytes(), &types, &mut Vec::new());
     assert_eq!(commands.len(), 1);
     for command in commands {
         check(text, command);
@@ -32,6 +33,10 @@ fn check(text: &str, command: Command<'_>) {
         }
         Command::Relay { object, receipt } => {
             assert_is_json(&dialect::signed(object, 1, Some(2)));
+            check_receipt(receipt);
+        }
+        Command::HandOver { object, receipt } => {
+            assert_is_json(&dialect::placed(object, 1, text, Some(text), 2));
             check_receipt(receipt);
         }
         Command::Address { object, receipt, .. } => {

@@ -49,6 +49,13 @@ pub enum Command<'a> {
         /// The acknowledgement that is wanted.
         receipt: Option<Receipt<'a>>,
     },
+    /// Give to a backend, under the sender's name and with its room and the time; see [`json::placed`].
+    HandOver {
+        /// The client's object without its closing brace, and without what the server will add.
+        object: Vec<u8>,
+        /// The message's `id`, for an error, and the acknowledgement that is wanted.
+        receipt: Option<Receipt<'a>>,
+    },
     /// Send to one client, or to the other members of a room, under the sender's name; see [`json::signed`].
     Address {
         /// A `clientId`, or a room.

@@ -19,6 +19,7 @@ use crate::shard::{Parts, Shard, worker};
 /// What the shards are made from.
 pub(super) struct Launch<'a> {
     pub config: &'a Config,
+    pub settings: Settings,
     pub routes: &'a [(String, Factory)],
     pub dialects: bool,
     /// Descriptors that the process may have: the bound of a ring's table.
@@ -96,7 +97,7 @@ impl Launch<'_> {
     fn seed(&self, id: u16, mailbox: Mailbox) -> Seed {
         Seed {
             id,
-            settings: Settings::from(self.config),
+            settings: self.settings.clone(),
             shared: self.shared.clone(),
             mailbox,
             postboxes: self.postboxes.clone(),

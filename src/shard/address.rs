@@ -1,54 +1,42 @@
-//! Messages that are for one client, or for the other members of one room.
+//! What is for one client, for all connections of a user, or for the other members of a room; and answers on their way back.
+//!
+//! A `clientId` leads to a shard by itself, where a claim says if the client is elsewhere by now. A user is a topic that its
+//! connections are subscribed to, under a name that no client can say; so its home shard knows whether there are any. A room
+//! is known at its home shard.
 
 use bytes::Bytes;
 
-use crate::conn::Session;
 use crate::dialect::{Receipt, json};
 use crate::error::CloseReason;
 use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
 
-use super::Core;
-use super::mail::{Addressed, Answer, Mail, Origin};
+use super::mail::{Act, Addressed, Answer, Asker, Mail, Origin, Return, Stage};
+use super::{Core, NOWHERE};
 
-/// The close code of a connection whose client has connected anew.
-const REPLACED: u16 = 4001;
+/// The topic of a user's connections.
+pub(super) fn user_topic(user: &str) -> String {
+    format!("\0user:{user}")
+}
 
 impl Core {
-    /// The name of the client of a `json` connection.
-    pub(super) fn client_of(&self, id: ConnId) -> Option<u64> {
-        match &self.conns.get(id)?.session {
-            Session::Json { more, .. } => Some(self.client_named(id, more.as_ref().and_then(|more| more.claimed))),
-            _ => None,
-        }
-    }
-
-    /// The same of a connection that has claimed a name, or not.
-    pub(super) fn client_named(&self, id: ConnId, claimed: Option<u64>) -> u64 {
-        claimed.unwrap_or_else(|| self.shared.identity().client(self.id, id))
-    }
-
     /// Sends a client's message to whom it is for.
     pub(super) fn address(&mut self, id: ConnId, receiver: &str, object: Vec<u8>, receipt: Option<Receipt<'_>>) {
-        let Some(sender) = self.client_of(id) else { return };
-        let object = json::signed(object, sender, None);
+        let Some(client) = self.client_of(id) else { return };
+        let object = json::signed(object, client, None);
         let (ack, name) = receipt.map_or((false, None), |receipt| (receipt.ack, Some(receipt.id.into())));
-        let addressed = Addressed {
-            receiver: receiver.into(),
-            payload: object.into(),
-            sender,
-            from: Origin { shard: self.id, conn: id },
-            id: name,
-            ack,
-        };
-        let shard = match json::parse_client_id(receiver) {
-            Some(client) => self.shared.identity().whereabouts(client).0,
-            None => self.shared.home(receiver),
-        };
-        self.pass_on(shard, addressed);
+        let to = Return::Conn(Origin { shard: self.id, conn: id });
+        let asker = Asker { to, client, id: name, ack };
+        self.pass_on(Addressed { receiver: receiver.into(), stage: Stage::Sent, act: Act::Send(object.into()), asker });
     }
 
-    fn pass_on(&mut self, shard: u16, addressed: Addressed) {
+    /// Hands it to the shard that knows the receiver.
+    pub(super) fn pass_on(&mut self, addressed: Addressed) {
+        let shard = match json::parse_client_id(&addressed.receiver) {
+            Some(client) => self.shared.identity().whereabouts(client).0,
+            None if addressed.stage == Stage::NoUser => self.shared.home(&addressed.receiver),
+            None => self.shared.home(&user_topic(&addressed.receiver)),
+        };
         if shard == self.id {
             self.addressed(addressed);
         } else if usize::from(shard) < self.postboxes.len() {
@@ -58,108 +46,109 @@ impl Core {
         }
     }
 
-    /// A message for a client whose name leads here, or for a room that is at home here.
+    /// Something for a client whose name leads here, or for a user or a room that is at home here.
     pub(super) fn addressed(&mut self, addressed: Addressed) {
-        if let Some(id) = addressed.id.as_deref().filter(|_| addressed.ack)
-            && self.window.find(self.now, addressed.sender, &addressed.receiver, id).is_some()
-        {
-            self.counters.repeated.add(1);
-            return self.acknowledge_addressed(&addressed);
-        }
-        let delivered = match json::parse_client_id(&addressed.receiver) {
-            Some(client) => match self.whereabouts(client) {
-                Some(at) if at.shard == self.id => self.send(at.conn, MessageKind::Text, &addressed.payload),
-                Some(at) => {
-                    let payload = addressed.payload.clone();
-                    self.post(at.shard, Mail::Send { to: at.conn, payload });
-                    true
-                }
-                None => false,
-            },
-            None => self.tell_room(&addressed),
-        };
-        if !delivered {
+        if addressed.stage == Stage::Failed {
             return self.no_receiver(addressed);
         }
+        let client = json::parse_client_id(&addressed.receiver);
+        if client.is_none() && addressed.stage == Stage::Sent && !self.is_user(&addressed.receiver) {
+            return self.pass_on(Addressed { stage: Stage::NoUser, ..addressed });
+        }
+        if self.was_done(&addressed.asker, &addressed.receiver) {
+            self.counters.repeated.add(1);
+            return self.done(&addressed.asker);
+        }
+        match client.map(|client| self.whereabouts(client)) {
+            Some(Some(at)) if at.shard == self.id => self.act(at.conn, addressed),
+            Some(Some(at)) => self.post(at.shard, Mail::Act { to: at.conn, what: Box::new(addressed) }),
+            Some(None) => self.no_receiver(addressed),
+            None => self.tell_many(addressed),
+        }
+    }
+
+    /// Does to a client of this shard what is wanted.
+    pub(super) fn act(&mut self, to: ConnId, what: Addressed) {
+        let done = match &what.act {
+            Act::Send(payload) => self.send(to, MessageKind::Text, payload),
+            Act::Close { code, reason } => self.client_of(to).is_some_and(|_| {
+                self.close(to, *code, reason, CloseReason::Application);
+                true
+            }),
+            Act::Join(_) | Act::Leave(_) | Act::Identify(_) => false,
+        };
+        if done { self.done(&what.asker) } else { self.pass_on(Addressed { stage: Stage::Failed, ..what }) }
+    }
+
+    /// Sends a message to all connections of a user, or to the members of a room but the sender.
+    fn tell_many(&mut self, addressed: Addressed) {
+        let Act::Send(payload) = &addressed.act else { return self.no_receiver(addressed) };
+        let (topic, but) = match addressed.stage {
+            Stage::NoUser => {
+                let is_room = self.rooms.contains_key(&*addressed.receiver);
+                (is_room.then(|| self.hub.find(&addressed.receiver)).flatten(), addressed.asker.to.origin())
+            }
+            Stage::Sent | Stage::Failed => (self.hub.find(&user_topic(&addressed.receiver)), None),
+        };
+        let Some(topic) = topic else { return self.no_receiver(addressed) };
+        self.notify(topic, payload.clone(), but);
+        self.done(&addressed.asker);
+    }
+
+    /// Whether a user that is at home here has a connection.
+    fn is_user(&self, user: &str) -> bool {
+        let topic = self.hub.find(&user_topic(user));
+        topic.is_some_and(|topic| self.hub.subscribers(topic) > 0 || !self.hub.interested(topic).is_empty())
+    }
+
+    /// Whether the same was done before. If not, it is known from now on.
+    fn was_done(&mut self, asker: &Asker, receiver: &str) -> bool {
+        let Some(id) = asker.id.as_deref().filter(|_| asker.ack) else { return false };
+        let known = self.window.find(self.now, asker.client, receiver, id).is_some();
+        if !known {
+            self.window.note(self.now, asker.client, receiver, id, NOWHERE);
+        }
+        known
+    }
+
+    fn done(&mut self, asker: &Asker) {
         self.counters.addressed.add(1);
-        if let Some(id) = addressed.id.as_deref().filter(|_| addressed.ack) {
-            self.window.note(self.now, addressed.sender, &addressed.receiver, id, super::NOWHERE);
-            self.acknowledge_addressed(&addressed);
+        if let Some(id) = asker.id.clone().filter(|_| asker.ack) {
+            self.inform(&asker.to, Answer::Ack { id, place: None });
         }
     }
 
-    fn tell_room(&mut self, addressed: &Addressed) -> bool {
-        let topic = self.rooms.contains_key(&*addressed.receiver).then(|| self.hub.find(&addressed.receiver)).flatten();
-        topic.is_some_and(|topic| {
-            self.publish_here(topic, MessageKind::Text, &addressed.payload, Some(addressed.from), None);
-            true
-        })
-    }
-
-    fn acknowledge_addressed(&mut self, addressed: &Addressed) {
-        if let Some(id) = addressed.id.clone() {
-            self.inform(addressed.from, Answer::Ack { id, place: None });
-        }
-    }
-
+    /// There is nobody; so the same may be sent again.
     fn no_receiver(&mut self, addressed: Addressed) {
         self.counters.undeliverable.add(1);
-        let Addressed { receiver, id, from, .. } = addressed;
-        self.inform(from, Answer::NoReceiver { receiver, id });
+        let Addressed { receiver, asker, .. } = addressed;
+        if let Some(id) = &asker.id {
+            self.window.forget(asker.client, &receiver, id);
+        }
+        self.inform(&asker.to, Answer::NoReceiver { receiver, id: asker.id });
     }
 
-    /// Where the connection of a client is whose name leads here.
-    fn whereabouts(&self, client: u64) -> Option<Origin> {
-        // A claim first: the connection that had the name may not have ended yet.
-        self.claims.get(&client).copied().or_else(|| {
-            let (shard, conn) = self.shared.identity().whereabouts(client);
-            let original = shard == self.id && self.client_of(conn) == Some(client);
-            original.then_some(Origin { shard, conn })
-        })
-    }
-
-    /// Tells the shard that a client's name leads to where the client is now, or that this connection is gone.
-    pub(super) fn post_claim(&mut self, client: u64, by: Origin, gone: bool) {
-        let (shard, _) = self.shared.identity().whereabouts(client);
-        if shard == self.id {
-            self.claim(client, by, gone);
-        } else if usize::from(shard) < self.postboxes.len() {
-            self.post(shard, Mail::Claim { client, by, gone });
+    /// Tells whoever asked, wherever it is.
+    pub(super) fn inform(&mut self, to: &Return, answer: Answer) {
+        match to {
+            Return::Conn(at) if at.shard == self.id => self.tell_answer(at.conn, &answer),
+            Return::Conn(at) => self.post(at.shard, Mail::Answer { to: at.conn, answer: Box::new(answer) }),
+            // A caller that does not wait any more, or wanted one answer and has it.
+            Return::Caller(caller) => drop(caller.try_send(answer)),
         }
     }
 
-    /// A client whose name leads here has connected anew, or that connection has ended. The older one is closed.
-    pub(super) fn claim(&mut self, client: u64, by: Origin, gone: bool) {
-        if gone {
-            if self.claims.get(&client) == Some(&by) {
-                self.claims.remove(&client);
-            }
-            return;
+    pub(super) fn tell_answer(&mut self, to: ConnId, answer: &Answer) {
+        if let Some(event) = answer.event() {
+            self.tell(to, event);
         }
-        match self.whereabouts(client) {
-            Some(old) if old.shard == self.id => self.replaced(old.conn),
-            Some(old) => self.post(old.shard, Mail::Replaced { conn: old.conn }),
-            None => {}
-        }
-        self.claims.insert(client, by);
     }
 
-    /// The client of a connection has connected anew.
-    pub(super) fn replaced(&mut self, id: ConnId) {
-        self.close(id, REPLACED, "replaced", CloseReason::Replaced);
-    }
-
-    /// Sends bytes that another shard has for a client of this one.
-    pub(super) fn send_mailed(&mut self, to: ConnId, payload: &Bytes) {
-        self.send(to, MessageKind::Text, payload);
-    }
-
-    /// Tells a client, wherever its connection is.
-    pub(super) fn inform(&mut self, to: Origin, answer: Answer) {
-        if to.shard == self.id {
-            self.tell(to.conn, answer.event());
-        } else {
-            self.post(to.shard, Mail::Answer { to: to.conn, answer: Box::new(answer) });
-        }
+    /// Sends a text to the subscribers of a topic that is ordered here, but one, beside what is published in it.
+    pub(super) fn notify(&mut self, topic: u32, payload: impl Into<Bytes>, but: Option<Origin>) {
+        let message = super::mail::Message { kind: MessageKind::Text, payload: payload.into() };
+        self.send_to_interested(topic, 0, &message, but);
+        let exclude = but.filter(|origin| origin.shard == self.id).map(|origin| origin.conn);
+        self.distribute(topic, None, message.kind, &message.payload, exclude);
     }
 }

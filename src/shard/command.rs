@@ -12,7 +12,7 @@ use crate::hub::{Hub, TopicHandle};
 use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
 
-use super::mail::{Mail, Origin, Receipt, RoomEvent, RoomMail, TopicRef};
+use super::mail::{Ask, Mail, Origin, Question, Receipt, Return, TopicRef};
 use super::publish::Publication;
 use super::shared::Shared;
 use super::{Core, NO_ROOM, Notice};
@@ -27,6 +27,7 @@ impl Core {
             Command::Publish { topic, kind, payload, receipt } => self.publish_for(id, &topic, kind, payload, receipt),
             Command::Broadcast { kind, payload } => self.broadcast(id, kind, payload),
             Command::Relay { object, receipt } => self.relay(id, object, receipt),
+            Command::HandOver { .. } => {}
             Command::Address { receiver, object, receipt } => self.address(id, &receiver, object, receipt),
             Command::Presence { room } => self.ask_who_is_in(id, room.as_deref()),
             Command::Ping => {
@@ -93,16 +94,16 @@ impl Core {
     /// The acknowledgement that a message wants, on its way to where that is ordered.
     fn receipt(&self, id: ConnId, receipt: Option<dialect::Receipt<'_>>, place: bool) -> Option<Box<Receipt>> {
         let receipt = receipt.filter(|receipt| receipt.ack)?;
-        let to = Origin { shard: self.id, conn: id };
+        let to = Return::Conn(Origin { shard: self.id, conn: id });
         Some(Box::new(Receipt { to, client: self.client_of(id)?, id: receipt.id.into(), place }))
     }
 
     fn ask_who_is_in(&mut self, id: ConnId, room: Option<&str>) {
         let Some(&Session::Json { room: own, .. }) = self.conns.get(id).map(|conn| &conn.session) else { return };
-        let room = room.map_or_else(|| self.hub.name(own).into(), Box::from);
-        let from = Origin { shard: self.id, conn: id };
-        let client = self.client_of(id).unwrap_or_default();
-        self.post_room(RoomMail { room, client, from, what: RoomEvent::Ask });
+        let room: Box<str> = room.map_or_else(|| self.hub.name(own).into(), Box::from);
+        let to = Return::Conn(Origin { shard: self.id, conn: id });
+        let question = Question::Presence(room.clone());
+        self.ask(&room, Ask { question, to });
     }
 
     fn subscribe_all(&mut self, id: ConnId, topics: Vec<(Cow<'_, str>, Option<Since>)>, recover: bool) {

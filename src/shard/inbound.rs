@@ -241,7 +241,7 @@ fn on_message(
 ) -> bool {
     let commands: dialect::Commands<'_> = match core.conns.get(id).map(|conn| &conn.session) {
         Some(Session::Raw { .. }) => raw::message(kind, payload),
-        Some(Session::Json { .. }) => json::message(kind, payload, &core.settings.relayed, scratch),
+        Some(Session::Json { .. }) => json::message(kind, payload, &core.settings.types, scratch),
         Some(Session::Handler(_)) => {
             handler::message(core, routes, id, handler::Message { kind, payload });
             return true;

@@ -35,14 +35,33 @@ pub enum TopicRef {
     Name(Box<str>),
 }
 
+/// Where an answer goes.
+#[derive(Clone, Debug)]
+pub enum Return {
+    /// To a connection.
+    Conn(Origin),
+    /// To a thread that is no shard. What it does not take is dropped.
+    Caller(flume::Sender<Answer>),
+}
+
+impl Return {
+    /// The connection, if it is one.
+    pub fn origin(&self) -> Option<Origin> {
+        match self {
+            Return::Conn(origin) => Some(*origin),
+            Return::Caller(_) => None,
+        }
+    }
+}
+
 /// Who is to be told that a message is ordered, and under which name.
 #[derive(Clone, Debug)]
 pub struct Receipt {
-    /// The sender's connection.
-    pub to: Origin,
     /// The sender.
+    pub to: Return,
+    /// The sender's name, by which what it sends again is known.
     pub client: u64,
-    /// The message's `id`, as JSON text.
+    /// The message's `id`, as JSON text; empty if it has none and is not to be known again.
     pub id: Box<str>,
     /// Whether the sender is told where in the topic the message is.
     pub place: bool,
@@ -105,8 +124,6 @@ pub enum RoomEvent {
     Join,
     /// A client has gone.
     Leave,
-    /// Somebody asks who is there.
-    Ask,
 }
 
 /// News of a room, for its home shard.
@@ -122,20 +139,98 @@ pub struct RoomMail {
     pub what: RoomEvent,
 }
 
-/// A message for one client or room.
+/// A question, for the shard that knows.
+#[derive(Debug)]
+pub struct Ask {
+    /// What is asked.
+    pub question: Question,
+    /// Who asks.
+    pub to: Return,
+}
+
+/// What can be asked.
+#[derive(Debug)]
+pub enum Question {
+    /// Who is in a room. For its home shard.
+    Presence(Box<str>),
+    /// What is kept of a topic. For its home shard.
+    History {
+        /// Which topic.
+        topic: Box<str>,
+        /// Everything after this; `None`: all that is kept.
+        since: Option<Since>,
+        /// The newest so many of it.
+        limit: usize,
+    },
+    /// The rooms that are at home on the shard.
+    Rooms,
+}
+
+/// Something to be done to a client, to all connections of a user, or to the members of a room.
 #[derive(Clone, Debug)]
 pub struct Addressed {
-    /// The client or room.
+    /// A `clientId`, a user, or a room.
     pub receiver: Box<str>,
-    /// The whole text.
-    pub payload: Bytes,
-    /// Who sent it.
-    pub sender: u64,
-    /// The sender's connection.
-    pub from: Origin,
+    /// How far it has come.
+    pub stage: Stage,
+    /// What is to be done.
+    pub act: Act,
+    /// Who wants it.
+    pub asker: Asker,
+}
+
+/// How far something addressed has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// Nowhere yet.
+    Sent,
+    /// There is no user of that name: it is a room, if anything.
+    NoUser,
+    /// The client's connection was gone when it came there: it is on its way back.
+    Failed,
+}
+
+/// What can be done to a client.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Send this text. The only one that is for users and rooms too.
+    Send(Bytes),
+    /// Close its connection.
+    Close {
+        /// The close code.
+        code: u16,
+        /// The reason, of 123 bytes at most.
+        reason: Box<str>,
+    },
+    /// Make it a member of a room.
+    Join(Box<str>),
+    /// Take it out of a room.
+    Leave(Box<str>),
+    /// From now on it is a connection of this user, or of none.
+    Identify(Option<Box<str>>),
+}
+
+impl Act {
+    fn weight(&self) -> usize {
+        match self {
+            Act::Send(payload) => payload.len(),
+            Act::Close { reason, .. } => reason.len(),
+            Act::Join(room) | Act::Leave(room) => room.len(),
+            Act::Identify(user) => user.as_ref().map_or(0, |user| user.len()),
+        }
+    }
+}
+
+/// Who wants something done, and what it is told of it.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// Where it is.
+    pub to: Return,
+    /// Its name, by which what it sends again is known.
+    pub client: u64,
     /// The message's `id`, as JSON text, if it has one.
     pub id: Option<Box<str>>,
-    /// Whether the sender wants to be told that it went out.
+    /// Whether it wants to be told that it is done.
     pub ack: bool,
 }
 
@@ -149,7 +244,7 @@ pub enum Answer {
         /// Where, of a publication.
         place: Option<(Box<str>, Position)>,
     },
-    /// There is no such client or room.
+    /// There is no such client, user or room.
     NoReceiver {
         /// Its name.
         receiver: Box<str>,
@@ -165,12 +260,16 @@ pub enum Answer {
         /// Who they are, if they are few.
         members: Option<Box<[u64]>>,
     },
+    /// What is kept of a topic. For a [`Return::Caller`] only.
+    History(Past),
+    /// Rooms, and how many are in them. For a [`Return::Caller`] only.
+    Rooms(Vec<(Box<str>, usize)>),
 }
 
 impl Answer {
-    /// As the dialect tells it.
-    pub fn event(&self) -> Event<'_> {
-        match self {
+    /// As the dialect tells it; `None` of what no client can ask for.
+    pub fn event(&self) -> Option<Event<'_>> {
+        Some(match self {
             Answer::Ack { id, place } => {
                 Event::Ack { id, place: place.as_ref().map(|(topic, position)| (&**topic, *position)) }
             }
@@ -178,7 +277,8 @@ impl Answer {
             Answer::Presence { room, count, members } => {
                 Event::Presence { room, count: *count, members: members.as_deref() }
             }
-        }
+            Answer::History(_) | Answer::Rooms(_) => return None,
+        })
     }
 
     fn weight(&self) -> usize {
@@ -186,6 +286,8 @@ impl Answer {
             Answer::Ack { id, place } => id.len() + place.as_ref().map_or(0, |(topic, _)| topic.len()),
             Answer::NoReceiver { receiver, id } => receiver.len() + id.as_ref().map_or(0, |id| id.len()),
             Answer::Presence { room, members, .. } => room.len() + members.as_ref().map_or(0, |all| all.len() * 8),
+            // Not for shards.
+            Answer::History(_) | Answer::Rooms(_) => 0,
         }
     }
 }
@@ -208,7 +310,7 @@ pub enum Mail {
     Deliver {
         /// The receiving shard's handle.
         topic: TopicHandle,
-        /// The message's position in the topic.
+        /// The message's place in the topic; 0 of a notice, which has none.
         offset: u64,
         /// What.
         message: Message,
@@ -246,16 +348,18 @@ pub enum Mail {
     Recover(Box<Recover>),
     /// From the home shard: what was missed; from now on, deliveries come.
     Recovered(Box<Recovered>),
-    /// To the home shard of a room: somebody has come, gone or asked.
+    /// To the home shard of a room: somebody has come or gone.
     Room(Box<RoomMail>),
-    /// To the shard that a client's name leads to, or to a room's home shard: a message for that one.
+    /// To the shard that knows.
+    Ask(Box<Ask>),
+    /// To the shard that a client's name leads to, or to a user's or a room's home shard: something for that one.
     Address(Box<Addressed>),
-    /// A text message for a client of the receiving shard.
-    Send {
+    /// Something to be done to a client of the receiving shard.
+    Act {
         /// The client's connection.
         to: ConnId,
-        /// The text.
-        payload: Bytes,
+        /// What.
+        what: Box<Addressed>,
     },
     /// To the shard that a client's name leads to: the client has connected anew, or that connection is gone.
     Claim {
@@ -303,8 +407,8 @@ impl Mail {
                 Mail::Recover(mail) => mail.name.len(),
                 Mail::Recovered(mail) => mail.past.messages.iter().map(|kept| kept.payload.len()).sum(),
                 Mail::Room(mail) => mail.room.len(),
-                Mail::Address(mail) => mail.receiver.len() + mail.payload.len(),
-                Mail::Send { payload, .. } => payload.len(),
+                Mail::Ask(_) => 0,
+                Mail::Address(what) | Mail::Act { what, .. } => what.receiver.len() + what.act.weight(),
                 Mail::Answer { answer, .. } => answer.weight(),
                 Mail::Confirm { .. }
                 | Mail::Claim { .. }

@@ -5,6 +5,8 @@
 //! faults, as `tests/simulation.rs` does.
 
 mod address;
+mod ask;
+mod clients;
 mod command;
 mod completion;
 mod flush;

@@ -156,7 +156,7 @@ impl Core {
             self.send_to_interested(topic, position.offset, &message, but);
         }
         let exclude = but.filter(|origin| origin.shard == self.id).map(|origin| origin.conn);
-        self.distribute(topic, position, kind, payload, exclude);
+        self.distribute(topic, Some(position), kind, payload, exclude);
     }
 
     /// A publication from another shard, at the home shard.
@@ -180,7 +180,7 @@ impl Core {
             self.remember(local, position, &message, keeps);
             self.send_to_interested(local, position.offset, &message, exclude);
             // Who is to be excluded is on another shard: what is published here is not mailed.
-            self.distribute(local, position, message.kind, &message.payload, None);
+            self.distribute(local, Some(position), message.kind, &message.payload, None);
         }
         if made {
             self.unpin(local);
@@ -200,8 +200,9 @@ impl Core {
     /// The place of the next message; `None` if it was here before, which is acknowledged again.
     fn order(&mut self, topic: u32, receipt: Option<&Receipt>) -> Option<Position> {
         if let Some(receipt) = receipt {
-            let known = self.window.find(self.now, receipt.client, self.hub.name(topic), &receipt.id);
-            if let Some(position) = known {
+            let known = (!receipt.id.is_empty())
+                .then(|| self.window.find(self.now, receipt.client, self.hub.name(topic), &receipt.id));
+            if let Some(position) = known.flatten() {
                 self.counters.repeated.add(1);
                 self.acknowledge(topic, receipt, position);
                 return None;
@@ -211,7 +212,9 @@ impl Core {
         let offset = self.hub.order(topic);
         let position = Position { epoch: self.hub.position(topic).epoch, offset };
         if let Some(receipt) = receipt {
-            self.window.note(self.now, receipt.client, self.hub.name(topic), &receipt.id, position);
+            if !receipt.id.is_empty() {
+                self.window.note(self.now, receipt.client, self.hub.name(topic), &receipt.id, position);
+            }
             self.acknowledge(topic, receipt, position);
         }
         Some(position)
@@ -219,7 +222,7 @@ impl Core {
 
     fn acknowledge(&mut self, topic: u32, receipt: &Receipt, position: Position) {
         let place = receipt.place.then(|| (self.hub.name(topic).into(), position));
-        self.inform(receipt.to, Answer::Ack { id: receipt.id.clone(), place });
+        self.inform(&receipt.to, Answer::Ack { id: receipt.id.clone(), place });
     }
 
     /// Whether messages of a topic that is ordered here are kept.
@@ -238,7 +241,7 @@ impl Core {
         }
     }
 
-    fn send_to_interested(&mut self, topic: u32, offset: u64, message: &Message, exclude: Option<Origin>) {
+    pub(super) fn send_to_interested(&mut self, topic: u32, offset: u64, message: &Message, exclude: Option<Origin>) {
         for i in 0..self.hub.interested(topic).len() {
             let (shard, remote) = self.hub.interested(topic)[i];
             let exclude = exclude.filter(|origin| origin.shard == shard).map(|origin| origin.conn);
@@ -246,7 +249,7 @@ impl Core {
         }
     }
 
-    /// A publication that the home shard has ordered.
+    /// A publication that the home shard has ordered, or a notice.
     pub(super) fn deliver_mailed(
         &mut self,
         topic: TopicHandle,
@@ -255,28 +258,30 @@ impl Core {
         exclude: Option<ConnId>,
     ) {
         if let Some(local) = self.hub.resolve(topic) {
-            let position = Position { epoch: self.hub.position(local).epoch, offset };
+            let position = (offset > 0).then(|| Position { epoch: self.hub.position(local).epoch, offset });
             self.distribute(local, position, message.kind, &message.payload, exclude);
         }
     }
 
-    /// Encodes for each class of local subscribers, once; the fan-out follows at the end of the turn.
-    fn distribute(
+    /// Encodes for each class of local subscribers, once; the fan-out follows at the end of the turn. What has no place in
+    /// the topic has no envelope.
+    pub(super) fn distribute(
         &mut self,
         topic: u32,
-        position: Position,
+        position: Option<Position>,
         kind: MessageKind,
         payload: &[u8],
         exclude: Option<ConnId>,
     ) {
         let exclude = exclude.filter(|&id| self.conns.get(id).is_some()).map(|id| id.index);
         let mut envelope = std::mem::take(&mut self.envelope);
-        if self.hub.classes(topic).any(Class::has_envelope) {
+        if let Some(position) = position.filter(|_| self.hub.classes(topic).any(Class::has_envelope)) {
             json::envelope(&mut envelope, self.hub.name(topic), position, kind, payload, false);
         }
         let encoder = &mut self.encoder;
         self.hub.publish(topic, &mut self.frames, exclude, |class, append| {
-            let (kind, payload) = if class.has_envelope() { (MessageKind::Text, &*envelope) } else { (kind, payload) };
+            let enveloped = position.is_some() && class.has_envelope();
+            let (kind, payload) = if enveloped { (MessageKind::Text, &*envelope) } else { (kind, payload) };
             let (header, body) = encoder.encode(class, kind, payload);
             append(&[header.as_slice(), body]);
         });

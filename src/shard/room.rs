@@ -1,15 +1,14 @@
 //! Rooms: who is in them, at the home shard of the room's topic, and what the others are told.
 
 use crate::dialect::{Event, json};
-use crate::hub::frame::MessageKind;
 use crate::hub::presence::{Notice, Room};
 use crate::time::Tick;
 
 use super::Core;
-use super::mail::{Answer, Mail, Origin, RoomEvent, RoomMail};
+use super::mail::{Mail, Origin, RoomEvent, RoomMail};
 
 impl Core {
-    /// Tells a room's home shard what has happened, or asks it.
+    /// Tells a room's home shard what has happened.
     pub(super) fn post_room(&mut self, mail: RoomMail) {
         let home = self.shared.home(&mail.room);
         if home == self.id { self.room(mail) } else { self.post(home, Mail::Room(Box::new(mail))) }
@@ -38,12 +37,6 @@ impl Core {
                     self.announce(&room, notice, due, None);
                 }
             }
-            RoomEvent::Ask => {
-                let state = self.rooms.get(&*room);
-                let (count, members) = state.map_or((0, Some(Vec::new())), |state| (state.count(), state.members()));
-                let members = members.map(Vec::into_boxed_slice);
-                self.inform(from, Answer::Presence { room, count, members });
-            }
         }
     }
 
@@ -70,7 +63,7 @@ impl Core {
     fn say(&mut self, room: &str, event: Event<'_>, but: Option<Origin>) {
         self.counters.presence_notices.add(1);
         if let Some(topic) = self.hub.find(room) {
-            self.publish_here(topic, MessageKind::Text, json::event(event).as_bytes(), but, None);
+            self.notify(topic, json::event(event), but);
         }
     }
 }

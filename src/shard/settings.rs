@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::config::ConfigError;
 use crate::config::{BacklogPolicy, Config, HistoryRule, HistoryRules};
-use crate::dialect::json::Relayed;
+use crate::dialect::json::Types;
 use crate::hub::history::Retention;
 use crate::hub::presence;
 
@@ -42,8 +43,8 @@ pub struct Settings {
     pub playground: bool,
     /// When a room's members are told who comes and goes.
     pub presence: presence::Rules,
-    /// Types of messages that are relayed to the room.
-    pub relayed: Relayed,
+    /// The application's own types of messages.
+    pub types: Types,
     /// Topics that keep messages.
     pub history: HistoryRules,
     /// Bytes of all histories of this shard.
@@ -54,9 +55,14 @@ pub struct Settings {
     pub max_errors: u32,
 }
 
-impl From<&Config> for Settings {
-    fn from(config: &Config) -> Settings {
-        Settings {
+impl TryFrom<&Config> for Settings {
+    type Error = ConfigError;
+
+    /// What the configuration's own bounds do not say is checked here.
+    fn try_from(config: &Config) -> Result<Settings, ConfigError> {
+        let types = Types::new(&config.relay, &config.handover);
+        let types = types.map_err(|bad| ConfigError::new(format!("relay, handover: {bad}")))?;
+        Ok(Settings {
             max_head: config.max_head as usize,
             head_timeout: config.head_timeout,
             keep_alive_timeout: config.keep_alive_timeout,
@@ -77,12 +83,12 @@ impl From<&Config> for Settings {
                 limit: config.presence_limit,
                 rate: config.presence_rate,
             },
-            relayed: Relayed::with(&config.relay).unwrap_or_default(),
+            types,
             history: config.history.clone(),
             history_bytes: usize::try_from(config.history_memory / u64::from(config.shards)).unwrap_or(usize::MAX),
             ack_window: config.ack_window,
             max_errors: config.max_errors,
-        }
+        })
     }
 }
 

@@ -32,8 +32,13 @@ impl Window {
 
     /// Where the message went when it came before, if it did.
     pub(super) fn find(&mut self, now: Tick, client: u64, to: &str, id: &str) -> Option<Position> {
-        self.forget(now);
+        self.forget_old(now);
         self.known.get(&self.key(client, to, id)).copied()
+    }
+
+    /// Forgets a message that went nowhere.
+    pub(super) fn forget(&mut self, client: u64, to: &str, id: &str) {
+        self.known.remove(&self.key(client, to, id));
     }
 
     /// Notes where a message went.
@@ -47,7 +52,7 @@ impl Window {
         }
     }
 
-    fn forget(&mut self, now: Tick) {
+    fn forget_old(&mut self, now: Tick) {
         while self.ends.front().is_some_and(|(end, _)| !end.is_after(now)) {
             self.drop_oldest();
         }

@@ -92,7 +92,7 @@ fn faults(rng: &mut Rng, calm: bool) -> Faults {
 
 fn settings(rng: &mut Rng, calm: bool) -> Settings {
     let millis = |rng: &mut Rng, low, high| Duration::from_millis(rng.between(low, high) as u64);
-    let mut settings = Settings::from(&Config::default());
+    let mut settings = Settings::try_from(&Config::default()).expect("valid");
     settings.max_head = 1024;
     settings.max_message = 100_000;
     settings.backlog = rng.pick(&[3_000, 10_000, 100_000]);

@@ -46,11 +46,14 @@ impl<'a> Field<'a, '_> {
     }
 }
 
-/// A member that is the server's to set.
+/// Members that are, in one kind of message or another, the server's to set.
+const RESERVED: [&str; 5] = ["clientId", "from", "room", "timestamp", "user"];
+
+/// A member that may be the server's to set.
 struct Reserved {
     /// Where it stands in the object; see [`super::scan::Member::whole`].
     at: Range<usize>,
-    is_timestamp: bool,
+    name: &'static str,
 }
 
 /// The members that the dialect reads, of one object.
@@ -58,7 +61,7 @@ struct Reserved {
 pub(super) struct Fields<'a, 't> {
     /// The object without its closing brace.
     object: &'a [u8],
-    /// Members that are the server's, in order.
+    /// Members that may be the server's, in order.
     reserved: SmallVec<[Reserved; 2]>,
     pub kind: Option<Field<'a, 't>>,
     pub id: Option<Field<'a, 't>>,
@@ -83,8 +86,8 @@ impl<'a, 't> Fields<'a, 't> {
         // The parser knows what a name is, whatever escapes it is written with.
         for (name, value) in object.iter() {
             let member = members.next()?;
-            if matches!(name, "from" | "timestamp") {
-                fields.reserved.push(Reserved { at: member.whole, is_timestamp: name == "timestamp" });
+            if let Some(name) = RESERVED.into_iter().find(|&reserved| reserved == name) {
+                fields.reserved.push(Reserved { at: member.whole, name });
             } else if let Some(field) = fields.named(name) {
                 let text = members.part(member.value)?;
                 if field.replace(Field { text, value }).is_some() {
@@ -112,10 +115,10 @@ impl<'a, 't> Fields<'a, 't> {
         })
     }
 
-    /// The object without its closing brace, and without what the server will add; with its `timestamp` if that is the
-    /// client's own to say.
-    pub(super) fn unsigned(&self, keep_timestamp: bool) -> Vec<u8> {
-        let cut = self.reserved.iter().filter(|member| !(keep_timestamp && member.is_timestamp));
+    /// The object without its closing brace, and without the members of these names, of [`RESERVED`].
+    pub(super) fn without(&self, names: &[&str]) -> Vec<u8> {
+        debug_assert!(names.iter().all(|name| RESERVED.contains(name)));
+        let cut = self.reserved.iter().filter(|member| names.contains(&member.name));
         signature::without(self.object, cut.map(|member| member.at.clone()))
     }
 }

@@ -6,7 +6,7 @@
 //! | the members of its object, as the parser and as the text has them | `fields` |
 //! | where they stand in the text, byte by byte | `scan` |
 //! | what is relayed of it | `signature` |
-//! | which types are relayed | `relayed` |
+//! | which types are an application's own | `types` |
 //! | what clients are told | `text` |
 //! | messages with their place in the topic | `envelope` |
 //! | what is wrong with their messages | `problem` |
@@ -16,17 +16,17 @@ mod envelope;
 mod fields;
 mod ids;
 mod problem;
-mod relayed;
 mod request;
 mod scan;
 mod signature;
 #[cfg(test)]
 mod tests;
 mod text;
+mod types;
 
 pub use envelope::envelope;
 pub use ids::{client_id_text, parse_client_id};
-pub use relayed::{NotRelayable, Relayed};
 pub use request::message;
-pub use signature::signed;
+pub use signature::{placed, signed};
 pub use text::event;
+pub use types::{BadType, Destination, Types};

@@ -11,8 +11,8 @@ use super::ids::parse_epoch;
 use super::problem::{
     BAD_ID, BAD_SINCE, BAD_TOPIC, INVALID, NO_DATA, NO_RECEIVER, NO_TOPIC, NO_TOPICS, Problem, TOO_MANY_TOPICS,
 };
-use super::relayed::Relayed;
 use super::text::{Quoted, shortened};
+use super::types::{Destination, Types, is_servers};
 use crate::dialect::{Command, Commands, Receipt, Since};
 use crate::hub::frame::MessageKind;
 use crate::limits::is_topic_name;
@@ -23,18 +23,20 @@ const MAX_TOPICS_PER_MESSAGE: usize = 1024;
 const MAX_ID_BYTES: usize = 128;
 /// Offsets stay below what every JSON parser keeps exactly.
 const MAX_OFFSET: u64 = (1 << 53) - 1;
+/// What the server says of the sender of a message that is handed over.
+const PLACE: [&str; 4] = ["clientId", "room", "timestamp", "user"];
 /// Characters of an unknown type that its error quotes.
 const MAX_TYPE_CHARS: usize = 64;
 
 /// The commands of a message: one. Parsing writes into `scratch`, so that parts of `payload` can be lent untouched.
-pub fn message<'a>(kind: MessageKind, payload: &'a [u8], relay: &Relayed, scratch: &mut Vec<u8>) -> Commands<'a> {
+pub fn message<'a>(kind: MessageKind, payload: &'a [u8], types: &Types, scratch: &mut Vec<u8>) -> Commands<'a> {
     Commands::from_iter([match kind {
-        MessageKind::Text => text(payload, relay, scratch),
+        MessageKind::Text => text(payload, types, scratch),
         MessageKind::Binary => Command::Broadcast { kind, payload },
     }])
 }
 
-fn text<'a>(payload: &'a [u8], relay: &Relayed, scratch: &mut Vec<u8>) -> Command<'a> {
+fn text<'a>(payload: &'a [u8], types: &Types, scratch: &mut Vec<u8>) -> Command<'a> {
     scratch.clear();
     let Some(tape) = parse(payload, scratch) else { return refused(&INVALID, None) };
     let Some(fields) = Fields::of(payload, tape.as_value()) else { return refused(&INVALID, None) };
@@ -51,7 +53,7 @@ fn text<'a>(payload: &'a [u8], relay: &Relayed, scratch: &mut Vec<u8>) -> Comman
         }
     };
     let receipt = id.clone().map(|id| Receipt { id, ack });
-    let command = message.ok_or(INVALID).and_then(|message| command(&message, receipt, relay));
+    let command = message.ok_or(INVALID).and_then(|message| command(&message, receipt, types));
     command.unwrap_or_else(|problem| refused(&problem, id.as_deref()))
 }
 
@@ -70,11 +72,7 @@ fn id_text<'a>(id: Field<'a, '_>) -> Result<Cow<'a, str>, Problem> {
     }
 }
 
-fn command<'a>(
-    message: &Fields<'a, '_>,
-    receipt: Option<Receipt<'a>>,
-    relay: &Relayed,
-) -> Result<Command<'a>, Problem> {
+fn command<'a>(message: &Fields<'a, '_>, receipt: Option<Receipt<'a>>, types: &Types) -> Result<Command<'a>, Problem> {
     let kind = message.kind.and_then(|kind| kind.value.into_string()).ok_or(INVALID)?;
     match kind {
         "subscribe" => subscribe(message),
@@ -83,11 +81,14 @@ fn command<'a>(
         "presence" => presence(message),
         "ping" | "heartbeat" => Ok(Command::Ping),
         "text" | "image" | "file" | "system" => address(message, receipt),
-        kind if relay.contains(kind) => Ok(Command::Relay { object: message.unsigned(false), receipt }),
-        unknown => {
-            let message = format!("Unknown type: {}", shortened(unknown, MAX_TYPE_CHARS));
-            Err(Problem::told("unknown_type", message))
-        }
+        kind => match types.destination(kind) {
+            Some(Destination::Room) => Ok(Command::Relay { object: message.without(&["from", "timestamp"]), receipt }),
+            Some(Destination::Backend) => Ok(Command::HandOver { object: message.without(&PLACE), receipt }),
+            None => {
+                let message = format!("Unknown type: {}", shortened(kind, MAX_TYPE_CHARS));
+                Err(Problem::told("unknown_type", message))
+            }
+        },
     }
 }
 
@@ -135,8 +136,17 @@ fn since<'t>(field: Field<'_, 't>) -> Option<HashMap<&'t str, Since>> {
 
 fn publish<'a>(message: &Fields<'a, '_>, receipt: Option<Receipt<'a>>) -> Result<Command<'a>, Problem> {
     let topic = message.topic.and_then(Field::string).ok_or(NO_TOPIC)?;
-    let payload = message.data.ok_or(NO_DATA)?.text;
-    Ok(Command::Publish { topic, kind: MessageKind::Text, payload, receipt })
+    let data = message.data.ok_or(NO_DATA)?;
+    match servers_type(data.value) {
+        Some(kind) => Err(Problem::told("not_allowed", format!("Messages of type {kind} are the server's"))),
+        None => Ok(Command::Publish { topic, kind: MessageKind::Text, payload: data.text, receipt }),
+    }
+}
+
+/// A type of the server's own messages that some reader would find in this.
+fn servers_type<'t>(data: Value<'t, 't>) -> Option<&'t str> {
+    let types = data.as_object()?.iter().filter(|(name, _)| *name == "type");
+    types.filter_map(|(_, kind)| kind.into_string()).find(|kind| is_servers(kind))
 }
 
 fn presence<'a>(message: &Fields<'a, '_>) -> Result<Command<'a>, Problem> {
@@ -147,5 +157,5 @@ fn presence<'a>(message: &Fields<'a, '_>) -> Result<Command<'a>, Problem> {
 
 fn address<'a>(message: &Fields<'a, '_>, receipt: Option<Receipt<'a>>) -> Result<Command<'a>, Problem> {
     let receiver = message.receiver.and_then(Field::string).ok_or(NO_RECEIVER)?;
-    Ok(Command::Address { receiver, object: message.unsigned(true), receipt })
+    Ok(Command::Address { receiver, object: message.without(&["from"]), receipt })
 }

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::ops::Range;
 
 use super::ids::ClientId;
+use super::text::Quoted;
 
 /// Bytes that [`signed`] adds at most.
 pub(super) const SIGNATURE_BYTES: usize = r#","from":"0123456789abcdef","timestamp":18446744073709551615}"#.len();
@@ -17,6 +18,18 @@ pub fn signed(mut object: Vec<u8>, from: u64, timestamp: Option<u64>) -> Vec<u8>
         let _ = write!(object, r#","timestamp":{timestamp}"#);
     }
     object.push(b'}');
+    object
+}
+
+/// The message of an object that is handed to a backend: with its sender's name, room and user, with the time, and closed.
+pub fn placed(mut object: Vec<u8>, client: u64, room: &str, user: Option<&str>, timestamp: u64) -> Vec<u8> {
+    let comma = if object.trim_ascii_end() == b"{" { "" } else { "," };
+    // Writing to a vector does not fail.
+    let _ = write!(object, r#"{comma}"clientId":"{}","room":{}"#, ClientId(client), Quoted(room));
+    if let Some(user) = user {
+        let _ = write!(object, r#","user":{}"#, Quoted(user));
+    }
+    let _ = write!(object, r#","timestamp":{timestamp}}}"#);
     object
 }
 
@@ -68,6 +81,21 @@ mod tests {
             ("{\"a\":{} ", "{\"a\":{} ,\"from\":\"00000000000000ff\"}"),
         ] {
             assert_eq!(signed(object.into(), 255, None), expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_backend_is_told_who_and_where() {
+        for (object, user, expected) in [
+            ("{", None, r#"{"clientId":"00000000000000ff","room":"a\"b","timestamp":7}"#),
+            (
+                r#"{"x":1"#,
+                Some("ann"),
+                r#"{"x":1,"clientId":"00000000000000ff","room":"a\"b","user":"ann","timestamp":7}"#,
+            ),
+        ] {
+            let placed = placed(object.into(), 255, "a\"b", user, 7);
+            assert_eq!(String::from_utf8_lossy(&placed), expected);
         }
     }
 

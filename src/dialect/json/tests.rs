@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Map, Value};
 
-use super::{Relayed, client_id_text, envelope, event, message, parse_client_id, signed};
+use super::{Types, client_id_text, envelope, event, message, parse_client_id, signed};
 use crate::dialect::{Command, Event, Position, Receipt, Refusal, Since};
 use crate::hub::frame::MessageKind;
 use spelling::{Speller, characters, json, mutated};
@@ -21,7 +21,7 @@ const CLIENT_TEXT: &str = "c81e728d9d4c2f63";
 const READ: [&str; 10] = ["type", "id", "ack", "topic", "topics", "symbols", "recover", "since", "data", "receiver"];
 
 fn one(text: &[u8]) -> Command<'_> {
-    let mut commands = message(MessageKind::Text, text, &Relayed::default(), &mut Vec::new());
+    let mut commands = message(MessageKind::Text, text, &Types::default(), &mut Vec::new());
     assert_eq!(commands.len(), 1);
     commands.remove(0)
 }
@@ -114,7 +114,7 @@ fn nothing_is_no_message() {
 
 #[test]
 fn binary_goes_to_the_room() {
-    let commands = message(MessageKind::Binary, b"\xff{}", &Relayed::default(), &mut Vec::new());
+    let commands = message(MessageKind::Binary, b"\xff{}", &Types::default(), &mut Vec::new());
     assert_eq!(commands[..], [Command::Broadcast { kind: MessageKind::Binary, payload: b"\xff{}" }]);
 }
 

@@ -1,0 +1,109 @@
+//! The types of messages that are an application's own, and where they go.
+
+use std::collections::BTreeMap;
+
+/// What clients send to the server, or to one receiver.
+const CLIENT_TYPES: [&str; 10] =
+    ["file", "heartbeat", "image", "ping", "presence", "publish", "subscribe", "system", "text", "unsubscribe"];
+/// What the server says: a client that said it would speak in the server's name.
+const SERVER_TYPES: [&str; 11] = [
+    "ack",
+    "connected",
+    "error",
+    "gap",
+    "message",
+    "pong",
+    "presence",
+    "subscribed",
+    "unsubscribed",
+    "user_joined",
+    "user_left",
+];
+
+/// Whether messages of that type are the server's to send.
+pub(super) fn is_servers(name: &str) -> bool {
+    SERVER_TYPES.contains(&name)
+}
+
+/// Where messages of an application's own type go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// To the sender's room.
+    Room,
+    /// To a backend.
+    Backend,
+}
+
+/// A type that cannot be an application's own in that way.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BadType {
+    /// The protocol has a meaning for it.
+    #[error("{0:?} is a type of the protocol's own")]
+    Taken(String),
+    /// It is to go to two places.
+    #[error("{0:?} cannot be both relayed and handed over")]
+    Both(String),
+}
+
+/// The types that are an application's own: `chat`, and those that the configuration adds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Types(BTreeMap<Box<str>, Destination>);
+
+impl Default for Types {
+    /// `chat` alone, to the room.
+    fn default() -> Types {
+        Types(BTreeMap::from([("chat".into(), Destination::Room)]))
+    }
+}
+
+impl Types {
+    /// `chat` and the types of `relay` go to the room, those of `handover` to a backend.
+    ///
+    /// # Errors
+    /// The first of them that cannot.
+    pub fn new<S: AsRef<str>>(relay: &[S], handover: &[S]) -> Result<Types, BadType> {
+        let mut types = Types::default();
+        let relay = relay.iter().map(|name| (name, Destination::Room));
+        for (name, destination) in relay.chain(handover.iter().map(|name| (name, Destination::Backend))) {
+            let name = name.as_ref();
+            if CLIENT_TYPES.contains(&name) || is_servers(name) {
+                return Err(BadType::Taken(name.to_owned()));
+            }
+            let earlier = types.0.insert(name.into(), destination);
+            if earlier.is_some_and(|earlier| earlier != destination) {
+                return Err(BadType::Both(name.to_owned()));
+            }
+        }
+        Ok(types)
+    }
+
+    /// Where messages of that type go, if it is an application's own.
+    pub fn destination(&self, name: &str) -> Option<Destination> {
+        self.0.get(name).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chat_is_always_relayed_and_the_protocols_own_types_never() {
+        let types = Types::new(&["playerMove", "chat"], &["prompt"]).expect("all can be");
+        for (name, destination) in [
+            ("chat", Some(Destination::Room)),
+            ("playerMove", Some(Destination::Room)),
+            ("playermove", None),
+            ("prompt", Some(Destination::Backend)),
+        ] {
+            assert_eq!(types.destination(name), destination, "{name}");
+        }
+        assert_eq!(Types::new::<&str>(&[], &[]), Ok(Types::default()));
+        for own in ["publish", "text", "error", "user_left"] {
+            assert_eq!(Types::new(&["playerMove", own], &[]), Err(BadType::Taken(own.into())));
+            assert_eq!(Types::new(&[], &[own]), Err(BadType::Taken(own.into())));
+        }
+        assert_eq!(Types::new(&["a"], &["a"]), Err(BadType::Both("a".into())));
+        assert_eq!(Types::new(&[], &["chat"]), Err(BadType::Both("chat".into())));
+    }
+}
