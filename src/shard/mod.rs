@@ -6,15 +6,19 @@
 
 mod address;
 mod ask;
+mod backend;
 mod clients;
 mod command;
 mod completion;
 mod flush;
+mod handover;
 pub mod identity;
 mod inbound;
+mod introduce;
 mod lifecycle;
 pub mod mail;
 pub mod mailbox;
+mod membership;
 mod publish;
 mod recover;
 mod room;
@@ -45,8 +49,9 @@ use crate::ring::token::ConnId;
 use crate::time::{Tick, Wheel};
 
 use inbound::Codec;
+use introduce::Introductions;
 use lifecycle::Life;
-use mail::Origin;
+use mail::{Backend, Origin};
 use mailbox::{Mailbox, Postbox};
 use publish::Encoder;
 pub(crate) use publish::Publication;
@@ -54,7 +59,7 @@ use settings::Settings;
 use shared::Shared;
 use window::Window;
 
-/// Of a `json` connection before it is in its room: no index of a topic.
+/// Of a `json` connection that is in no room, or not yet: no index of a topic.
 const NO_ROOM: u32 = u32::MAX;
 
 /// Of a message that is ordered, but in no topic.
@@ -120,6 +125,11 @@ pub struct Core {
     crowded: VecDeque<(Tick, Box<str>)>,
     /// Clients whose name leads here and whose connection is another one, by name.
     claims: HashMap<u64, Origin>,
+    /// The backends of all shards whose connections are open.
+    backends: Vec<Backend>,
+    /// The backends of the rooms that are at home here, by name; maybe ones that have gone since.
+    served: HashMap<Box<str>, Origin>,
+    introductions: Introductions,
     window: Window,
     mailbox: Mailbox,
     postboxes: Vec<Postbox>,
@@ -200,6 +210,9 @@ impl Shard {
             rooms: HashMap::new(),
             crowded: VecDeque::new(),
             claims: HashMap::new(),
+            backends: Vec::new(),
+            served: HashMap::new(),
+            introductions: Introductions::default(),
             window: Window::new(parts.settings.ack_window),
             mailbox: parts.mailbox,
             postboxes: parts.postboxes,

@@ -139,6 +139,14 @@ impl Core {
         at.map(|at| awaited.swap_remove(at)).is_some()
     }
 
+    /// Whether a connection waits for a topic's past.
+    pub(super) fn awaits(&self, id: ConnId, topic: u32) -> bool {
+        match self.conns.get(id).map(|conn| &conn.session) {
+            Some(Session::Json { more: Some(more), .. }) => more.awaited.contains(&topic),
+            _ => false,
+        }
+    }
+
     /// The topics that a `json` connection waits for, to add one.
     fn awaited(&mut self, id: ConnId) -> Option<&mut Vec<u32>> {
         match &mut self.conns.get_mut(id)?.session {
