@@ -8,7 +8,8 @@ use crate::limits::{MAX_BACKEND_BACKLOG, MAX_SHARED_CHUNK};
 use crate::ring::token::ConnId;
 
 use super::Core;
-use super::mail::{Act, Addressed, Ask, Backend, Mail, Origin, Question, Return, Stage};
+use super::handover::Backend;
+use super::mail::{Act, Addressed, Ask, Mail, Origin, Question, Return, Stage};
 use super::publish::Publication;
 
 impl Core {

@@ -5,12 +5,46 @@
 //! its order. The home shard also knows what was handed over under an `id`: so a message that comes again is not handed over
 //! again, whichever backend has the room by then.
 
-use crate::conn::Session;
+use bytes::Bytes;
+
 use crate::dialect::{Failure, Position, Receipt, json};
 use crate::ring::token::ConnId;
 
-use super::mail::{Answer, Asker, Backend, HandedOver, Handing, Mail, Origin};
-use super::{Core, NO_ROOM, NOWHERE};
+use super::mail::{Answer, Asker, Mail, Origin};
+use super::{Core, NOWHERE};
+
+/// A client's message on its way to a backend.
+#[derive(Debug)]
+pub struct HandedOver {
+    /// The sender's room, whose home shard knows which backend.
+    pub room: Box<str>,
+    /// What the backend receives.
+    pub payload: Bytes,
+    /// The sender.
+    pub asker: Asker,
+    /// How far it has come.
+    pub stage: Handing,
+}
+
+/// How far a message to a backend has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Handing {
+    /// To the room's home shard.
+    Sent,
+    /// To the shard of this backend.
+    Given(ConnId),
+    /// Back to the room's home shard: the backend has it, or why it has not.
+    Back(Result<(), Failure>),
+}
+
+/// A backend, as every shard knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Backend {
+    /// Its connection.
+    pub at: Origin,
+    /// Whether it is told who comes and goes.
+    pub presence: bool,
+}
 
 /// Of a message that is on its way, and may be refused yet.
 const UNDER_WAY: Position = Position { epoch: 0, offset: u64::MAX };
@@ -18,14 +52,47 @@ const UNDER_WAY: Position = Position { epoch: 0, offset: u64::MAX };
 impl Core {
     /// Sends a client's message on its way to the backend of its room.
     pub(super) fn hand_over(&mut self, id: ConnId, object: Vec<u8>, receipt: Option<Receipt<'_>>) {
-        let Some(Session::Json { room, .. }) = self.conns.get(id).map(|conn| &conn.session) else { return };
-        let (room, client) = (*room, self.client_of(id));
-        let asker = self.asker(id, client, receipt);
-        let Some(client) = client.filter(|_| room != NO_ROOM) else { return self.failed(asker, Failure::NoRoom) };
-        let room: Box<str> = self.hub.name(room).into();
-        let payload = json::placed(object, client, &room, self.user_of(id), self.unix_ms).into();
-        let home = self.shared.home(&room);
-        self.forward(home, HandedOver { room, payload, asker, stage: Handing::Sent });
+        if let Some(message) = self.begin(id, object, receipt) {
+            self.forward(self.shared.home(&message.room), message);
+        }
+    }
+
+    /// The message that a backend gets of a client's object. A client that is in no room is told so.
+    fn begin(&mut self, id: ConnId, object: Vec<u8>, receipt: Option<Receipt<'_>>) -> Option<HandedOver> {
+        let client = self.client_of(id)?;
+        let asker = self.asker(id, Some(client), receipt);
+        let Some(room) = self.room_of(id) else {
+            self.failed(asker, Failure::NoRoom);
+            return None;
+        };
+        let payload = json::placed(object, client, room, self.user_of(id), self.unix_ms).into();
+        Some(HandedOver { room: room.into(), payload, asker, stage: Handing::Sent })
+    }
+
+    /// The same for an embedder's backend of this shard: the message, unless it came before. What this shard alone has
+    /// noted, no other knows.
+    pub(crate) fn begin_here(
+        &mut self,
+        id: ConnId,
+        object: Vec<u8>,
+        receipt: Option<Receipt<'_>>,
+    ) -> Option<HandedOver> {
+        let message = self.begin(id, object, receipt)?;
+        if let Some((client, to, id)) = self.repeatable(&message.room, &message.asker) {
+            if self.window.find(self.now, client, &to, id).is_some() {
+                self.counters.repeated.add(1);
+                self.confirm_to(&message.asker);
+                return None;
+            }
+            self.window.note(self.now, client, &to, id, NOWHERE);
+        }
+        Some(message)
+    }
+
+    /// An embedder's backend has had a message.
+    pub(crate) fn had_here(&mut self, message: HandedOver) {
+        self.counters.handed_over.add(1);
+        self.confirm_to(&message.asker);
     }
 
     fn forward(&mut self, shard: u16, message: HandedOver) {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::conn::{BackendSession, HandlerSession, JsonMore, Phase, Session};
-use crate::dialect::{self, json, raw};
+use crate::dialect::{self, Command, json, raw};
 use crate::error::CloseReason;
 use crate::handler::{self, Routes};
 use crate::http::request::{self, Method, Request, percent_decode};
@@ -252,7 +252,13 @@ fn on_message(
     };
     let mut posted = false;
     for command in commands {
-        posted |= core.execute(id, command);
+        match command {
+            Command::HandOver { object, receipt } if routes.has_backend() => {
+                handler::hand_over(core, routes, id, object, receipt);
+                posted = true;
+            }
+            command => posted |= core.execute(id, command),
+        }
     }
     posted
 }

@@ -292,6 +292,9 @@ impl Core {
         if claimed {
             self.post_claim(client, from, true);
         }
+        if self.has_backend {
+            self.notices.push(Notice::Parted { client });
+        }
         for room in rooms {
             self.post_room(RoomMail { room, client, from, what: RoomEvent::Leave });
         }

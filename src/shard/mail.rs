@@ -8,6 +8,8 @@ use crate::hub::frame::MessageKind;
 use crate::hub::history::Kept;
 use crate::ring::token::ConnId;
 
+use super::handover::{Backend, HandedOver};
+
 /// A publication on its way between shards: the one copy that all of them read.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -232,39 +234,6 @@ pub struct Asker {
     pub id: Option<Box<str>>,
     /// Whether it wants to be told that it is done.
     pub ack: bool,
-}
-
-/// A client's message on its way to a backend.
-#[derive(Debug)]
-pub struct HandedOver {
-    /// The sender's room, whose home shard knows which backend.
-    pub room: Box<str>,
-    /// What the backend receives.
-    pub payload: Bytes,
-    /// The sender.
-    pub asker: Asker,
-    /// How far it has come.
-    pub stage: Handing,
-}
-
-/// How far a message to a backend has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Handing {
-    /// To the room's home shard.
-    Sent,
-    /// To the shard of this backend.
-    Given(ConnId),
-    /// Back to the room's home shard: the backend has it, or why it has not.
-    Back(Result<(), Failure>),
-}
-
-/// A backend, as every shard knows it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Backend {
-    /// Its connection.
-    pub at: Origin,
-    /// Whether it is told who comes and goes.
-    pub presence: bool,
 }
 
 /// What came of something that a client did, to be told where its connection is.

@@ -51,7 +51,8 @@ impl Core {
         }
     }
 
-    fn join_room(&mut self, id: ConnId, room: &str) -> Result<(), Failure> {
+    /// Makes a client a member of a room.
+    pub(crate) fn join_room(&mut self, id: ConnId, room: &str) -> Result<(), Failure> {
         if self.is_member(id, room) {
             return Ok(());
         }
@@ -71,7 +72,8 @@ impl Core {
         Ok(())
     }
 
-    fn leave_room(&mut self, id: ConnId, room: &str) {
+    /// Takes a client out of a room, if it is in it.
+    pub(crate) fn leave_room(&mut self, id: ConnId, room: &str) {
         let Some(local) = self.hub.find(room).filter(|_| self.is_member(id, room)) else { return };
         let Some((own, more)) = self.session_of(id) else { return };
         let rooms = more.as_mut().map(|more| &mut more.rooms);
@@ -91,7 +93,8 @@ impl Core {
         self.post_room(RoomMail { room: room.into(), client, from: Origin { shard: self.id, conn: id }, what });
     }
 
-    fn identify(&mut self, id: ConnId, user: Option<&str>) {
+    /// From now on a client is a connection of this user.
+    pub(crate) fn identify(&mut self, id: ConnId, user: Option<&str>) {
         let Some((_, more)) = self.session_of(id) else { return };
         let before = match more {
             Some(more) => std::mem::replace(&mut more.user, user.map(Into::into)),
@@ -137,7 +140,6 @@ impl Core {
     }
 
     /// The room of a `json` connection, and what else it has.
-    #[expect(clippy::type_complexity, reason = "two fields of one variant")]
     fn session_of(&mut self, id: ConnId) -> Option<(&mut u32, &mut Option<Box<JsonMore>>)> {
         match &mut self.conns.get_mut(id)?.session {
             Session::Json { room, more } => Some((room, more)),
@@ -145,8 +147,16 @@ impl Core {
         }
     }
 
+    /// The room of a `json` connection, if it is in one.
+    pub(crate) fn room_of(&self, id: ConnId) -> Option<&str> {
+        match self.conns.get(id)?.session {
+            Session::Json { room, .. } if room != NO_ROOM => Some(self.hub.name(room)),
+            _ => None,
+        }
+    }
+
     /// The user that a connection is one of.
-    pub(super) fn user_of(&self, id: ConnId) -> Option<&str> {
+    pub(crate) fn user_of(&self, id: ConnId) -> Option<&str> {
         match &self.conns.get(id)?.session {
             Session::Json { more: Some(more), .. } => more.user.as_deref(),
             _ => None,

@@ -48,10 +48,11 @@ use crate::ring::sys;
 use crate::ring::token::ConnId;
 use crate::time::{Tick, Wheel};
 
+use handover::Backend;
 use inbound::Codec;
 use introduce::Introductions;
 use lifecycle::Life;
-use mail::{Backend, Origin};
+use mail::Origin;
 use mailbox::{Mailbox, Postbox};
 use publish::Encoder;
 pub(crate) use publish::Publication;
@@ -71,6 +72,8 @@ pub(crate) enum Notice {
     Drained(ConnId),
     /// A handler's connection has joined or left a topic.
     Subscription { id: ConnId, topic: Box<str>, subscribers: usize },
+    /// A `json` client's connection has ended.
+    Parted { client: u64 },
     /// A handler's connection has ended.
     Closed { id: ConnId, session: Box<HandlerSession>, code: u16, reason: CloseReason },
 }
@@ -130,6 +133,8 @@ pub struct Core {
     /// The backends of the rooms that are at home here, by name; maybe ones that have gone since.
     served: HashMap<Box<str>, Origin>,
     introductions: Introductions,
+    /// Whether an embedder's backend is to know which clients have gone.
+    has_backend: bool,
     window: Window,
     mailbox: Mailbox,
     postboxes: Vec<Postbox>,
@@ -213,6 +218,7 @@ impl Shard {
             backends: Vec::new(),
             served: HashMap::new(),
             introductions: Introductions::default(),
+            has_backend: parts.routes.has_backend(),
             window: Window::new(parts.settings.ack_window),
             mailbox: parts.mailbox,
             postboxes: parts.postboxes,
