@@ -5,6 +5,8 @@
 #[path = "../tests/wire/mod.rs"]
 pub mod wire;
 
+#[path = "entries/backend.rs"]
+mod backend_dialect;
 #[path = "entries/bench.rs"]
 mod bench;
 #[path = "entries/head.rs"]
@@ -12,6 +14,7 @@ mod http_head;
 #[path = "entries/json.rs"]
 mod json_dialect;
 
+pub use backend_dialect::backend;
 pub use bench::{answer, reader, reader_input};
 pub use http_head::head;
 pub use json_dialect::json;
@@ -40,7 +43,11 @@ pub fn frames(data: &[u8]) {
         1 => Compression::PerMessage,
         _ => Compression::Takeover,
     };
-    let settings = Settings { max_message: u32::from_be_bytes([0, a, b, c]), compression };
+    let settings = Settings {
+        max_message: u32::from_be_bytes([0, a, b, c]),
+        max_skipped: u32::from_be_bytes([0, c, b, a]),
+        compression,
+    };
     let whole = decode(settings, [bytes]);
     for len in [1, 2, 3, 7, 64] {
         let pieces = decode(settings, bytes.chunks(len));

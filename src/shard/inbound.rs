@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::conn::{BackendSession, HandlerSession, JsonMore, Phase, Session};
-use crate::dialect::{self, Command, json, raw};
+use crate::dialect::{self, Command, Instruction, json, raw};
 use crate::error::CloseReason;
 use crate::handler::{self, Routes};
 use crate::http::request::{self, Method, Request, percent_decode};
@@ -44,6 +44,9 @@ enum Next {
 
 /// The room of those who name none.
 const DEFAULT_ROOM: &str = "default";
+
+/// A message that is too large is skipped, and the connection goes on, up to so many times the largest message.
+const SKIPPED_MESSAGES: u32 = 16;
 
 const PLAYGROUND: &[u8] = include_bytes!("../http/playground.html");
 
@@ -156,7 +159,12 @@ impl Shard {
             Some(_) => Compression::PerMessage,
             None => Compression::Off,
         };
-        let settings = message::Settings { max_message: core.settings.max_message, compression };
+        let max_message = core.settings.max_message;
+        let max_skipped = match conn.session {
+            Session::Json { .. } | Session::Backend(_) => max_message.saturating_mul(SKIPPED_MESSAGES),
+            _ => 0,
+        };
+        let settings = message::Settings { max_message, max_skipped, compression };
         let mut decoder = Decoder::new(settings, &mut partial, &mut codec.inflater, &mut codec.arena);
         let mut posted = false;
         while !core.codec_is_spent() {
@@ -225,6 +233,14 @@ fn on_event(core: &mut Core, routes: &mut Routes, scratch: &mut Vec<u8>, id: Con
             core.counters.inflated.add(u64::from(compressed));
             core.inflated_bytes += if compressed { payload.len() } else { 0 };
             return on_message(core, routes, scratch, id, kind, payload);
+        }
+        (Event::TooBig, Phase::Open) => {
+            let is_backend = conn.is_backend();
+            let error = json::event(dialect::Event::TooLarge);
+            return match is_backend {
+                true => core.carry_out(id, Instruction::Error(error)),
+                false => core.execute(id, Command::Error(error)),
+            };
         }
         (Event::Ping(payload), Phase::Open) => core.push_reply(id, &[frame::encode_pong(payload).as_slice()]),
         _ => {}
