@@ -270,6 +270,7 @@ fn on_message(
     for command in commands {
         match command {
             Command::HandOver { object, receipt } if routes.has_backend() => {
+                core.count_errors(id, false);
                 handler::hand_over(core, routes, id, object, receipt);
                 posted = true;
             }

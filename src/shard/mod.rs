@@ -316,6 +316,10 @@ impl Core {
             websockets += u64::from(!matches!(conn.session, Session::Head(_)));
             backlogged += u64::from(flags.blocked());
         }
+        assert!(self.served.keys().all(|room| self.rooms.contains_key(room)), "a room that is not has a backend");
+        for backend in self.backends.iter().filter(|backend| backend.at.shard == self.id) {
+            assert!(self.conns.get(backend.at.conn).is_some_and(|conn| conn.is_open() && conn.is_backend()));
+        }
         assert_eq!(self.counters.partial_bytes.get(), self.partial_bytes as u64);
         assert_eq!(self.counters.connections.get(), self.conns.len() as u64);
         assert_eq!(self.counters.websockets.get(), websockets);
