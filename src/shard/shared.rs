@@ -85,7 +85,12 @@ impl Shared {
     /// How well a backend suits a room: the room's is the one whose number is the greatest (rendezvous hashing), so that
     /// rooms are spread evenly, and are not moved but from one that goes.
     pub fn rank(&self, room: &str, backend: Origin) -> u64 {
-        self.hasher.hash_one((room, backend.shard, backend.conn.index, backend.conn.generation))
+        let hash = self.hasher.hash_one((room, backend.shard, backend.conn.index, backend.conn.generation));
+        // A hash that is good enough for tables does not make the greatest of several fall evenly: every bit is to depend on
+        // every other (the end of MurmurHash3).
+        let hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        let hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        hash ^ hash >> 33
     }
 
     /// Whether new connections are refused for want of memory.
