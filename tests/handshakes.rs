@@ -91,6 +91,7 @@ fn answer(request: &Request<'_>) -> String {
         Route::Playground => return "playground".into(),
         Route::UpgradeRequired => return "426".into(),
         Route::BadTopic => return "400 topic".into(),
+        Route::Backend => return "401".into(),
         Route::NotFound => return "404".into(),
     };
     match handshake::check(request.method.as_str(), request.minor_version, request.headers(), &[]) {

@@ -10,7 +10,7 @@ const MAX_FILE_LINES: usize = 500;
 const MAX_FUNCTION_LINES: usize = 60;
 
 /// Rooms that know nothing of ours but each other. The frames of the hub are on this floor too.
-const FLOOR_0: [&str; 6] = ["error", "config", "limits", "counters", "time", "hub::frame"];
+const FLOOR_0: [&str; 7] = ["error", "config", "limits", "counters", "time", "hub::frame", "hub::log"];
 /// Rooms that know floor 0, and not each other.
 const FLOOR_1: [&str; 5] = ["http", "ws", "hub", "dialect", "ring"];
 /// What connections know besides floor 0.
@@ -48,6 +48,7 @@ impl Source {
         let path = self.path.trim_start_matches("src/");
         match path {
             "hub/frame.rs" => "hub::frame",
+            "hub/log.rs" => "hub::log",
             _ => path.split('/').next().unwrap_or(path).trim_end_matches(".rs"),
         }
     }

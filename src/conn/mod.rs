@@ -6,8 +6,8 @@ pub mod table;
 use std::any::Any;
 
 use crate::error::CloseReason;
-use crate::hub::Log;
 use crate::hub::frame::Class;
+use crate::hub::log::Log;
 use crate::time::Tick;
 use crate::ws::message::Partial;
 use outbox::Outbox;

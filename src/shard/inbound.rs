@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::conn::{BackendSession, HandlerSession, JsonMore, Phase, Session};
-use crate::dialect::{self, Command, json, raw};
+use crate::dialect::{self, Command, Instruction, json, raw};
 use crate::error::CloseReason;
 use crate::handler::{self, Routes};
 use crate::http::request::{self, Method, Request, percent_decode};
@@ -235,8 +235,12 @@ fn on_event(core: &mut Core, routes: &mut Routes, scratch: &mut Vec<u8>, id: Con
             return on_message(core, routes, scratch, id, kind, payload);
         }
         (Event::TooBig, Phase::Open) => {
+            let is_backend = conn.is_backend();
             let error = json::event(dialect::Event::TooLarge);
-            return core.execute(id, dialect::Command::Error(error));
+            return match is_backend {
+                true => core.carry_out(id, Instruction::Error(error)),
+                false => core.execute(id, Command::Error(error)),
+            };
         }
         (Event::Ping(payload), Phase::Open) => core.push_reply(id, &[frame::encode_pong(payload).as_slice()]),
         _ => {}
@@ -266,6 +270,7 @@ fn on_message(
     for command in commands {
         match command {
             Command::HandOver { object, receipt } if routes.has_backend() => {
+                core.count_errors(id, false);
                 handler::hand_over(core, routes, id, object, receipt);
                 posted = true;
             }

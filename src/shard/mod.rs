@@ -39,9 +39,10 @@ use crate::counters::Counters;
 use crate::dialect::Position;
 use crate::error::CloseReason;
 use crate::handler::Routes;
+use crate::hub::Hub;
 use crate::hub::frame::{Frames, Span};
+use crate::hub::log::Log;
 use crate::hub::presence::Room;
-use crate::hub::{Hub, Log};
 use crate::limits::{MAX_CONNECTIONS_PER_SHARD, READ_BUFFERS, SPARE_SLOTS};
 use crate::ring::op::Op;
 use crate::ring::sys;
@@ -315,6 +316,10 @@ impl Core {
             assert!(conn.phase != Phase::Lingering || conn.outbox.is_empty());
             websockets += u64::from(!matches!(conn.session, Session::Head(_)));
             backlogged += u64::from(flags.blocked());
+        }
+        assert!(self.served.keys().all(|room| self.rooms.contains_key(room)), "a room that is not has a backend");
+        for backend in self.backends.iter().filter(|backend| backend.at.shard == self.id) {
+            assert!(self.conns.get(backend.at.conn).is_some_and(|conn| conn.is_open() && conn.is_backend()));
         }
         assert_eq!(self.counters.partial_bytes.get(), self.partial_bytes as u64);
         assert_eq!(self.counters.connections.get(), self.conns.len() as u64);
