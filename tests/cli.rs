@@ -108,6 +108,19 @@ fn a_bad_configuration_ends_with_3_and_every_problem() {
 }
 
 #[test]
+fn a_secret_is_no_flag_and_is_not_printed() {
+    const KEY: &str = "correct-horse-battery";
+    let refused = uproar(&["--check", "--backend-key", KEY], &[]);
+    assert_eq!(code(&refused), 3);
+    assert!(err(&refused).contains("--backend-key: no flag") && err(&refused).contains("UPROAR_BACKEND_KEY"));
+    let printed = uproar(&["--print-config"], &[("UPROAR_BACKEND_KEY", KEY)]);
+    assert_eq!(code(&printed), 0);
+    assert!(out(&printed).contains("# backend_key is set, and not shown"));
+    let all = [refused, printed].map(|output| out(&output) + &err(&output)).concat();
+    assert!(!all.contains(KEY), "{all}");
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     for (args, env, origin) in [
         (&["--check", "--config", "/no/such.toml"][..], &[][..], "--config"),

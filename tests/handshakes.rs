@@ -87,6 +87,7 @@ fn answer(request: &Request<'_>) -> String {
     let dialect = match route(request.path, request.wants_websocket()) {
         Route::Raw { .. } => "raw",
         Route::Json => "json",
+        Route::Backend => "backend",
         Route::Health => return "health".into(),
         Route::Playground => return "playground".into(),
         Route::UpgradeRequired => return "426".into(),

@@ -169,7 +169,7 @@ impl Core {
     pub(crate) fn tell(&mut self, id: ConnId, event: Event<'_>) {
         match self.conns.get(id).map(|conn| &conn.session) {
             Some(Session::Json { .. }) => drop(self.send(id, MessageKind::Text, json::event(event).as_bytes())),
-            Some(Session::Backend(_)) => self.tell_backend(id, &json::event(event)),
+            Some(Session::Backend { .. }) => self.tell_backend(id, &json::event(event)),
             _ => {}
         }
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::conn::{BackendSession, HandlerSession, JsonMore, Phase, Session};
+use crate::conn::{HandlerSession, JsonMore, Phase, Session};
 use crate::dialect::{self, Command, Instruction, json, raw};
 use crate::error::CloseReason;
 use crate::handler::{self, Routes};
@@ -161,7 +161,7 @@ impl Shard {
         };
         let max_message = core.settings.max_message;
         let max_skipped = match conn.session {
-            Session::Json { .. } | Session::Backend(_) => max_message.saturating_mul(SKIPPED_MESSAGES),
+            Session::Json { .. } | Session::Backend { .. } => max_message.saturating_mul(SKIPPED_MESSAGES),
             _ => 0,
         };
         let settings = message::Settings { max_message, max_skipped, compression };
@@ -259,7 +259,7 @@ fn on_message(
     let commands: dialect::Commands<'_> = match core.conns.get(id).map(|conn| &conn.session) {
         Some(Session::Raw { .. }) => raw::message(kind, payload),
         Some(Session::Json { .. }) => json::message(kind, payload, &core.settings.types, scratch),
-        Some(Session::Backend(_)) => return core.carry_out(id, json::instruction(kind, payload, scratch)),
+        Some(Session::Backend { .. }) => return core.carry_out(id, json::instruction(kind, payload, scratch)),
         Some(Session::Handler(_)) => {
             handler::message(core, routes, id, handler::Message { kind, payload });
             return true;
@@ -375,8 +375,7 @@ impl Core {
             return self.answer(id, request, &Response::error(401, "This is for backends that have the key."));
         }
         let presence = request.query_value("presence") == Some(Cow::Borrowed("true"));
-        let session = BackendSession { presence, ..BackendSession::default() };
-        let next = self.upgrade(id, request, &[], Session::Backend(Box::new(session)));
+        let next = self.upgrade(id, request, &[], Session::Backend { presence });
         if matches!(next, Next::Frames) {
             self.welcome_backend(id);
         }

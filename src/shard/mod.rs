@@ -131,6 +131,8 @@ pub struct Core {
     claims: HashMap<u64, Origin>,
     /// The backends of all shards whose connections are open.
     backends: Vec<Backend>,
+    /// What backends of this shard are sent, by the index of their connection: so nobody else's messages lie between.
+    backend_logs: HashMap<u32, Log>,
     /// The backends of the rooms that are at home here, by name; maybe ones that have gone since.
     served: HashMap<Box<str>, Origin>,
     introductions: Introductions,
@@ -217,6 +219,7 @@ impl Shard {
             crowded: VecDeque::new(),
             claims: HashMap::new(),
             backends: Vec::new(),
+            backend_logs: HashMap::new(),
             served: HashMap::new(),
             introductions: Introductions::default(),
             has_backend: parts.routes.has_backend(),
