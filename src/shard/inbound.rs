@@ -45,8 +45,6 @@ enum Next {
 /// The room of those who name none.
 const DEFAULT_ROOM: &str = "default";
 
-const PLAYGROUND: &[u8] = include_bytes!("../http/playground.html");
-
 impl Shard {
     /// Bytes that a connection has sent.
     pub(super) fn inbound(&mut self, id: ConnId, bytes: &mut [u8]) {
@@ -106,7 +104,7 @@ impl Shard {
         }
         let route = match route(request.path, upgrade) {
             Route::Health => Route::Health,
-            Route::Playground if !self.core.settings.playground => Route::NotFound,
+            Route::Page(_) if !self.core.settings.playground => Route::NotFound,
             route if self.routes.dialects => route,
             _ => Route::NotFound,
         };
@@ -117,7 +115,7 @@ impl Shard {
                 let body = format!("{{\"status\":\"ok\",\"connections\":{}}}\n", self.core.shared.connections());
                 self.core.answer(id, request, &Response::json(body))
             }
-            Route::Playground => self.core.answer(id, request, &Response::html(PLAYGROUND)),
+            Route::Page(page) => self.core.answer(id, request, &Response::page(page)),
             Route::UpgradeRequired => self.core.upgrade_required(id, request),
             Route::BadTopic => {
                 let sentence = "A topic is 1 to 256 bytes of percent-encoded UTF-8.";
