@@ -101,10 +101,12 @@ impl Core {
     }
 
     fn join_recovered(&mut self, id: ConnId, topic: u32, recover: bool, past: Past) {
+        let name = self.hub.name(topic).to_owned();
+        // It has asked twice, and joined by the first answer: what is on its way from there comes before the past.
+        self.unsubscribe(id, &name);
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.flags.set_subscriber(true);
         let class = if recover { conn.class.in_envelope() } else { conn.class };
-        let name = self.hub.name(topic).to_owned();
         self.hub.subscribe(id.index, class, &name);
         let result = (Cow::Borrowed(&*name), Ok(recover.then_some(past.now)));
         self.tell(id, Event::Subscribed(&[result]));
