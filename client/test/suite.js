@@ -3,10 +3,10 @@ import { after, before, beforeEach, describe, test } from "node:test";
 import { Uproar } from "../src/index.js";
 import { outcome, record } from "./harness.js";
 import { Proxy } from "./proxy.js";
-import { storm } from "./storm.js";
+import { STORM_MS, storm } from "./storm.js";
 
 const WAIT = 15_000;
-const TEST_MS = 150_000;
+const TEST_MS = Math.max(150_000, STORM_MS);
 const QUICK = { retryBase: 50, retryCap: 500, heartbeatInterval: 500, heartbeatTimeout: 1000, connectTimeout: 3000 };
 
 export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));

