@@ -30,8 +30,13 @@ impl Core {
         if !is_topic_name(topic) {
             return Err(Refusal::BadName);
         }
-        let joined = self.hub.find(topic).is_some_and(|local| self.hub.is_subscribed(id.index, local));
-        if !joined && self.has_all_topics(id) {
+        let known = self.hub.find(topic);
+        let joined = known.is_some_and(|local| self.hub.is_subscribed(id.index, local));
+        let awaited = self.awaited_topics(id);
+        // Asked for again, it is no topic more; but what is waited for is bounded too.
+        let again = joined || known.is_some_and(|local| awaited.contains(&local));
+        let full = if again { awaited.len() >= self.settings.max_topics as usize } else { self.has_all_topics(id) };
+        if full {
             return Err(Refusal::TooMany);
         }
         let local = self.hub.intern(topic);
@@ -139,6 +144,13 @@ impl Core {
         let awaited = &mut more.awaited;
         let at = awaited.iter().position(|&awaited| awaited == topic);
         at.map(|at| awaited.swap_remove(at)).is_some()
+    }
+
+    fn awaited_topics(&self, id: ConnId) -> &[u32] {
+        match self.conns.get(id).map(|conn| &conn.session) {
+            Some(Session::Json { more: Some(more), .. }) => &more.awaited,
+            _ => &[],
+        }
     }
 
     /// The topics that a `json` connection waits for, to add one.

@@ -64,10 +64,15 @@ impl Client {
     /// The answer, topic by topic.
     pub(super) fn follows(&mut self, event: &Value, scene: &mut Scene<'_>) {
         for result in event["topics"].as_array().expect("a list") {
-            assert_eq!(result["ok"], true, "{event}");
             let topic = topic_of(result, scene.oracle);
+            let asked = self.trails.asked.get_mut(&topic).expect("asked for");
+            if result["ok"] != true {
+                // A refusal does not wait for those that were asked for before.
+                assert!(asked.len() > 1 && asked.pop_back().is_some(), "client {}: {event}", self.id);
+                continue;
+            }
+            let asked = asked.pop_front().expect("asked for");
             let (epoch, newest) = (epoch_of(result), offset_of(result, "offset"));
-            let asked = self.trails.asked.get_mut(&topic).and_then(VecDeque::pop_front).expect("asked for");
             let next = match asked {
                 None => newest + 1,
                 Some(had) if had.epoch == epoch => had.next,
