@@ -90,7 +90,7 @@ run_all() {
     check "Python websockets" "$venv/bin/python" tests/clients/websockets_test.py "ws://127.0.0.1:$port"
     serve "$1"
     check "Chromium, two tabs" node tests/browser/playground.mjs "http://127.0.0.1:$port/" "$screenshots"
-    export UPROAR_BACKEND_KEY=demo
+    export UPROAR_BACKEND_KEY=only-for-the-demos
     serve "$1" --config examples/web/demos.toml
     check "Chromium, demos" node tests/browser/demos.mjs "http://127.0.0.1:$port/" "$screenshots"
     unset UPROAR_BACKEND_KEY
