@@ -238,7 +238,8 @@ fn scripts_and_targets_of_commands_exist() {
     for document in documents() {
         for command in document.commands() {
             let words: Vec<_> = command.split_whitespace().collect();
-            for script in words.iter().filter(|word| word.ends_with(".sh") && !word.contains("://")) {
+            let script = |word: &&&str| [".sh", ".mjs"].iter().any(|end| word.ends_with(end)) && !word.contains("://");
+            for script in words.iter().filter(script) {
                 assert!(exists(script), "{}: {command}", document.path);
             }
             for (kind, dir) in [("--example", "examples"), ("--bench", "benches"), ("--test", "tests")] {
