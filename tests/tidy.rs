@@ -165,7 +165,7 @@ fn may_import(room: &str) -> Option<Vec<&str>> {
         "conn" => Some([floor_0, CONN_KNOWS.to_vec()].concat()),
         "shard" | "handler" => Some([&FLOOR_0[..], &FLOOR_1, &["conn", "shard", "handler"]].concat()),
         // The tools know the floors below the shards only.
-        "bench" | "doctor" => Some([&FLOOR_0[..], &FLOOR_1, &[room]].concat()),
+        "bench" | "doctor" | "remote" => Some([&FLOOR_0[..], &FLOOR_1, &[room]].concat()),
         "server" | "control" | "cli" | "main" | "lib" => None,
         room => panic!("on which floor is {room}?"),
     }

@@ -12,11 +12,21 @@ use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
 
 use super::mail::{Act, Addressed, Answer, Asker, Mail, Origin, Return, Stage};
+use super::shared::Shared;
 use super::{Core, NOWHERE};
 
 /// The topic of a user's connections.
 pub(super) fn user_topic(user: &str) -> String {
     format!("\0user:{user}")
+}
+
+/// The shard that a name leads to; of a `clientId` that was not made here, it may be none.
+pub(super) fn way(shared: &Shared, receiver: &str, stage: Stage) -> u16 {
+    match json::parse_client_id(receiver) {
+        Some(client) => shared.identity().whereabouts(client).0,
+        None if stage == Stage::NoUser => shared.home(receiver),
+        None => shared.home(&user_topic(receiver)),
+    }
 }
 
 impl Core {
@@ -32,11 +42,7 @@ impl Core {
 
     /// Hands it to the shard that knows the receiver.
     pub(super) fn pass_on(&mut self, addressed: Addressed) {
-        let shard = match json::parse_client_id(&addressed.receiver) {
-            Some(client) => self.shared.identity().whereabouts(client).0,
-            None if addressed.stage == Stage::NoUser => self.shared.home(&addressed.receiver),
-            None => self.shared.home(&user_topic(&addressed.receiver)),
-        };
+        let shard = way(&self.shared, &addressed.receiver, addressed.stage);
         if shard == self.id {
             self.addressed(addressed);
         } else if usize::from(shard) < self.postboxes.len() {
@@ -103,7 +109,7 @@ impl Core {
 
     /// Whether the same was done before. If not, it is known from now on.
     fn was_done(&mut self, asker: &Asker, receiver: &str) -> bool {
-        let Some(id) = asker.id.as_deref().filter(|_| asker.ack) else { return false };
+        let Some(id) = asker.id.as_deref().filter(|id| asker.ack && !id.is_empty()) else { return false };
         let known = self.window.find(self.now, asker.client, receiver, id).is_some();
         if !known {
             self.window.note(self.now, asker.client, receiver, id, NOWHERE);

@@ -159,7 +159,7 @@ pub enum Question {
         topic: Box<str>,
         /// Everything after this; `None`: all that is kept.
         since: Option<Since>,
-        /// The newest so many of it.
+        /// So many of it: the oldest if `since` is there, so that one can go on from the last, otherwise the newest.
         limit: usize,
     },
     /// The rooms that are at home on the shard.
@@ -228,7 +228,7 @@ pub struct Asker {
     pub to: Return,
     /// Its name, by which what it sends again is known.
     pub client: u64,
-    /// The message's `id`, as JSON text, if it has one.
+    /// The message's `id`, as JSON text, if it has one; empty if it is to be told all the same, and not known again.
     pub id: Option<Box<str>>,
     /// Whether it wants to be told that it is done.
     pub ack: bool,

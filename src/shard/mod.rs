@@ -10,6 +10,7 @@ mod clients;
 mod command;
 mod completion;
 mod flush;
+pub mod handle;
 pub mod identity;
 mod inbound;
 mod lifecycle;

@@ -1,0 +1,112 @@
+//! `GET /history`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::body::query;
+use super::message::topic;
+use super::problem::{self, Problem};
+use super::{Api, done};
+use crate::dialect::{Since, json};
+use crate::hub::frame::MessageKind;
+use crate::hub::history::Kept;
+use crate::shard::mail::{Answer, Past, Question};
+
+/// Messages of an answer, unless told.
+const DEFAULT_LIMIT: usize = 100;
+/// Messages of an answer.
+pub const MAX_LIMIT: usize = 10_000;
+
+/// What is asked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// Of which topic.
+    pub topic: Option<String>,
+    /// With `offset`: everything after that; the oldest of it.
+    pub epoch: Option<String>,
+    /// See `epoch`. Without both: the newest.
+    pub offset: Option<u64>,
+    /// How many.
+    pub limit: Option<usize>,
+}
+
+/// What is kept.
+#[derive(Serialize)]
+pub struct Messages<'a> {
+    topic: &'a str,
+    epoch: String,
+    /// The newest message's.
+    offset: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gap: Option<Gap>,
+    messages: Vec<Message>,
+}
+
+/// What was asked for and is not kept any more, the first and the last.
+#[derive(Serialize)]
+pub struct Gap {
+    from: u64,
+    to: u64,
+}
+
+/// One message.
+#[derive(Serialize)]
+pub struct Message {
+    offset: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding: Option<&'static str>,
+    data: Box<RawValue>,
+}
+
+pub async fn history(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Problem> {
+    let asked: History = query(&uri)?;
+    let topic = topic(asked.topic.as_deref())?;
+    let since = since(asked.epoch.as_deref(), asked.offset)?;
+    let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    match api.ask(topic, Question::History { topic: topic.into(), since, limit }).await? {
+        Answer::History(past) => Ok(done(&messages(topic, &past))),
+        _ => Err(problem::TIMEOUT),
+    }
+}
+
+/// How many of something may be in an answer.
+pub fn limit(asked: Option<usize>, default: usize, most: usize) -> Result<usize, Problem> {
+    match asked.unwrap_or(default) {
+        limit if (1..=most).contains(&limit) => Ok(limit),
+        _ => Err(Problem::bad("bad_limit", format!("limit is 1 to {most}"))),
+    }
+}
+
+fn since(epoch: Option<&str>, offset: Option<u64>) -> Result<Option<Since>, Problem> {
+    match (epoch, offset) {
+        (None, None) => Ok(None),
+        (Some(epoch), Some(offset)) if offset <= json::MAX_OFFSET => {
+            Ok(Some(Since { epoch: json::parse_epoch(epoch), offset }))
+        }
+        _ => Err(problem::BAD_SINCE),
+    }
+}
+
+fn messages<'a>(topic: &'a str, past: &Past) -> Messages<'a> {
+    Messages {
+        topic,
+        epoch: json::epoch_text(past.now.epoch),
+        offset: past.now.offset,
+        gap: past.gap.map(|(from, to)| Gap { from, to }),
+        messages: past.messages.iter().filter_map(message).collect(),
+    }
+}
+
+/// `None` of what is no JSON, which nothing is that the dialect writes.
+fn message(kept: &Kept) -> Option<Message> {
+    let mut text = Vec::new();
+    json::push_data(&mut text, kept.kind, &kept.payload);
+    let data = String::from_utf8(text).ok().and_then(|text| RawValue::from_string(text).ok())?;
+    Some(Message { offset: kept.offset, encoding: (kept.kind == MessageKind::Binary).then_some("base64"), data })
+}
