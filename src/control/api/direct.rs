@@ -1,6 +1,5 @@
 //! `POST /send` and `/disconnect`.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -27,8 +26,7 @@ const MAX_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
 #[serde(deny_unknown_fields)]
 pub struct Send<'a> {
     /// For whom.
-    #[serde(borrow)]
-    pub receiver: Cow<'a, str>,
+    pub receiver: String,
     /// The text that is sent, as it is spelled.
     #[serde(borrow, default, deserialize_with = "present")]
     pub data: Option<&'a RawValue>,
@@ -39,16 +37,15 @@ pub struct Send<'a> {
 /// A client to be sent away.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Disconnect<'a> {
+pub struct Disconnect {
     /// Which.
-    #[serde(borrow)]
-    pub client_id: Cow<'a, str>,
+    pub client_id: String,
     /// What its connection is closed with.
     #[serde(default = "normal")]
     pub code: u16,
     /// Why, in words for it.
-    #[serde(borrow, default)]
-    pub reason: Cow<'a, str>,
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// It is done; there is nothing to be said of it.
@@ -74,7 +71,7 @@ pub async fn send(State(api): State<Arc<Api>>, request: Request) -> Result<Respo
 
 pub async fn disconnect(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let body = Body::read(request, api.most_of_one()).await?;
-    let asked: Disconnect<'_> = body.parse()?;
+    let asked: Disconnect = body.parse()?;
     if !matches!(asked.code, NORMAL | 3000..=4999) || asked.reason.len() > MAX_REASON {
         return Err(problem::BAD_CLOSE);
     }

@@ -110,3 +110,19 @@ fn message(kept: &Kept) -> Option<Message> {
     let data = String::from_utf8(text).ok().and_then(|text| RawValue::from_string(text).ok())?;
     Some(Message { offset: kept.offset, encoding: (kept.kind == MessageKind::Binary).then_some("base64"), data })
 }
+
+/// Answers with all their fields, by the names of their schemas.
+#[cfg(test)]
+pub fn samples() -> Vec<(&'static str, serde_json::Value)> {
+    let data = RawValue::from_string("1".into()).expect("JSON");
+    let message = Message { offset: 1, encoding: Some("base64"), data };
+    let gap = Some(Gap { from: 1, to: 2 });
+    let messages = Messages { topic: "t", epoch: String::new(), offset: 1, gap, messages: Vec::new() };
+    [
+        ("Message", serde_json::to_value(message)),
+        ("Gap", serde_json::to_value(&messages.gap)),
+        ("Messages", serde_json::to_value(&messages)),
+    ]
+    .map(|(name, value)| (name, value.expect("JSON")))
+    .to_vec()
+}

@@ -1,7 +1,5 @@
 //! A message as a request has it, and as the shards take it.
 
-use std::borrow::Cow;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
@@ -19,8 +17,7 @@ use crate::shard::mail::Message;
 #[serde(deny_unknown_fields)]
 pub struct Publish<'a> {
     /// Where.
-    #[serde(borrow)]
-    pub topic: Option<Cow<'a, str>>,
+    pub topic: Option<String>,
     /// What.
     #[serde(borrow, default, deserialize_with = "present")]
     pub data: Option<&'a RawValue>,

@@ -88,11 +88,24 @@ pub async fn rooms(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Pr
 }
 
 /// The first rooms by name, of those that begin so.
-fn first(mut rooms: Vec<(Box<str>, usize)>, prefix: &str, limit: usize) -> Listed {
+pub fn first(mut rooms: Vec<(Box<str>, usize)>, prefix: &str, limit: usize) -> Listed {
     rooms.retain(|(name, _)| name.starts_with(prefix));
     let total = rooms.len();
     rooms.sort_unstable();
     rooms.truncate(limit);
     let rooms = rooms.into_iter().map(|(room, user_count)| Room { room, user_count }).collect();
     Listed { rooms, total }
+}
+
+/// Answers with all their fields, by the names of their schemas.
+#[cfg(test)]
+pub fn samples() -> Vec<(&'static str, serde_json::Value)> {
+    let room = Room { room: "r".into(), user_count: 1 };
+    [
+        ("Members", serde_json::to_value(Members { room: "r", user_count: 1, members: Some(Vec::new()) })),
+        ("Room", serde_json::to_value(&room)),
+        ("Listed", serde_json::to_value(Listed { rooms: vec![room], total: 1 })),
+    ]
+    .map(|(name, value)| (name, value.expect("JSON")))
+    .to_vec()
 }

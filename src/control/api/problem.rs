@@ -22,8 +22,8 @@ pub struct Problem {
 /// As it is told.
 #[derive(Serialize)]
 pub struct Told<'a> {
-    code: &'a str,
-    message: &'a str,
+    pub code: &'a str,
+    pub message: &'a str,
 }
 
 const fn problem(status: StatusCode, code: &'static str, message: &'static str) -> Problem {

@@ -24,8 +24,7 @@ pub const MAX_MESSAGES: usize = 1000;
 #[serde(deny_unknown_fields)]
 pub struct Broadcast<'a> {
     /// Where.
-    #[serde(borrow)]
-    pub topics: Vec<Cow<'a, str>>,
+    pub topics: Vec<String>,
     /// What.
     #[serde(borrow, default, deserialize_with = "present")]
     pub data: Option<&'a RawValue>,
@@ -95,11 +94,11 @@ pub async fn broadcast(State(api): State<Arc<Api>>, request: Request) -> Result<
     api.shards.available()?;
     let payload = message(asked.data, asked.encoding, api.max_message)?;
     let key = body.key.as_deref();
-    let post = |(index, name): (usize, &Cow<'_, str>)| {
+    let post = |(index, name): (usize, &String)| {
         let id = known_by(asked.id.as_ref(), key, index)?;
         Ok(api.publish(topic(Some(name))?, payload.clone(), id))
     };
-    let named = asked.topics.iter().map(|topic| Some(&**topic));
+    let named = asked.topics.iter().map(|topic| Some(topic.as_str()));
     let calls: Vec<_> = named.zip(asked.topics.iter().enumerate().map(post)).collect();
     Ok(done(&outcomes(&calls).await))
 }
@@ -155,6 +154,21 @@ fn outcome(topic: Option<&str>, position: Result<Position, Problem>) -> Outcome<
     }
 }
 
-fn place(topic: &str, position: Position) -> Place<'_> {
+pub fn place(topic: &str, position: Position) -> Place<'_> {
     Place { topic, epoch: json::epoch_text(position.epoch), offset: position.offset }
+}
+
+/// Answers with all their fields, by the names of their schemas.
+#[cfg(test)]
+pub fn samples() -> Vec<(&'static str, Value)> {
+    let position = Position { epoch: 1, offset: 1 };
+    let refused = outcome(Some("t"), Err(super::problem::NO_DATA));
+    let outcomes = Outcomes { results: Vec::new() };
+    [
+        ("Place", serde_json::to_value(place("t", position))),
+        ("Refused", serde_json::to_value(refused)),
+        ("Outcomes", serde_json::to_value(outcomes)),
+    ]
+    .map(|(name, value)| (name, value.expect("JSON")))
+    .to_vec()
 }
