@@ -40,7 +40,11 @@ pub fn frames(data: &[u8]) {
         1 => Compression::PerMessage,
         _ => Compression::Takeover,
     };
-    let settings = Settings { max_message: u32::from_be_bytes([0, a, b, c]), compression };
+    let settings = Settings {
+        max_message: u32::from_be_bytes([0, a, b, c]),
+        max_skipped: u32::from_be_bytes([0, c, b, a]),
+        compression,
+    };
     let whole = decode(settings, [bytes]);
     for len in [1, 2, 3, 7, 64] {
         let pieces = decode(settings, bytes.chunks(len));

@@ -30,8 +30,13 @@ impl Core {
         if !is_topic_name(topic) {
             return Err(Refusal::BadName);
         }
-        let joined = self.hub.find(topic).is_some_and(|local| self.hub.is_subscribed(id.index, local));
-        if !joined && self.has_all_topics(id) {
+        let known = self.hub.find(topic);
+        let joined = known.is_some_and(|local| self.hub.is_subscribed(id.index, local));
+        let awaited = self.awaited_topics(id);
+        // Asked for again, it is no topic more; but what is waited for is bounded too.
+        let again = joined || known.is_some_and(|local| awaited.contains(&local));
+        let full = if again { awaited.len() >= self.settings.max_topics as usize } else { self.has_all_topics(id) };
+        if full {
             return Err(Refusal::TooMany);
         }
         let local = self.hub.intern(topic);
@@ -101,10 +106,12 @@ impl Core {
     }
 
     fn join_recovered(&mut self, id: ConnId, topic: u32, recover: bool, past: Past) {
+        let name = self.hub.name(topic).to_owned();
+        // It has asked twice, and joined by the first answer: what is on its way from there comes before the past.
+        self.unsubscribe(id, &name);
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.flags.set_subscriber(true);
         let class = if recover { conn.class.in_envelope() } else { conn.class };
-        let name = self.hub.name(topic).to_owned();
         self.hub.subscribe(id.index, class, &name);
         let result = (Cow::Borrowed(&*name), Ok(recover.then_some(past.now)));
         self.tell(id, Event::Subscribed(&[result]));
@@ -137,6 +144,13 @@ impl Core {
         let awaited = &mut more.awaited;
         let at = awaited.iter().position(|&awaited| awaited == topic);
         at.map(|at| awaited.swap_remove(at)).is_some()
+    }
+
+    fn awaited_topics(&self, id: ConnId) -> &[u32] {
+        match self.conns.get(id).map(|conn| &conn.session) {
+            Some(Session::Json { more: Some(more), .. }) => &more.awaited,
+            _ => &[],
+        }
     }
 
     /// The topics that a `json` connection waits for, to add one.
