@@ -1,6 +1,6 @@
 //! `uproar publish`.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
@@ -80,7 +80,8 @@ fn publish(options: &Options) -> Result<(), Error> {
     let body = body(options, data)?;
     let answer = admin.post("/publish", &body).map_err(|error| no_server(&options.admin, &error))?;
     let place = judge(&answer, &options.admin)?;
-    println!("{} {}", place.epoch, place.offset);
+    // It is published, whether or not anybody reads where.
+    let _ = writeln!(io::stdout(), "{} {}", place.epoch, place.offset);
     Ok(())
 }
 

@@ -133,8 +133,7 @@ fn a_body_may_come_in_chunks_and_is_cut_off_where_it_is_too_long() {
     let head = format!(
         "POST /publish HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n"
     );
-    let chunked =
-        format!("{head}b\r\n{{\"topic\":\"t\r\nb\r\n\",\"data\":1}}\r\n0\r\n\r\n").replace("b\r\n\"", "a\r\n\"");
+    let chunked = format!("{head}b\r\n{{\"topic\":\"t\r\nb\r\n\",\"data\":1}}\r\n0\r\n\r\n");
     assert_eq!(json(&exchange(&server.admin, &chunked)).0, 200);
     let piece = format!("1000\r\n{}\r\n", " ".repeat(0x1000));
     let endless = exchange(&server.admin, &format!("{head}{}", piece.repeat(20)));

@@ -56,6 +56,7 @@ fn normal() -> u16 {
     NORMAL
 }
 
+/// `POST /send`.
 pub async fn send(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let body = Body::read(request, api.most_of_one()).await?;
     let asked: Send<'_> = body.parse()?;
@@ -69,6 +70,7 @@ pub async fn send(State(api): State<Arc<Api>>, request: Request) -> Result<Respo
     Ok(done(&Done {}))
 }
 
+/// `POST /disconnect`.
 pub async fn disconnect(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let body = Body::read(request, api.most_of_one()).await?;
     let asked: Disconnect = body.parse()?;

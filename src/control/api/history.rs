@@ -22,6 +22,9 @@ const DEFAULT_LIMIT: usize = 100;
 /// Messages of an answer.
 pub const MAX_LIMIT: usize = 10_000;
 
+/// Bytes of an answer's messages, as they were published, unless one alone has more.
+const MAX_BYTES: usize = 8 << 20;
+
 /// What is asked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,13 +67,17 @@ pub struct Message {
     data: Box<RawValue>,
 }
 
+/// `GET /history`.
 pub async fn history(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Problem> {
     let asked: History = query(&uri)?;
     let topic = topic(asked.topic.as_deref())?;
     let since = since(asked.epoch.as_deref(), asked.offset)?;
     let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     match api.ask(topic, Question::History { topic: topic.into(), since, limit }).await? {
-        Answer::History(past) => Ok(done(&messages(topic, &past))),
+        Answer::History(past) => {
+            let some = few_enough(&past.messages, since.is_none(), MAX_BYTES);
+            Ok(done(&messages(topic, &past, some)))
+        }
         _ => Err(problem::TIMEOUT),
     }
 }
@@ -93,13 +100,27 @@ fn since(epoch: Option<&str>, offset: Option<u64>) -> Result<Option<Since>, Prob
     }
 }
 
-fn messages<'a>(topic: &'a str, past: &Past) -> Messages<'a> {
+/// The newest or the oldest of the messages that have so many bytes together, but one at least.
+pub fn few_enough(messages: &[Kept], newest: bool, most: usize) -> &[Kept] {
+    let mut left = most;
+    let fits = |kept: &&Kept| {
+        let fits = kept.payload.len() <= left;
+        left = left.saturating_sub(kept.payload.len());
+        fits
+    };
+    let fitting =
+        if newest { messages.iter().rev().take_while(fits).count() } else { messages.iter().take_while(fits).count() };
+    let some = fitting.max(1).min(messages.len());
+    if newest { &messages[messages.len() - some..] } else { &messages[..some] }
+}
+
+fn messages<'a>(topic: &'a str, past: &Past, some: &[Kept]) -> Messages<'a> {
     Messages {
         topic,
         epoch: json::epoch_text(past.now.epoch),
         offset: past.now.offset,
         gap: past.gap.map(|(from, to)| Gap { from, to }),
-        messages: past.messages.iter().filter_map(message).collect(),
+        messages: some.iter().filter_map(message).collect(),
     }
 }
 

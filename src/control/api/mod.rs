@@ -131,10 +131,12 @@ async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
     let endpoint = ENDPOINTS.iter().position(|endpoint| endpoint.path == path);
     let authority = request.uri().authority().map(|authority| authority.as_str());
     let is_here = !api.is_tcp || is_local(request.headers(), authority);
-    let response = match api.slots.try_acquire() {
-        _ if !is_here => problem::MISDIRECTED.into_response(),
-        Ok(_slot) => next.run(request).await,
-        Err(_) => problem::CROWDED.into_response(),
+    let response = if !is_here {
+        problem::MISDIRECTED.into_response()
+    } else if let Ok(_slot) = api.slots.try_acquire() {
+        next.run(request).await
+    } else {
+        problem::CROWDED.into_response()
     };
     if let Some(endpoint) = endpoint {
         api.tally.count(endpoint, response.status());

@@ -66,6 +66,7 @@ pub struct Room {
     user_count: usize,
 }
 
+/// `GET /presence`.
 pub async fn presence(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Problem> {
     let asked: Presence = query(&uri)?;
     let room = asked.room.as_deref().ok_or(problem::NO_ROOM)?;
@@ -81,6 +82,7 @@ pub async fn presence(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response,
     }
 }
 
+/// `GET /rooms`.
 pub async fn rooms(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Problem> {
     let asked: Rooms = query(&uri)?;
     let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;

@@ -22,13 +22,17 @@ pub struct Problem {
 /// As it is told.
 #[derive(Serialize)]
 pub struct Told<'a> {
+    /// For programs.
     pub code: &'a str,
+    /// For people.
     pub message: &'a str,
 }
 
 const fn problem(status: StatusCode, code: &'static str, message: &'static str) -> Problem {
     Problem { status, code, message: Cow::Borrowed(message) }
 }
+
+// What goes wrong with a request, whatever it asks for.
 
 pub const NOT_FOUND: Problem = problem(StatusCode::NOT_FOUND, "not_found", "nothing is here; GET / lists what is");
 pub const METHOD: Problem =
@@ -55,6 +59,8 @@ pub const TIMEOUT: Problem = problem(
     "the server did not get to it in time, and may still do it; with an id it can be sent again",
 );
 pub const STOPPED: Problem = problem(StatusCode::SERVICE_UNAVAILABLE, "stopped", "the server is stopping");
+
+// What is wrong with what it asks for.
 
 pub const NO_TOPIC: Problem = bad("no_topic", "there is no topic");
 pub const BAD_TOPIC: Problem =

@@ -78,6 +78,7 @@ pub struct Outcomes<'a> {
 /// A message under way, and its topic's name as it was given.
 type UnderWay<'a> = (Option<&'a str>, Result<Call, Problem>);
 
+/// `POST /publish`.
 pub async fn one(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let body = Body::read(request, api.most_of_one()).await?;
     let asked: Publish<'_> = body.parse()?;
@@ -87,6 +88,7 @@ pub async fn one(State(api): State<Arc<Api>>, request: Request) -> Result<Respon
     Ok(done(&place(topic, position)))
 }
 
+/// `POST /broadcast`.
 pub async fn broadcast(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let body = Body::read(request, api.most_of_many()).await?;
     let asked: Broadcast<'_> = body.parse()?;
@@ -103,6 +105,7 @@ pub async fn broadcast(State(api): State<Arc<Api>>, request: Request) -> Result<
     Ok(done(&outcomes(&calls).await))
 }
 
+/// `POST /batch`.
 pub async fn batch(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let body = Body::read(request, api.most_of_many()).await?;
     let asked: Batch<'_> = body.parse()?;

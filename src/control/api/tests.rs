@@ -173,6 +173,25 @@ fn rooms_are_sorted_filtered_and_counted() {
 }
 
 #[test]
+fn an_answer_has_a_bound_and_a_message() {
+    use crate::hub::history::Kept;
+    let kept = |offset, len: usize| {
+        let payload = vec![b'1'; len].into();
+        Kept { offset, kind: MessageKind::Text, payload, at: crate::time::Tick(0) }
+    };
+    let all = [kept(1, 4), kept(2, 4), kept(3, 9), kept(4, 4), kept(5, 4)];
+    let offsets = |newest, most| {
+        let some = history::few_enough(&all, newest, most);
+        some.iter().map(|kept| kept.offset).collect::<Vec<_>>()
+    };
+    assert_eq!((offsets(true, 8), offsets(false, 8)), (vec![4, 5], vec![1, 2]));
+    assert_eq!((offsets(true, 16), offsets(false, 17)), (vec![4, 5], vec![1, 2, 3]), "without a hole");
+    assert_eq!((offsets(true, 3), offsets(false, 0)), (vec![5], vec![1]), "one comes at least");
+    assert_eq!(offsets(true, 25), [1, 2, 3, 4, 5]);
+    assert!(history::few_enough(&[], true, 8).is_empty());
+}
+
+#[test]
 fn requests_are_counted_by_class() {
     let tally = Tally::default();
     for status in [StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::CONFLICT, StatusCode::GATEWAY_TIMEOUT] {
