@@ -57,8 +57,10 @@ pub enum Tool {
     /// Load a WebSocket server, this one or another, and judge what it delivers
     Bench(Box<bench::Options>),
     /// Publish a message to a topic of a server that runs
+    #[command(long_about = remote::publish::LONG_ABOUT)]
     Publish(remote::publish::Options),
     /// Print the messages of topics, as they are published
+    #[command(long_about = remote::subscribe::LONG_ABOUT)]
     Subscribe(remote::subscribe::Options),
     /// Say what of this machine is fit for many connections, what is not, and what mends it
     Doctor(doctor::Options),

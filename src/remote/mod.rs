@@ -36,13 +36,6 @@ impl Error {
     }
 }
 
-/// What a command's help ends with.
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done                                2  bad usage
-  1  the server refused it, or time ran  3  there is no server there, or it did not answer
-     out before all of --count came";
-
 fn end(command: &str, outcome: Result<(), Error>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,25 +7,29 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::http::{Admin, Response};
-use super::{EXIT_CODES, Error, end};
+use super::{Error, end};
 use crate::limits::MAX_MESSAGE_BYTES;
 
-const LONG_ABOUT: &str = "Publish a message to a topic of a server that runs
+/// What it does.
+pub const LONG_ABOUT: &str = "Publish a message to a topic of a server that runs
 
-It is published over the server's admin listener, so from where that may be reached. Printed is where in the topic the
+It is published over the server's admin listener, so from where that may be reached. Printed is where in the topic the \
 message is: EPOCH OFFSET. When it is printed, the message is ordered, and every subscriber gets it that reads.";
 
-const EXAMPLES: &str = "\
+const AFTER_HELP: &str = "\
 Examples:
   uproar publish prices.AAPL 189.1
   uproar publish prices.AAPL '{\"bid\":189.1}' --id tick-1
   date | uproar publish notices --text -
   uproar publish prices.AAPL 189.1 --admin unix:/run/uproar.sock
-";
+
+Exit codes:
+  0  published                2  bad usage
+  1  the server refused it    3  there is no server there, or it did not answer";
 
 /// Its arguments.
 #[derive(clap::Args, Debug)]
-#[command(long_about = LONG_ABOUT, after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+#[command(after_help = AFTER_HELP)]
 pub struct Options {
     /// The topic, 1 to 256 bytes
     topic: String,
@@ -66,7 +70,7 @@ struct Problem {
     message: String,
 }
 
-/// Publishes, and prints where the message is. Exit codes: see [`EXIT_CODES`].
+/// Publishes, and prints where the message is. Exit codes: see [`AFTER_HELP`].
 pub fn run(options: &Options) -> ExitCode {
     end("publish", publish(options))
 }

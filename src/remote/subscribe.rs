@@ -8,23 +8,28 @@ use std::time::{Duration, Instant};
 use super::address::Address;
 use super::follow::{Follow, Place, Step};
 use super::link::{Got, Link, random};
-use super::{EXIT_CODES, Error, end};
+use super::{Error, end};
 
-const LONG_ABOUT: &str = "Print the messages of topics, as they are published
+/// What it does.
+pub const LONG_ABOUT: &str = "Print the messages of topics, as they are published
 
-Each message is a line of JSON: what was published, if that is JSON; a string of it, if it is another text; a string of
+Each message is a line of JSON: what was published, if that is JSON; a string of it, if it is another text; a string of \
 base64, if it is binary. Line breaks between the parts of a JSON text are printed as spaces.
 
-A connection that breaks is made anew, and goes on where it was, as far as the topic's history reaches. What was lost is said
+A connection that breaks is made anew, and goes on where it was, as far as the topic's history reaches. What was lost is said \
 on standard error. It goes on until it is interrupted, unless --count or --timeout ends it.";
 
-const EXAMPLES: &str = "\
+const AFTER_HELP: &str = "\
 Examples:
   uproar subscribe prices.AAPL prices.MSFT
   uproar subscribe prices.AAPL --count 1 --timeout 10s
   uproar subscribe chat.general --since 0:0              first what is kept, all of it
   uproar subscribe prices.AAPL --envelope | jq .offset
-";
+
+Exit codes:
+  0  ended in order                         2  bad usage
+  1  the server refused it, or the time     3  there is no server there, or it did not
+     was over before all of --count came       answer";
 
 /// Without a word from the server for so long, it is asked; and after as long again, it is taken for gone.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -35,7 +40,7 @@ const POLICY: u16 = 1008;
 
 /// Its arguments.
 #[derive(clap::Args, Debug)]
-#[command(long_about = LONG_ABOUT, after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+#[command(after_help = AFTER_HELP)]
 pub struct Options {
     /// Topics, at most 1024
     #[arg(required = true, num_args = 1..=1024, value_name = "TOPIC")]
@@ -67,7 +72,7 @@ enum Ended {
     Lost(String),
 }
 
-/// Prints messages until it is to end. Exit codes: see [`EXIT_CODES`].
+/// Prints messages until it is to end. Exit codes: see [`AFTER_HELP`].
 pub fn run(options: &Options) -> ExitCode {
     end("subscribe", subscribe(options))
 }

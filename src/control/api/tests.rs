@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::problem::Problem;
 use super::*;
 use crate::dialect::Position;
 use crate::hub::frame::MessageKind;
@@ -206,4 +210,26 @@ fn requests_are_counted_by_class() {
 fn a_place_is_spelled_as_for_clients() {
     let place = serde_json::to_string(&publish::place("a", Position { epoch: 0x1f, offset: 7 })).expect("JSON");
     assert_eq!(place, r#"{"topic":"a","epoch":"0000001f","offset":7}"#);
+}
+
+/// What is published of a body.
+fn published(body: &str) -> Result<(MessageKind, Vec<u8>), Problem> {
+    let asked: message::Publish<'_> = serde_json::from_str(body).expect("a publication");
+    message::message(asked.data, asked.encoding, usize::MAX).map(|message| (message.kind, message.payload.to_vec()))
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_published_goes_out_as_it_came(text: String, bytes: Vec<u8>, space in "[ \t\r\n]{0,3}", number: f64) {
+        let quoted = Value::from(text.as_str()).to_string();
+        let list = format!("[{quoted}{space},{{{quoted}:{space}{}}}]", Value::from(number));
+        for value in [&quoted, &list] {
+            let json = published(&format!(r#"{{"topic":"t","data":{space}{value}{space}}}"#));
+            prop_assert_eq!(json, Ok((MessageKind::Text, value.as_bytes().to_vec())));
+        }
+        let plain = published(&format!(r#"{{"data":{quoted},"encoding":"text"}}"#));
+        prop_assert_eq!(plain, Ok((MessageKind::Text, text.into_bytes())));
+        let binary = published(&format!(r#"{{"encoding":"base64","data":"{}"}}"#, STANDARD.encode(&bytes)));
+        prop_assert_eq!(binary, Ok((MessageKind::Binary, bytes)));
+    }
 }
