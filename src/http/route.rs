@@ -15,6 +15,8 @@ pub enum Route<'a> {
     },
     /// A WebSocket of the `json` dialect.
     Json,
+    /// A WebSocket of a backend.
+    Backend,
     /// `GET /health`.
     Health,
     /// `GET /`: the playground.
@@ -28,13 +30,15 @@ pub enum Route<'a> {
 }
 
 /// Paths that are no WebSocket endpoints of the `json` dialect: they belong to other endpoints, there or to come.
-const RESERVED: [&str; 5] = ["/sse", "/socket.io", "/app", "/health", "/metrics"];
+const RESERVED: [&str; 6] = ["/sse", "/socket.io", "/app", "/backend", "/health", "/metrics"];
 
 /// What the percent-encoded `path` asks for; `upgrade` is whether the request asks for a WebSocket.
 pub fn route(path: &str, upgrade: bool) -> Route<'_> {
     match (below(path, "/raw"), upgrade) {
         (Some(topic), true) => raw(topic),
         (Some(_), false) => Route::UpgradeRequired,
+        (None, true) if path == "/backend" => Route::Backend,
+        (None, false) if path == "/backend" => Route::UpgradeRequired,
         (None, true) if RESERVED.into_iter().any(|reserved| below(path, reserved).is_some()) => Route::NotFound,
         (None, true) => Route::Json,
         (None, false) if path == "/" => Route::Playground,
@@ -85,6 +89,9 @@ mod tests {
             ("/game", Route::Json),
             ("/rawhide", Route::Json),
             ("/application", Route::Json),
+            ("/backend", Route::Backend),
+            ("/backend/", Route::NotFound),
+            ("/backends", Route::Json),
             ("/sse", Route::NotFound),
             ("/socket.io/", Route::NotFound),
             ("/app/key", Route::NotFound),
@@ -103,6 +110,8 @@ mod tests {
             ("/health/", Route::NotFound),
             ("/raw/x", Route::UpgradeRequired),
             ("/raw", Route::UpgradeRequired),
+            ("/backend", Route::UpgradeRequired),
+            ("/backend/", Route::NotFound),
             ("/game", Route::NotFound),
             ("/metrics", Route::NotFound),
             ("/favicon.ico", Route::NotFound),

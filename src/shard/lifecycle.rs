@@ -14,6 +14,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::conn::{Conn, Flags, Phase, Session};
 use crate::error::CloseReason;
 use crate::http::response::{Framing, Response};
@@ -48,9 +50,11 @@ pub(super) enum Life {
 
 /// The end of a `json` connection, for others.
 struct Parting {
-    /// The client's name, if it leads elsewhere.
-    claimed: Option<u64>,
-    news: RoomMail,
+    client: u64,
+    /// Whether the client's name leads elsewhere.
+    claimed: bool,
+    from: Origin,
+    rooms: SmallVec<[Box<str>; 1]>,
 }
 
 impl Core {
@@ -141,6 +145,7 @@ impl Core {
         conn.held = 0;
         conn.code = code;
         conn.reason = reason;
+        self.backend_closes(id);
         self.wheel.set(id.index, self.now.after(close_timeout));
         self.push_reply(id, &[frame::encode_close(Some(code), text).as_slice()]);
     }
@@ -168,6 +173,7 @@ impl Core {
                 conn.held = 0;
                 conn.code = code.unwrap_or(1005);
                 conn.reason = CloseReason::Peer;
+                self.backend_closes(id);
                 self.wheel.set(id.index, self.now.after(close_timeout));
                 self.push_reply(id, &[frame::encode_close(code, "").as_slice()]);
             }
@@ -231,6 +237,7 @@ impl Core {
         if conn.flags.shutting() {
             return conn.flags.set_doomed(true);
         }
+        self.backend_closes(id);
         let Some(mut conn) = self.conns.remove(id) else { return };
         self.wheel.cancel(id.index);
         self.ops.push(Op::Unwatch(id));
@@ -257,8 +264,12 @@ impl Core {
         if !matches!(conn.session, Session::Head(_)) {
             self.counters.websockets.sub(1);
         }
-        if let Session::Handler(session) = conn.session {
-            self.notices.push(Notice::Closed { id, session, code: conn.code, reason });
+        match conn.session {
+            Session::Handler(session) => {
+                self.notices.push(Notice::Closed { id, session, code: conn.code, reason });
+            }
+            Session::Backend(mut session) => session.log.close(&mut self.frames),
+            Session::Head(_) | Session::Raw { .. } | Session::Json { .. } | Session::Called => {}
         }
     }
 
@@ -266,17 +277,27 @@ impl Core {
     fn parting(&self, id: ConnId, session: &Session) -> Option<Parting> {
         let &Session::Json { room, ref more } = session else { return None };
         let claimed = more.as_ref().and_then(|more| more.claimed);
-        let client = self.client_named(id, claimed);
-        let from = Origin { shard: self.id, conn: id };
-        let room = (room != NO_ROOM).then(|| self.hub.name(room).into())?;
-        Some(Parting { claimed, news: RoomMail { room, client, from, what: RoomEvent::Leave } })
+        let others = more.iter().flat_map(|more| more.rooms.iter().copied());
+        let rooms = Some(room).filter(|&room| room != NO_ROOM).into_iter().chain(others);
+        Some(Parting {
+            client: self.client_named(id, claimed),
+            claimed: claimed.is_some(),
+            from: Origin { shard: self.id, conn: id },
+            rooms: rooms.map(|room| self.hub.name(room).into()).collect(),
+        })
     }
 
     fn part(&mut self, parting: Parting) {
-        if let Some(client) = parting.claimed {
-            self.post_claim(client, parting.news.from, true);
+        let Parting { client, claimed, from, rooms } = parting;
+        if claimed {
+            self.post_claim(client, from, true);
         }
-        self.post_room(parting.news);
+        if self.has_backend {
+            self.notices.push(Notice::Parted { client });
+        }
+        for room in rooms {
+            self.post_room(RoomMail { room, client, from, what: RoomEvent::Leave });
+        }
     }
 
     /// The connection's deadline has come.

@@ -1,6 +1,7 @@
 //! Publishing, sending, disconnecting: what arrives, and what is said of it.
 
 use serde_json::{Value, json};
+use uproar::config::Secret;
 
 use super::common::client::{BINARY, CLOSE};
 use super::common::{Client, SHARDS, TestServer, config, wait_until};
@@ -157,6 +158,25 @@ fn a_message_is_sent_to_a_client_or_a_room() {
         for nobody in ["nobody", "0123456789abcdef", "ffffffffffffffff"] {
             assert_eq!(refused(post(&server.admin, "/send", &body(nobody, "2"))), (404, "no_receiver".into()));
         }
+    }
+}
+
+#[test]
+fn a_message_is_sent_to_every_connection_of_a_user() {
+    for shards in SHARDS {
+        let mut config = config(shards);
+        config.backend_key = Some(Secret::new("correct-horse-battery"));
+        let server = TestServer::start(config);
+        let mut backend = server.ws("/backend?key=correct-horse-battery");
+        assert!(backend.frame().expect("a welcome").text().contains("backend"));
+        let connections: Vec<_> = (0..4).map(|n| member(&server, &format!("room{n}"))).collect();
+        for (_, id) in &connections {
+            let identify = json!({"type": "identify", "clientId": id, "user": "ann", "id": 1, "ack": true});
+            backend.text(&identify.to_string());
+            assert!(backend.frame().expect("an answer").text().contains("ack"));
+        }
+        assert_eq!(posted(&server.admin, "/send", r#"{"receiver":"ann","data":[1, 2]}"#), json!({}));
+        connections.into_iter().for_each(|(mut client, _)| client.expect_text("[1, 2]"));
     }
 }
 

@@ -54,11 +54,12 @@ fn call(answers: usize) -> (Return, Call) {
 }
 
 impl Api {
-    /// Publishes; answered by where the message is. `id` is what it is known by when it comes again, empty if by nothing.
-    pub fn publish(&self, topic: &str, message: Message, id: Box<str>) -> Call {
+    /// Publishes; answered by where the message is. `id` is what it is known by when it comes again.
+    pub fn publish(&self, topic: &str, message: Message, id: Option<Box<str>>) -> Call {
         let (to, call) = call(1);
-        let client = self.shards.shared().identity().process();
-        self.shards.publish(topic, message, Some(Box::new(Receipt { to, client, id, place: true })));
+        let client = self.name(id.as_deref());
+        let receipt = Receipt { to, client, id: id.unwrap_or_default(), place: true };
+        self.shards.publish(topic, message, Some(Box::new(receipt)));
         call
     }
 
@@ -66,10 +67,10 @@ impl Api {
     ///
     /// # Errors
     /// There is nobody of that name, or nobody said so in time.
-    pub async fn act(&self, receiver: &str, act: Act, id: Box<str>) -> Result<(), Problem> {
+    pub async fn act(&self, receiver: &str, act: Act, id: Option<Box<str>>) -> Result<(), Problem> {
         let (to, call) = call(1);
-        let client = self.shards.shared().identity().process();
-        let asker = Asker { to, client, id: Some(id), ack: true };
+        // Without an id, nobody would be told.
+        let asker = Asker { to, client: self.name(id.as_deref()), id: Some(id.unwrap_or_default()), ack: true };
         let there = self.shards.address(Addressed { receiver: receiver.into(), stage: Stage::Sent, act, asker });
         match there {
             false => Err(Problem::no_receiver(receiver)),
@@ -78,6 +79,11 @@ impl Api {
                 _ => Ok(()),
             },
         }
+    }
+
+    /// By which name the shards know what comes again: none, of what has no `id`.
+    fn name(&self, id: Option<&str>) -> Option<u64> {
+        id.map(|_| self.shards.shared().identity().process())
     }
 
     /// Asks the home shard of a room or topic.

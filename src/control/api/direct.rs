@@ -82,6 +82,6 @@ pub async fn disconnect(State(api): State<Arc<Api>>, request: Request) -> Result
         return Err(Problem::no_receiver(&asked.client_id));
     }
     let act = Act::Close { code: asked.code, reason: asked.reason.into() };
-    api.act(&asked.client_id, act, Box::default()).await?;
+    api.act(&asked.client_id, act, None).await?;
     Ok(done(&Done {}))
 }

@@ -71,16 +71,16 @@ pub fn message(data: Option<&RawValue>, encoding: Encoding, most: usize) -> Resu
     Ok(Message { kind, payload: payload.into() })
 }
 
-/// What a message is known by when it comes again: its own `id`, or else the request's key and its number there. Empty if it
-/// has neither. As JSON text, as clients' ids are; a key is none, so the two are never the same.
-pub fn known_by(id: Option<&Value>, key: Option<&str>, index: usize) -> Result<Box<str>, Problem> {
+/// What a message is known by when it comes again: its own `id`, or else the request's key and its number there. As JSON
+/// text, as clients' ids are; a key is none, so the two are never the same.
+pub fn known_by(id: Option<&Value>, key: Option<&str>, index: usize) -> Result<Option<Box<str>>, Problem> {
     match (id, key) {
         (Some(Value::String(id)), _) if (1..=json::MAX_ID_BYTES).contains(&id.len()) => {
-            Ok(Value::from(id.as_str()).to_string().into())
+            Ok(Some(Value::from(id.as_str()).to_string().into()))
         }
-        (Some(Value::Number(id)), _) if id.is_i64() || id.is_u64() => Ok(id.to_string().into()),
+        (Some(Value::Number(id)), _) if id.is_i64() || id.is_u64() => Ok(Some(id.to_string().into())),
         (Some(_), _) => Err(problem::BAD_ID),
-        (None, Some(key)) => Ok(format!("key {index} {key}").into()),
-        (None, None) => Ok(Box::default()),
+        (None, Some(key)) => Ok(Some(format!("key {index} {key}").into())),
+        (None, None) => Ok(None),
     }
 }

@@ -3,6 +3,7 @@
 //! | to find | look in |
 //! |---|---|
 //! | what a client's message asks for | `request` |
+//! | what a backend's message asks for | `backend` |
 //! | the members of its object, as the parser and as the text has them | `fields` |
 //! | where they stand in the text, byte by byte | `scan` |
 //! | what is relayed of it | `signature` |
@@ -12,6 +13,7 @@
 //! | what is wrong with their messages | `problem` |
 //! | the spelling of client ids and epochs | `ids` |
 
+mod backend;
 mod envelope;
 mod fields;
 mod ids;
@@ -24,6 +26,7 @@ mod tests;
 mod text;
 mod types;
 
+pub use backend::instruction;
 pub use envelope::{envelope, is_value, push_data};
 pub use ids::{client_id_text, epoch_text, parse_client_id, parse_epoch};
 pub use request::{MAX_ID_BYTES, MAX_OFFSET, message};

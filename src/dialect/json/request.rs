@@ -62,7 +62,7 @@ fn refused<'a>(problem: &Problem, id: Option<&str>) -> Command<'a> {
 }
 
 /// The id as JSON text, one spelling for one id: what is sent again is known by it.
-fn id_text<'a>(id: Field<'a, '_>) -> Result<Cow<'a, str>, Problem> {
+pub(super) fn id_text<'a>(id: Field<'a, '_>) -> Result<Cow<'a, str>, Problem> {
     let text = std::str::from_utf8(id.text).map_err(|_| INVALID)?;
     match id.value.into_string() {
         Some(string) if !(1..=MAX_ID_BYTES).contains(&string.len()) => Err(BAD_ID),
