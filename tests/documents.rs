@@ -159,6 +159,14 @@ fn harmless<'a>(args: &[&'a str], nowhere: &'a str) -> (Vec<String>, i32, &'stat
             }
             (words, 3, "Connection refused")
         }
+        Some(&"publish") => {
+            add(&["--admin", "http://127.0.0.1:1"]);
+            (words, 3, "Connection refused")
+        }
+        Some(&"subscribe") => {
+            add(&["--url", "ws://127.0.0.1:1"]);
+            (words, 3, "Connection refused")
+        }
         Some(&"doctor") => {
             add(&["--root", nowhere]);
             (words, 4, "to look at")
@@ -185,7 +193,7 @@ fn commands_that_run_the_binary_are_accepted() {
             assert!(code == Some(expected) && output.contains(said), "{}: {command}\n{code:?} {output}", document.path);
         }
     }
-    assert!(["bench", "doctor", ""].iter().all(|tool| seen.contains(*tool)), "{seen:?}");
+    assert!(["bench", "doctor", "publish", "subscribe", ""].iter().all(|tool| seen.contains(*tool)), "{seen:?}");
 }
 
 /// What the test above would not let pass.
@@ -198,6 +206,12 @@ fn mistakes_in_commands_are_seen() {
         "bench fanout --url http://127.0.0.1:8080/",
         "bench fanot",
         "bench idle --subscribers 5",
+        "publish prices",
+        "publish prices 1 --ids 2",
+        "publish prices {",
+        "subscribe --count 1",
+        "subscribe prices --count 0",
+        "subscribe prices quotes --since 0:0",
         "doctor --apply --json",
         "doctor --connection 5",
         "--backlog-policy never",

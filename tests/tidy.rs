@@ -141,9 +141,9 @@ fn only_the_ring_is_unsafe() {
 }
 
 #[test]
-fn only_the_worker_control_and_the_load_generator_read_the_clock() {
+fn only_the_worker_control_and_the_tools_read_the_clock() {
     let clocks = ["Instant::now", "SystemTime", "UNIX_EPOCH", "elapsed", "clock_gettime"];
-    only_in(&["shard/worker.rs", "control/", "bench/", "ring/sys.rs"], &clocks);
+    only_in(&["shard/worker.rs", "control/", "bench/", "remote/", "ring/sys.rs"], &clocks);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn may_import(room: &str) -> Option<Vec<&str>> {
         "conn" => Some([floor_0, CONN_KNOWS.to_vec()].concat()),
         "shard" | "handler" => Some([&FLOOR_0[..], &FLOOR_1, &["conn", "shard", "handler"]].concat()),
         // The tools know the floors below the shards only.
-        "bench" | "doctor" => Some([&FLOOR_0[..], &FLOOR_1, &[room]].concat()),
+        "bench" | "doctor" | "remote" => Some([&FLOOR_0[..], &FLOOR_1, &[room]].concat()),
         "server" | "control" | "cli" | "main" | "lib" => None,
         room => panic!("on which floor is {room}?"),
     }

@@ -7,7 +7,6 @@ use std::any::Any;
 
 use crate::error::CloseReason;
 use crate::hub::frame::Class;
-use crate::hub::log::Log;
 use crate::time::Tick;
 use crate::ws::message::Partial;
 use outbox::Outbox;

@@ -11,6 +11,7 @@ mod clients;
 mod command;
 mod completion;
 mod flush;
+pub mod handle;
 mod handover;
 pub mod identity;
 mod inbound;
