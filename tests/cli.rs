@@ -156,3 +156,54 @@ fn too_few_descriptors_for_a_connection_are_an_error() {
     assert_eq!(output.status.code(), Some(5), "{message}");
     assert!(message.contains("RLIMIT_NOFILE is 60"), "{message}");
 }
+
+#[test]
+fn help_lists_the_tools() {
+    let help = out(&uproar(&["--help"], &[]));
+    for tool in ["bench", "doctor", "publish", "subscribe"] {
+        assert!(help.lines().any(|line| line.starts_with(&format!("  {tool} "))), "{tool} is not in {help}");
+        let own = uproar(&[tool, "--help"], &[]);
+        assert!(code(&own) == 0 && out(&own).contains("Usage: uproar"), "{tool}: {}", out(&own));
+    }
+    for (tool, said) in
+        [("publish", "When it is printed, the message is ordered"), ("subscribe", "goes on where it was")]
+    {
+        let own = out(&uproar(&[tool, "--help"], &[])).split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in [said, "Examples:", "Exit codes:", "3 there is no server"] {
+            assert!(own.contains(part), "{part} is not in {own}");
+        }
+    }
+}
+
+#[test]
+fn tools_without_a_server_say_what_to_do_and_end_with_3() {
+    for (args, parts) in [
+        (&["publish", "t", "1", "--admin", "http://127.0.0.1:1"][..], ["http://127.0.0.1:1", "Connection refused"]),
+        (&["publish", "t", "1", "--admin", "unix:/no/such"], ["unix:/no/such", "No such file"]),
+        (&["subscribe", "t", "--url", "ws://127.0.0.1:1"], ["127.0.0.1:1", "Connection refused"]),
+    ] {
+        let output = uproar(args, &[]);
+        let said = err(&output);
+        assert_eq!((code(&output), out(&output)), (3, String::new()), "{said}");
+        assert!(parts.iter().all(|part| said.contains(part)) && said.contains("is the server running"), "{said}");
+    }
+}
+
+#[test]
+fn tools_are_particular_about_their_arguments() {
+    for args in [
+        &["publish", "t"][..],
+        &["publish", "t", "hello"],
+        &["publish", "t", "1", "--admin", "127.0.0.1:8081"],
+        &["publish", "t", "1", "--admin", "https://127.0.0.1"],
+        &["subscribe"],
+        &["subscribe", "t", "--since", "41"],
+        &["subscribe", "t", "u", "--since", "e:41"],
+        &["subscribe", "t", "--count", "0"],
+        &["subscribe", "t", "--timeout", "soon"],
+        &["subscribe", "t", "--url", "http://127.0.0.1:8080"],
+    ] {
+        let output = uproar(args, &[]);
+        assert_eq!((code(&output), out(&output)), (2, String::new()), "{args:?}: {}", err(&output));
+    }
+}

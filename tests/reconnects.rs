@@ -105,7 +105,7 @@ impl World {
     /// Goes on until all is calm and `is_done`.
     fn until_done(&self, pause: Duration, mut step: impl FnMut(), is_done: impl Fn() -> bool) {
         let _failure = Failure(self);
-        while !self.failed.load(Ordering::Relaxed) && !(self.is_calm() && is_done()) {
+        while !(self.failed.load(Ordering::Relaxed) || self.is_calm() && is_done()) {
             step();
             thread::sleep(pause);
         }

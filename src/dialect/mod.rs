@@ -269,6 +269,8 @@ pub enum Event<'a> {
         /// The message's `id`, if it had one.
         id: Option<&'a str>,
     },
+    /// The message is larger than one may be.
+    TooLarge,
     /// It was not done.
     Failed {
         /// Why.
@@ -276,8 +278,6 @@ pub enum Event<'a> {
         /// The message's `id`, if it had one.
         id: Option<&'a str>,
     },
-    /// The message is larger than one may be.
-    TooLarge,
     /// Who is in a room; no list where they are too many for one.
     Presence {
         /// The room.

@@ -12,11 +12,21 @@ use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
 
 use super::mail::{Act, Addressed, Answer, Asker, Mail, Origin, Return, Stage};
+use super::shared::Shared;
 use super::{Core, NOWHERE};
 
 /// The topic of a user's connections.
 pub(super) fn user_topic(user: &str) -> String {
     format!("\0user:{user}")
+}
+
+/// The shard that a name leads to; of a `clientId` that was not made here, it may be none.
+pub(super) fn way(shared: &Shared, receiver: &str, stage: Stage) -> u16 {
+    match json::parse_client_id(receiver) {
+        Some(client) => shared.identity().whereabouts(client).0,
+        None if stage == Stage::NoUser => shared.home(receiver),
+        None => shared.home(&user_topic(receiver)),
+    }
 }
 
 impl Core {
@@ -36,11 +46,7 @@ impl Core {
 
     /// Hands it to the shard that knows the receiver.
     pub(super) fn pass_on(&mut self, addressed: Addressed) {
-        let shard = match json::parse_client_id(&addressed.receiver) {
-            Some(client) => self.shared.identity().whereabouts(client).0,
-            None if addressed.stage == Stage::NoUser => self.shared.home(&addressed.receiver),
-            None => self.shared.home(&user_topic(&addressed.receiver)),
-        };
+        let shard = way(&self.shared, &addressed.receiver, addressed.stage);
         if shard == self.id {
             self.addressed(addressed);
         } else if usize::from(shard) < self.postboxes.len() {

@@ -48,8 +48,6 @@ const DEFAULT_ROOM: &str = "default";
 /// A message that is too large is skipped, and the connection goes on, up to so many times the largest message.
 const SKIPPED_MESSAGES: u32 = 16;
 
-const PLAYGROUND: &[u8] = include_bytes!("../http/playground.html");
-
 impl Shard {
     /// Bytes that a connection has sent.
     pub(super) fn inbound(&mut self, id: ConnId, bytes: &mut [u8]) {
@@ -109,7 +107,7 @@ impl Shard {
         }
         let route = match route(request.path, upgrade) {
             Route::Health => Route::Health,
-            Route::Playground if !self.core.settings.playground => Route::NotFound,
+            Route::Page(_) if !self.core.settings.playground => Route::NotFound,
             route if self.routes.dialects => route,
             _ => Route::NotFound,
         };
@@ -121,7 +119,7 @@ impl Shard {
                 let body = format!("{{\"status\":\"ok\",\"connections\":{}}}\n", self.core.shared.connections());
                 self.core.answer(id, request, &Response::json(body))
             }
-            Route::Playground => self.core.answer(id, request, &Response::html(PLAYGROUND)),
+            Route::Page(page) => self.core.answer(id, request, &Response::page(page)),
             Route::UpgradeRequired => self.core.upgrade_required(id, request),
             Route::BadTopic => {
                 let sentence = "A topic is 1 to 256 bytes of percent-encoded UTF-8.";

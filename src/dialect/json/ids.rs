@@ -30,8 +30,13 @@ pub fn parse_client_id(text: &str) -> Option<u64> {
     hexadecimal(text, 16)
 }
 
+/// A topic's epoch as clients see it: 8 lower-case hexadecimal digits.
+pub fn epoch_text(epoch: u32) -> String {
+    Epoch(epoch).to_string()
+}
+
 /// The epoch that is written so; `None` for what is written of none.
-pub(super) fn parse_epoch(text: &str) -> Option<u32> {
+pub fn parse_epoch(text: &str) -> Option<u32> {
     u32::try_from(hexadecimal(text, 8)?).ok()
 }
 

@@ -27,9 +27,9 @@ mod text;
 mod types;
 
 pub use backend::instruction;
-pub use envelope::envelope;
-pub use ids::{client_id_text, parse_client_id};
-pub use request::message;
+pub use envelope::{envelope, is_value, push_data};
+pub use ids::{client_id_text, epoch_text, parse_client_id, parse_epoch};
+pub use request::{MAX_ID_BYTES, MAX_OFFSET, message};
 pub use signature::{placed, signed};
 pub use text::event;
 pub use types::{BadType, Destination, Types};

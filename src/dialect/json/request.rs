@@ -20,9 +20,9 @@ use crate::limits::is_topic_name;
 /// Topics that one message may name: its answer names them all again.
 const MAX_TOPICS_PER_MESSAGE: usize = 1024;
 /// Bytes of an id that is a string.
-const MAX_ID_BYTES: usize = 128;
+pub const MAX_ID_BYTES: usize = 128;
 /// Offsets stay below what every JSON parser keeps exactly.
-const MAX_OFFSET: u64 = (1 << 53) - 1;
+pub const MAX_OFFSET: u64 = (1 << 53) - 1;
 /// What the server says of the sender of a message that is handed over.
 const PLACE: [&str; 4] = ["clientId", "room", "timestamp", "user"];
 /// Characters of an unknown type that its error quotes.

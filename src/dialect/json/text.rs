@@ -29,8 +29,8 @@ pub fn event(event: Event<'_>) -> String {
             }
         }
         Event::NoReceiver { receiver, id } => return no_receiver(receiver).text(id),
-        Event::Failed { why, id } => return Problem::told(why.code(), why.to_string()).text(id),
         Event::TooLarge => return TOO_LARGE.text(None),
+        Event::Failed { why, id } => return Problem::told(why.code(), why.to_string()).text(id),
         Event::Presence { room, count, members } => {
             let presence = Message::new("presence").string("topic", room).value("userCount", count);
             match members {
