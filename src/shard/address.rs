@@ -29,6 +29,11 @@ pub(super) fn way(shared: &Shared, receiver: &str, stage: Stage) -> u16 {
     }
 }
 
+/// Where an addressed message went, by which it is known when it comes again: not the topic of that name.
+fn mailing(receiver: &str) -> String {
+    format!("\0to:{receiver}")
+}
+
 impl Core {
     /// Sends a client's message to whom it is for.
     pub(super) fn address(&mut self, id: ConnId, receiver: &str, object: Vec<u8>, receipt: Option<Receipt<'_>>) {
@@ -115,9 +120,10 @@ impl Core {
     /// Whether the same was done before. If not, it is known from now on.
     fn was_done(&mut self, asker: &Asker, receiver: &str) -> bool {
         let (Some(client), Some(id), true) = (asker.client, asker.id.as_deref(), asker.ack) else { return false };
-        let known = self.window.find(self.now, client, receiver, id).is_some();
+        let to = mailing(receiver);
+        let known = self.window.find(self.now, client, &to, id).is_some();
         if !known {
-            self.window.note(self.now, client, receiver, id, NOWHERE);
+            self.window.note(self.now, client, &to, id, NOWHERE);
         }
         known
     }
@@ -139,7 +145,7 @@ impl Core {
         self.counters.undeliverable.add(1);
         let Addressed { receiver, asker, .. } = addressed;
         if let (Some(client), Some(id)) = (asker.client, &asker.id) {
-            self.window.forget(client, &receiver, id);
+            self.window.forget(client, &mailing(&receiver), id);
         }
         self.inform(&asker.to, Answer::NoReceiver { receiver, id: asker.id });
     }
