@@ -5,6 +5,7 @@ pub mod table;
 
 use std::any::Any;
 
+use crate::dialect::sse::Cursors;
 use crate::error::CloseReason;
 use crate::hub::frame::Class;
 use crate::time::Tick;
@@ -45,10 +46,57 @@ pub enum Session {
         /// What most of them never need.
         more: Option<Box<JsonMore>>,
     },
+    /// A stream of Server-Sent Events.
+    Events(Box<EventStream>),
     /// An embedder's handler.
     Handler(Box<HandlerSession>),
     /// An embedder's handler, which has its session while it is called.
     Called,
+}
+
+impl Session {
+    /// Whether it is a WebSocket's.
+    pub fn is_websocket(&self) -> bool {
+        !matches!(self, Session::Head(_) | Session::Events(_))
+    }
+
+    /// The topics that it waits for the past of: local indices, which are pinned.
+    pub fn awaited(&mut self) -> Option<&mut Vec<u32>> {
+        match self {
+            Session::Json { more, .. } => Some(&mut more.as_mut()?.awaited),
+            Session::Events(stream) => Some(&mut stream.awaited),
+            _ => None,
+        }
+    }
+
+    /// The messages that were dropped and that it has not been told of, where clients are told.
+    pub fn dropped(&mut self) -> Option<&mut u32> {
+        match self {
+            Session::Json { more, .. } => Some(&mut more.as_mut()?.dropped),
+            Session::Events(stream) => Some(&mut stream.dropped),
+            _ => None,
+        }
+    }
+
+    /// Sees to it that there is room to note what is awaited or was dropped.
+    pub fn make_room(&mut self) {
+        if let Session::Json { more, .. } = self {
+            more.get_or_insert_default();
+        }
+    }
+}
+
+/// A stream of Server-Sent Events.
+#[derive(Default, Debug)]
+pub struct EventStream {
+    /// Where it is, up to the last event that it was sent for itself; of a stream of several topics, up to the last one.
+    pub cursors: Cursors,
+    /// Local indices of the topics whose past it waits for; they are pinned.
+    pub awaited: Vec<u32>,
+    /// Messages that were dropped and that it has not been told of.
+    pub dropped: u32,
+    /// When its socket took something last.
+    pub sent: Tick,
 }
 
 /// What few `json` connections have.
@@ -115,6 +163,7 @@ flags! {
     14 doomed set_doomed "To be terminated when the shutdown is done.",
     15 mortal set_mortal "Its lifetime is bounded.",
     16 looked_at set_looked_at "Its ping is overdue, and it is being read from once more before it is given up.",
+    17 stamped set_stamped "An event stream of several topics: each of its messages says where it is in all of them.",
 }
 
 impl Flags {
@@ -170,9 +219,13 @@ impl Conn {
         }
     }
 
-    /// Whether a `json` client has not been told of all messages that were dropped.
+    /// Whether its client has not been told of all messages that were dropped.
     pub fn has_untold_drops(&self) -> bool {
-        matches!(&self.session, Session::Json { more: Some(more), .. } if more.dropped > 0)
+        match &self.session {
+            Session::Json { more: Some(more), .. } => more.dropped > 0,
+            Session::Events(stream) => stream.dropped > 0,
+            _ => false,
+        }
     }
 
     /// Whether frames may still be put into its outbox.

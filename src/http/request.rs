@@ -176,12 +176,14 @@ impl<'b> Request<'b> {
     /// The query's first parameter of that name, decoded as a form: `+` is a space, an escape that is none stands for
     /// itself, what is not UTF-8 becomes U+FFFD.
     pub fn query_value(&self, name: &str) -> Option<Cow<'b, str>> {
+        self.query_values(name).next()
+    }
+
+    /// The query's parameters of that name, in order, decoded as [`Request::query_value`] does.
+    pub fn query_values(&self, name: &str) -> impl Iterator<Item = Cow<'b, str>> {
         let query: &'b str = self.query;
-        query
-            .split('&')
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .find(|(key, _)| form_decode(key) == name)
-            .map(|(_, value)| form_decode(value))
+        let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs.filter(move |(key, _)| form_decode(key) == name).map(|(_, value)| form_decode(value))
     }
 }
 

@@ -11,6 +11,19 @@ use super::request::{HeadError, Method};
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
      img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// The field that says which pages may read a response.
+pub const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
+
+/// The head of a stream of Server-Sent Events, which has no length: the connection's end is its own. Neither caches nor
+/// proxies are to keep any of it back.
+pub const EVENT_STREAM: &str = "HTTP/1.1 200 OK\r\n\
+    Content-Type: text/event-stream\r\n\
+    Cache-Control: no-cache, no-transform\r\n\
+    X-Accel-Buffering: no\r\n\
+    X-Content-Type-Options: nosniff\r\n\
+    Access-Control-Allow-Origin: *\r\n\
+    Connection: close\r\n\r\n";
+
 /// A response to a request that was no WebSocket handshake, or was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Response<'a> {

@@ -15,6 +15,8 @@ pub enum Route<'a> {
     },
     /// A WebSocket of the `json` dialect.
     Json,
+    /// A stream of Server-Sent Events.
+    Events,
     /// `GET /health`.
     Health,
     /// `GET /`: the playground.
@@ -39,6 +41,7 @@ pub fn route(path: &str, upgrade: bool) -> Route<'_> {
         (None, true) => Route::Json,
         (None, false) if path == "/" => Route::Playground,
         (None, false) if path == "/health" => Route::Health,
+        (None, false) if path == "/sse" => Route::Events,
         (None, false) => Route::NotFound,
     }
 }
@@ -101,6 +104,8 @@ mod tests {
             ("/", Route::Playground),
             ("/health", Route::Health),
             ("/health/", Route::NotFound),
+            ("/sse", Route::Events),
+            ("/sse/", Route::NotFound),
             ("/raw/x", Route::UpgradeRequired),
             ("/raw", Route::UpgradeRequired),
             ("/game", Route::NotFound),

@@ -12,6 +12,7 @@ use crate::hub::{Hub, TopicHandle};
 use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
 
+use super::events::stamp;
 use super::mail::{Ask, Mail, Origin, Question, Receipt, Return, TopicRef};
 use super::publish::Publication;
 use super::shared::Shared;
@@ -152,11 +153,21 @@ impl Core {
         self.unsubscribe(id, topic) || awaited
     }
 
-    /// Tells a `json` client what came of its command, or what happened to its messages.
+    /// Tells a client what came of its command, or what happened to its messages.
     pub(crate) fn tell(&mut self, id: ConnId, event: Event<'_>) {
-        if matches!(self.conns.get(id).map(|conn| &conn.session), Some(Session::Json { .. })) {
-            self.send(id, MessageKind::Text, json::event(event).as_bytes());
-        }
+        // Of these alone it is known where a stream is: of one topic, nobody counts what it is delivered.
+        let placed = matches!(event, Event::Subscribed(_) | Event::Gap { .. });
+        let text = json::event(event);
+        self.tell_text(id, placed, text.as_bytes(), json::type_of(&text));
+    }
+
+    /// The same in words that are there already; `name` and `placed` as for [`Core::send_event`].
+    pub(super) fn tell_text(&mut self, id: ConnId, placed: bool, text: &[u8], name: &str) {
+        match self.conns.get(id).map(|conn| &conn.session) {
+            Some(Session::Json { .. }) => self.send(id, MessageKind::Text, text),
+            Some(Session::Events(_)) => self.send_event(id, name, placed, text),
+            _ => false,
+        };
     }
 
     /// Subscribes a connection; the local topic. Until the topic's home shard knows of it, the connection is held.
@@ -186,6 +197,7 @@ impl Core {
             Some(&Session::Json { room, ref more }) => {
                 more.as_ref().map_or(0, |more| more.awaited.len()) as isize - isize::from(room != NO_ROOM)
             }
+            Some(Session::Events(stream)) => stream.awaited.len() as isize,
             _ => 0,
         };
         self.hub.topics_of(id.index).len() as isize + extra >= self.settings.max_topics as isize
@@ -317,6 +329,8 @@ impl Core {
                 continue;
             }
             messages += counted.1;
+            let stamped = conn.flags.stamped();
+            let span = if stamped { stamp(&mut self.frames, conn, span, &mut self.block) } else { span };
             conn.outbox.push(&mut self.frames, span);
             if conn.flags.blocked() {
                 self.enforce_backlog(id);

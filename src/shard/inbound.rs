@@ -33,7 +33,7 @@ impl Codec {
 }
 
 /// What follows a request on its connection.
-enum Next {
+pub(super) enum Next {
     /// Another request.
     Request,
     /// WebSocket frames.
@@ -53,6 +53,8 @@ impl Shard {
         let Some(conn) = self.core.conns.get_mut(id) else { return };
         match conn.phase {
             Phase::Head => self.head(id, bytes),
+            // Whoever reads a stream has nothing to say.
+            Phase::Open if conn.class.is_events() => {}
             Phase::Open | Phase::Closing => self.frames(id, bytes),
             Phase::Flushing | Phase::Lingering => {}
         }
@@ -113,6 +115,7 @@ impl Shard {
         match route {
             Route::Raw { topic } => self.core.upgrade_to_raw(id, request, &topic),
             Route::Json => self.core.upgrade_to_json(id, request),
+            Route::Events => self.core.open_events(id, request),
             Route::Health => {
                 let body = format!("{{\"status\":\"ok\",\"connections\":{}}}\n", self.core.shared.connections());
                 self.core.answer(id, request, &Response::json(body))
@@ -246,7 +249,7 @@ fn on_message(
             handler::message(core, routes, id, handler::Message { kind, payload });
             return true;
         }
-        Some(Session::Head(_) | Session::Called) | None => return false,
+        Some(Session::Head(_) | Session::Events(_) | Session::Called) | None => return false,
     };
     let mut posted = false;
     for command in commands {
@@ -282,7 +285,7 @@ impl Core {
     }
 
     /// Answers a request and goes on, or not, as the request wants.
-    fn answer(&mut self, id: ConnId, request: &Request<'_>, response: &Response<'_>) -> Next {
+    pub(super) fn answer(&mut self, id: ConnId, request: &Request<'_>, response: &Response<'_>) -> Next {
         // Whoever pipelines requests faster than he reads the answers gets those so far, and the door.
         let reads = self.backlog(id) <= self.settings.backlog;
         let keep_alive = request.keep_alive() && response.status != 400 && reads;

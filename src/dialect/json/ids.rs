@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Offsets stay below what every JSON parser keeps exactly.
+pub(in crate::dialect) const MAX_OFFSET: u64 = (1 << 53) - 1;
+
 /// A client's id on the wire: 16 lower-case hexadecimal digits.
 pub(super) struct ClientId(pub u64);
 
@@ -12,7 +15,7 @@ impl fmt::Display for ClientId {
 }
 
 /// A topic's epoch on the wire: 8 lower-case hexadecimal digits.
-pub(super) struct Epoch(pub u32);
+pub(in crate::dialect) struct Epoch(pub u32);
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,7 +34,7 @@ pub fn parse_client_id(text: &str) -> Option<u64> {
 }
 
 /// The epoch that is written so; `None` for what is written of none.
-pub(super) fn parse_epoch(text: &str) -> Option<u32> {
+pub(in crate::dialect) fn parse_epoch(text: &str) -> Option<u32> {
     u32::try_from(hexadecimal(text, 8)?).ok()
 }
 

@@ -25,8 +25,9 @@ mod text;
 mod types;
 
 pub use envelope::envelope;
+pub(super) use ids::{Epoch, MAX_OFFSET, parse_epoch};
 pub use ids::{client_id_text, parse_client_id};
 pub use request::message;
 pub use signature::{placed, signed};
-pub use text::event;
+pub use text::{event, type_of};
 pub use types::{BadType, Destination, Types};

@@ -7,7 +7,7 @@ use simd_json::prelude::*;
 use simd_json::tape::Value;
 
 use super::fields::{Field, Fields, parse};
-use super::ids::parse_epoch;
+use super::ids::{MAX_OFFSET, parse_epoch};
 use super::problem::{
     BAD_ID, BAD_SINCE, BAD_TOPIC, INVALID, NO_DATA, NO_RECEIVER, NO_TOPIC, NO_TOPICS, Problem, TOO_MANY_TOPICS,
 };
@@ -21,8 +21,6 @@ use crate::limits::is_topic_name;
 const MAX_TOPICS_PER_MESSAGE: usize = 1024;
 /// Bytes of an id that is a string.
 const MAX_ID_BYTES: usize = 128;
-/// Offsets stay below what every JSON parser keeps exactly.
-const MAX_OFFSET: u64 = (1 << 53) - 1;
 /// What the server says of the sender of a message that is handed over.
 const PLACE: [&str; 4] = ["clientId", "room", "timestamp", "user"];
 /// Characters of an unknown type that its error quotes.

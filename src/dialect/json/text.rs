@@ -51,6 +51,11 @@ pub fn event(event: Event<'_>) -> String {
     message.end()
 }
 
+/// The type of a text that [`event`] has made.
+pub fn type_of(text: &str) -> &str {
+    text.split('"').nth(3).unwrap_or_default()
+}
+
 fn no_receiver(name: &str) -> Problem {
     Problem::told("no_receiver", format!("No such receiver: {}", shortened(name, MAX_TOPIC_BYTES)))
 }
