@@ -100,7 +100,7 @@ fn others_are_refused() {
         ("topic=%00a", 400),
         (&long, 400),
         (&too_many, 400),
-        (&too_large[..7600], 431),
+        (&too_large[..7900], 431),
     ] {
         let mut client = Client::connect(server.addr);
         client.send(format!("GET /sse?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());

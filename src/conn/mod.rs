@@ -30,8 +30,13 @@ pub enum Phase {
 /// What the connection's client speaks, with the state that takes.
 #[derive(Debug)]
 pub enum Session {
-    /// HTTP so far, with what has come of an incomplete head.
-    Head(Option<Box<Vec<u8>>>),
+    /// HTTP so far, with what has come of an incomplete request.
+    Head(Option<Box<Unparsed>>),
+    /// HTTP: a message was posted, and is to be answered when it is ordered.
+    Posted {
+        /// Whether another request may follow.
+        keep_alive: bool,
+    },
     /// The `raw` dialect: the topic, and whether the client gets its own messages.
     Raw {
         /// Local topic index.
@@ -57,7 +62,7 @@ pub enum Session {
 impl Session {
     /// Whether it is a WebSocket's.
     pub fn is_websocket(&self) -> bool {
-        !matches!(self, Session::Head(_) | Session::Events(_))
+        !matches!(self, Session::Head(_) | Session::Posted { .. } | Session::Events(_))
     }
 
     /// The topics that it waits for the past of: local indices, which are pinned.
@@ -83,6 +88,31 @@ impl Session {
         if let Session::Json { more, .. } = self {
             more.get_or_insert_default();
         }
+    }
+}
+
+/// A request that is not there in whole.
+#[derive(Default, Debug)]
+pub struct Unparsed {
+    /// What has come of it.
+    pub bytes: Vec<u8>,
+    /// Bytes of the whole request, once its head is there and has announced a body; 0 before.
+    pub wanted: usize,
+}
+
+impl Unparsed {
+    /// Whether the bytes that have come since `len` were there may have made a difference. A head can only end, and only be
+    /// wrong for good, at the end of a line: one that drips in byte by byte is not parsed for each of them.
+    pub fn is_worth_parsing(&self, len: usize, max_head: usize) -> bool {
+        match self.wanted {
+            0 => self.bytes.len() >= max_head || self.bytes.iter().skip(len).any(|&byte| byte == b'\n'),
+            wanted => self.bytes.len() >= wanted,
+        }
+    }
+
+    /// Bytes that are kept beyond what a head may have.
+    pub fn body_bytes(&self) -> usize {
+        if self.wanted > 0 { self.bytes.len() } else { 0 }
     }
 }
 

@@ -18,8 +18,9 @@ pub const PREAMBLE: &str = ": uproar\nretry: 2000\n\n";
 pub const HEARTBEAT: &str = ":\n\n";
 /// The name of events that carry what was published.
 pub const MESSAGE: &str = "message";
-/// Bytes that a topic takes in an id, with its comma, before a thousand million messages have been published to it.
-pub const ID_BYTES_PER_TOPIC: usize = KEY_DIGITS + 1 + EPOCH_DIGITS + 1 + 9 + 1;
+/// Bytes that a topic takes in an id, with its comma as a query has it, before a thousand million messages have been
+/// published to it.
+pub const ID_BYTES_PER_TOPIC: usize = KEY_DIGITS + 1 + EPOCH_DIGITS + 1 + 9 + "%2C".len();
 
 /// Digits of what stands for a topic in an id.
 const KEY_DIGITS: usize = 12;

@@ -61,6 +61,21 @@ impl<'a> Response<'a> {
         Response::new(200, "application/json", text.into_bytes())
     }
 
+    /// 200: any page may post a message (Fetch, *CORS protocol*).
+    pub fn preflight() -> Response<'static> {
+        Response::new(200, "text/plain", &b""[..])
+            .header(ALLOW_ORIGIN, "*")
+            .header("Access-Control-Allow-Methods", "POST")
+            .header("Access-Control-Allow-Headers", "Content-Type")
+            .header("Access-Control-Max-Age", "86400")
+    }
+
+    /// 405 where messages are posted to.
+    pub fn post_only() -> Response<'static> {
+        let body = format!("405 {}\nMessages are posted here.\n", reason_phrase(405)).into_bytes();
+        Response::new(405, "text/plain; charset=utf-8", body).header("Allow", "POST, OPTIONS")
+    }
+
     /// 200 with a page that brings its own scripts and styles.
     pub fn html(page: &'a [u8]) -> Response<'a> {
         Response::new(200, "text/html; charset=utf-8", page)

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::request::percent_decode;
+use super::request::{PUBLISH, percent_decode};
 use crate::limits::is_topic_name;
 
 /// The answer to a path.
@@ -17,6 +17,8 @@ pub enum Route<'a> {
     Json,
     /// A stream of Server-Sent Events.
     Events,
+    /// Where messages are posted to.
+    Publish,
     /// `GET /health`.
     Health,
     /// `GET /`: the playground.
@@ -30,7 +32,7 @@ pub enum Route<'a> {
 }
 
 /// Paths that are no WebSocket endpoints of the `json` dialect: they belong to other endpoints, there or to come.
-const RESERVED: [&str; 5] = ["/sse", "/socket.io", "/app", "/health", "/metrics"];
+const RESERVED: [&str; 6] = [PUBLISH, "/sse", "/socket.io", "/app", "/health", "/metrics"];
 
 /// What the percent-encoded `path` asks for; `upgrade` is whether the request asks for a WebSocket.
 pub fn route(path: &str, upgrade: bool) -> Route<'_> {
@@ -42,6 +44,7 @@ pub fn route(path: &str, upgrade: bool) -> Route<'_> {
         (None, false) if path == "/" => Route::Playground,
         (None, false) if path == "/health" => Route::Health,
         (None, false) if path == "/sse" => Route::Events,
+        (None, false) if path == PUBLISH => Route::Publish,
         (None, false) => Route::NotFound,
     }
 }
@@ -90,6 +93,7 @@ mod tests {
             ("/application", Route::Json),
             ("/sse", Route::NotFound),
             ("/socket.io/", Route::NotFound),
+            ("/publish", Route::NotFound),
             ("/app/key", Route::NotFound),
             ("/health", Route::NotFound),
             ("/metrics", Route::NotFound),
@@ -105,6 +109,8 @@ mod tests {
             ("/health", Route::Health),
             ("/health/", Route::NotFound),
             ("/sse", Route::Events),
+            ("/publish", Route::Publish),
+            ("/publish/", Route::NotFound),
             ("/sse/", Route::NotFound),
             ("/raw/x", Route::UpgradeRequired),
             ("/raw", Route::UpgradeRequired),

@@ -197,6 +197,10 @@ impl Core {
                 return self.mark_dirty(id.index);
             }
             Phase::Flushing if !conn.outbox.is_empty() => return conn.flags.set_linger(false),
+            Phase::Head if matches!(conn.session, Session::Posted { .. }) => {
+                conn.session = Session::Posted { keep_alive: false };
+                return;
+            }
             Phase::Head => CloseReason::Http,
             // That is how a stream's client goes.
             Phase::Open if conn.class.is_events() => CloseReason::Peer,
@@ -250,6 +254,9 @@ impl Core {
         let lost = conn.outbox.clear(&mut self.frames);
         self.counters.dropped_gone.add(u64::from(lost));
         self.partial_bytes -= kept(&conn.partial);
+        if let Session::Head(Some(unparsed)) = &conn.session {
+            self.partial_bytes -= unparsed.body_bytes();
+        }
         let parting = self.parting(id, &conn.session);
         if conn.flags.subscriber() {
             self.leave_all(id.index);
@@ -302,6 +309,9 @@ impl Core {
 
     fn head_timed_out(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
+        if matches!(conn.session, Session::Posted { .. }) {
+            return self.posted_timed_out(id);
+        }
         if matches!(conn.session, Session::Head(None)) {
             // Not one byte of a request: nobody to tell.
             let reason = if conn.flags.keep_alive() { CloseReason::Http } else { CloseReason::HeadTimeout };

@@ -16,6 +16,7 @@ mod inbound;
 mod lifecycle;
 pub mod mail;
 pub mod mailbox;
+mod posted;
 mod publish;
 mod recover;
 mod room;

@@ -5,6 +5,7 @@
 //! | what a client's message asks for | `request` |
 //! | the members of its object, as the parser and as the text has them | `fields` |
 //! | where they stand in the text, byte by byte | `scan` |
+//! | what a publication by HTTP asks for | `posted` |
 //! | what is relayed of it | `signature` |
 //! | which types are an application's own | `types` |
 //! | what clients are told | `text` |
@@ -15,6 +16,7 @@
 mod envelope;
 mod fields;
 mod ids;
+mod posted;
 mod problem;
 mod request;
 mod scan;
@@ -27,7 +29,9 @@ mod types;
 pub use envelope::envelope;
 pub(super) use ids::{Epoch, MAX_OFFSET, parse_epoch};
 pub use ids::{client_id_text, parse_client_id};
+pub use posted::{Posted, posted};
+pub use problem::Problem;
 pub use request::message;
 pub use signature::{placed, signed};
-pub use text::{event, type_of};
+pub use text::{event, placed_at, type_of};
 pub use types::{BadType, Destination, Types};

@@ -9,7 +9,8 @@ use simd_json::tape::Value;
 use super::fields::{Field, Fields, parse};
 use super::ids::{MAX_OFFSET, parse_epoch};
 use super::problem::{
-    BAD_ID, BAD_SINCE, BAD_TOPIC, INVALID, NO_DATA, NO_RECEIVER, NO_TOPIC, NO_TOPICS, Problem, TOO_MANY_TOPICS,
+    BAD_ID, BAD_SINCE, BAD_TOPIC, INVALID, NO_DATA, NO_RECEIVER, NO_TOPIC, NO_TOPICS, NOT_ALLOWED, Problem,
+    TOO_MANY_TOPICS,
 };
 use super::text::{Quoted, shortened};
 use super::types::{Destination, Types, is_servers};
@@ -60,7 +61,7 @@ fn refused<'a>(problem: &Problem, id: Option<&str>) -> Command<'a> {
 }
 
 /// The id as JSON text, one spelling for one id: what is sent again is known by it.
-fn id_text<'a>(id: Field<'a, '_>) -> Result<Cow<'a, str>, Problem> {
+pub(super) fn id_text<'a>(id: Field<'a, '_>) -> Result<Cow<'a, str>, Problem> {
     let text = std::str::from_utf8(id.text).map_err(|_| INVALID)?;
     match id.value.into_string() {
         Some(string) if !(1..=MAX_ID_BYTES).contains(&string.len()) => Err(BAD_ID),
@@ -132,11 +133,11 @@ fn since<'t>(field: Field<'_, 't>) -> Option<HashMap<&'t str, Since>> {
     object.iter().map(entry).collect()
 }
 
-fn publish<'a>(message: &Fields<'a, '_>, receipt: Option<Receipt<'a>>) -> Result<Command<'a>, Problem> {
+pub(super) fn publish<'a>(message: &Fields<'a, '_>, receipt: Option<Receipt<'a>>) -> Result<Command<'a>, Problem> {
     let topic = message.topic.and_then(Field::string).ok_or(NO_TOPIC)?;
     let data = message.data.ok_or(NO_DATA)?;
     match servers_type(data.value) {
-        Some(kind) => Err(Problem::told("not_allowed", format!("Messages of type {kind} are the server's"))),
+        Some(kind) => Err(Problem::told(NOT_ALLOWED, format!("Messages of type {kind} are the server's"))),
         None => Ok(Command::Publish { topic, kind: MessageKind::Text, payload: data.text, receipt }),
     }
 }

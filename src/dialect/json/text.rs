@@ -51,6 +51,11 @@ pub fn event(event: Event<'_>) -> String {
     message.end()
 }
 
+/// Where a publication went, as an object.
+pub fn placed_at(topic: &str, position: Position) -> String {
+    format!(r#"{{"topic":{},{}}}"#, Quoted(topic), Place(position))
+}
+
 /// The type of a text that [`event`] has made.
 pub fn type_of(text: &str) -> &str {
     text.split('"').nth(3).unwrap_or_default()
