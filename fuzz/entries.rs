@@ -11,10 +11,13 @@ mod bench;
 mod http_head;
 #[path = "entries/json.rs"]
 mod json_dialect;
+#[path = "entries/sse.rs"]
+mod server_sent_events;
 
 pub use bench::{answer, reader, reader_input};
 pub use http_head::head;
 pub use json_dialect::json;
+pub use server_sent_events::{events, publish};
 
 use uproar::ws::deflate::{self, Arena, Deflater, InflateError, Inflater, Policy};
 use uproar::ws::message::{Compression, Settings};
@@ -40,7 +43,11 @@ pub fn frames(data: &[u8]) {
         1 => Compression::PerMessage,
         _ => Compression::Takeover,
     };
-    let settings = Settings { max_message: u32::from_be_bytes([0, a, b, c]), compression };
+    let settings = Settings {
+        max_message: u32::from_be_bytes([0, a, b, c]),
+        max_skipped: u32::from_be_bytes([0, c, b, a]),
+        compression,
+    };
     let whole = decode(settings, [bytes]);
     for len in [1, 2, 3, 7, 64] {
         let pieces = decode(settings, bytes.chunks(len));

@@ -121,13 +121,14 @@ impl Naive<'_> {
         let (text, compressed, mut joined) = self.message.take().unwrap_or((opcode == 1, rsv1, Vec::new()));
         let max = self.settings.max_message;
         let max = if compressed { max_compressed(max) } else { u64::from(max) };
-        if joined.len() as u64 + len > max {
+        let too_big = joined.len() as u64 + len > max;
+        if too_big && joined.len() as u64 + len > u64::from(self.settings.max_skipped) {
             return Err(Stop::Violation(1009));
         }
         let (payload, whole) = self.payload(len as usize)?;
         joined.extend(payload);
         let ends = whole && fin;
-        if text && !compressed {
+        if text && !compressed && !too_big {
             let hopeless = |error: std::str::Utf8Error| ends || error.error_len().is_some();
             if std::str::from_utf8(&joined).err().is_some_and(hopeless) {
                 return Err(Stop::Violation(1007));
@@ -140,8 +141,19 @@ impl Naive<'_> {
             self.message = Some((text, compressed, joined));
             return Ok(());
         }
+        if too_big {
+            self.seen.push(Seen::TooBig);
+            return Ok(());
+        }
         if compressed {
-            joined = self.inflate(&joined)?;
+            let skips = self.settings.max_skipped > 0 && self.settings.compression == Compression::PerMessage;
+            joined = match self.inflate(&joined) {
+                Err(Stop::Violation(1009)) if skips => {
+                    self.seen.push(Seen::TooBig);
+                    return Ok(());
+                }
+                inflated => inflated?,
+            };
             if text && std::str::from_utf8(&joined).is_err() {
                 return Err(Stop::Violation(1007));
             }
@@ -274,6 +286,7 @@ proptest! {
         (messages, cuts) in conversation(),
         compression in compression(),
         max_message in prop_oneof![Just(1u32 << 20), 0u32..400],
+        max_skipped in prop_oneof![Just(0), Just(1u32 << 21), 0u32..800],
         spoilt in proptest::collection::vec((any::<Index>(), any::<u8>()), 0..4),
         end in any::<Index>(),
     ) {
@@ -286,7 +299,7 @@ proptest! {
             bytes[at] = byte;
         }
         bytes.truncate(end.index(bytes.len()) + 1);
-        agree(Settings { max_message, compression }, &bytes, &cuts)?;
+        agree(Settings { max_message, max_skipped, compression }, &bytes, &cuts)?;
     }
 
     #[test]
@@ -310,6 +323,7 @@ proptest! {
             bytes.extend(key);
             bytes.extend(payload.iter().cycle().take(usize::from(second & 0x7f).min(8 * payload.len())));
         }
-        agree(Settings { max_message: 1000, compression }, &bytes, &cuts)?;
+        agree(Settings { max_message: 1000, max_skipped: 0, compression }, &bytes, &cuts)?;
+        agree(Settings { max_message: 3, max_skipped: 6, compression }, &bytes, &cuts)?;
     }
 }

@@ -51,6 +51,8 @@ fn what_is_posted_is_published_in_order_on_one_connection() {
 fn a_proven_client_is_known_again() {
     for shards in SHARDS {
         let server = TestServer::start(config(shards));
+        let mut reader = Events::open(server.addr, "topic=t", "");
+        reader.expect("subscribed");
         let mut ws = server.ws("/");
         let welcome: Value = serde_json::from_str(ws.frame().expect("a welcome").text()).expect("JSON");
         let text = |name: &str| welcome[name].as_str().expect("a text").to_owned();

@@ -39,7 +39,7 @@ mod tests {
 
     /// Decodes as the server does, and hands out the events.
     fn decode(mut bytes: &mut [u8], mut on: impl FnMut(Event<'_>)) {
-        let settings = Settings { max_message: 1 << 20, compression: Compression::Off };
+        let settings = Settings { max_message: 1 << 20, max_skipped: 0, compression: Compression::Off };
         let (mut partial, mut inflater, mut arena) = (None, Inflater::new(), Arena::default());
         let mut decoder = Decoder::new(settings, &mut partial, &mut inflater, &mut arena);
         while let Some(event) = decoder.next(&mut bytes).expect("in order") {

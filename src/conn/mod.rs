@@ -66,6 +66,15 @@ impl Session {
     }
 
     /// The topics that it waits for the past of: local indices, which are pinned.
+    pub fn awaited_topics(&self) -> &[u32] {
+        match self {
+            Session::Json { more: Some(more), .. } => &more.awaited,
+            Session::Events(stream) => &stream.awaited,
+            _ => &[],
+        }
+    }
+
+    /// The same, to be changed; `None` where nothing is awaited, or there is no [room](Session::make_room) for it.
     pub fn awaited(&mut self) -> Option<&mut Vec<u32>> {
         match self {
             Session::Json { more, .. } => Some(&mut more.as_mut()?.awaited),
@@ -74,7 +83,7 @@ impl Session {
         }
     }
 
-    /// The messages that were dropped and that it has not been told of, where clients are told.
+    /// The messages that were dropped and that it has not been told of, where clients are told and there is room for it.
     pub fn dropped(&mut self) -> Option<&mut u32> {
         match self {
             Session::Json { more, .. } => Some(&mut more.as_mut()?.dropped),

@@ -168,11 +168,8 @@ pub enum Event<'a> {
         /// The message's `id`, if it had one.
         id: Option<&'a str>,
     },
-    /// The message would be larger, with what the server adds, than one may be.
-    TooLarge {
-        /// The message's `id`, if it had one.
-        id: Option<&'a str>,
-    },
+    /// The message is larger than one may be.
+    TooLarge,
     /// Who is in a room; no list where they are too many for one.
     Presence {
         /// The room.

@@ -193,14 +193,10 @@ impl Core {
 
     /// Whether a connection has as many topics as it may have. Its room is none of them.
     pub(super) fn has_all_topics(&self, id: ConnId) -> bool {
-        let extra = match self.conns.get(id).map(|conn| &conn.session) {
-            Some(&Session::Json { room, ref more }) => {
-                more.as_ref().map_or(0, |more| more.awaited.len()) as isize - isize::from(room != NO_ROOM)
-            }
-            Some(Session::Events(stream)) => stream.awaited.len() as isize,
-            _ => 0,
-        };
-        self.hub.topics_of(id.index).len() as isize + extra >= self.settings.max_topics as isize
+        let Some(conn) = self.conns.get(id) else { return false };
+        let in_room = matches!(conn.session, Session::Json { room, .. } if room != NO_ROOM);
+        let topics = self.hub.topics_of(id.index).len() + conn.session.awaited_topics().len();
+        topics >= self.settings.max_topics as usize + usize::from(in_room)
     }
 
     fn await_home(&mut self, id: ConnId, topic: u32, home: u16, first: bool) {

@@ -47,6 +47,9 @@ pub(super) enum Next {
 /// The room of those who name none.
 const DEFAULT_ROOM: &str = "default";
 
+/// A message that is too large is skipped, and the connection goes on, up to so many times the largest message.
+const SKIPPED_MESSAGES: u32 = 16;
+
 const PLAYGROUND: &[u8] = include_bytes!("../http/playground.html");
 
 impl Shard {
@@ -180,7 +183,12 @@ impl Shard {
             Some(_) => Compression::PerMessage,
             None => Compression::Off,
         };
-        let settings = message::Settings { max_message: core.settings.max_message, compression };
+        let max_message = core.settings.max_message;
+        let max_skipped = match conn.session {
+            Session::Json { .. } => max_message.saturating_mul(SKIPPED_MESSAGES),
+            _ => 0,
+        };
+        let settings = message::Settings { max_message, max_skipped, compression };
         let mut decoder = Decoder::new(settings, &mut partial, &mut codec.inflater, &mut codec.arena);
         let mut posted = false;
         while !core.codec_is_spent() {
@@ -254,6 +262,10 @@ fn on_event(core: &mut Core, routes: &mut Routes, scratch: &mut Vec<u8>, id: Con
             core.counters.inflated.add(u64::from(compressed));
             core.inflated_bytes += if compressed { payload.len() } else { 0 };
             return on_message(core, routes, scratch, id, kind, payload);
+        }
+        (Event::TooBig, Phase::Open) => {
+            let error = json::event(dialect::Event::TooLarge);
+            return core.execute(id, dialect::Command::Error(error));
         }
         (Event::Ping(payload), Phase::Open) => core.push_reply(id, &[frame::encode_pong(payload).as_slice()]),
         _ => {}

@@ -17,7 +17,8 @@ use super::Core;
 use super::mail::{Mail, Origin, Past, Recover, Recovered, Wanted};
 
 impl Core {
-    /// Begins to subscribe a `json` connection or an event stream, to be told when the home shard has answered. `recover`: in an envelope.
+    /// Begins to subscribe a `json` connection or an event stream, to be told when the home shard has answered. `recover`:
+    /// in an envelope.
     pub(super) fn recover(
         &mut self,
         id: ConnId,
@@ -28,8 +29,13 @@ impl Core {
         if !is_topic_name(topic) {
             return Err(Refusal::BadName);
         }
-        let joined = self.hub.find(topic).is_some_and(|local| self.hub.is_subscribed(id.index, local));
-        if !joined && self.has_all_topics(id) {
+        let known = self.hub.find(topic);
+        let joined = known.is_some_and(|local| self.hub.is_subscribed(id.index, local));
+        let awaited = self.awaited_topics(id);
+        // Asked for again, it is no topic more; but what is waited for is bounded too.
+        let again = joined || known.is_some_and(|local| awaited.contains(&local));
+        let full = if again { awaited.len() >= self.settings.max_topics as usize } else { self.has_all_topics(id) };
+        if full {
             return Err(Refusal::TooMany);
         }
         let local = self.hub.intern(topic);
@@ -96,10 +102,12 @@ impl Core {
     }
 
     fn join_recovered(&mut self, id: ConnId, topic: u32, recover: bool, past: Past) {
+        let name = self.hub.name(topic).to_owned();
+        // It has asked twice, and joined by the first answer: what is on its way from there comes before the past.
+        self.unsubscribe(id, &name);
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.flags.set_subscriber(true);
         let class = if recover { conn.class.in_envelope() } else { conn.class };
-        let name = self.hub.name(topic).to_owned();
         self.hub.subscribe(id.index, class, &name);
         let at = |offset| Position { epoch: past.now.epoch, offset };
         self.note_place(id, &name, at(past.start()));
@@ -134,6 +142,10 @@ impl Core {
         let Some(awaited) = self.conns.get_mut(id).and_then(|conn| conn.session.awaited()) else { return false };
         let at = awaited.iter().position(|&awaited| awaited == topic);
         at.map(|at| awaited.swap_remove(at)).is_some()
+    }
+
+    fn awaited_topics(&self, id: ConnId) -> &[u32] {
+        self.conns.get(id).map_or(&[], |conn| conn.session.awaited_topics())
     }
 
     /// Notes that a connection waits for a topic; `false` if it is none that does.

@@ -33,8 +33,19 @@ pub enum Compression {
 pub struct Settings {
     /// Bytes of the largest message, inflated; at most [`MAX_MESSAGE_BYTES`].
     pub max_message: u32,
+    /// Bytes on the wire of the largest message that is skipped where it is larger than that. What is larger still, or
+    /// any that is too large if this is 0, breaks the protocol (1009).
+    pub max_skipped: u32,
     /// How the client compresses.
     pub compression: Compression,
+}
+
+impl Settings {
+    /// Whether a message that turns out to be too large when it is inflated may be skipped: the inflater must not be needed
+    /// for the next.
+    fn skips_inflated(self) -> bool {
+        self.max_skipped > 0 && self.compression == Compression::PerMessage
+    }
 }
 
 /// What arrived.
@@ -49,6 +60,8 @@ pub enum Event<'a> {
         /// All its fragments, joined.
         payload: &'a mut [u8],
     },
+    /// The end of a message that was too large, and skipped.
+    TooBig,
     /// To be answered with a pong of the same payload, at most 125 bytes.
     Ping(&'a [u8]),
     /// At most 125 bytes.
@@ -117,6 +130,8 @@ struct Frame {
     key: [u8; 4],
     len: u32,
     received: u32,
+    /// Its message is too large: its payload is not looked at.
+    skipped: bool,
 }
 
 impl Frame {
@@ -134,11 +149,23 @@ struct Message {
     bytes: Vec<u8>,
     /// Of `bytes`, if they are text.
     utf8: Validator,
+    /// Bytes that were skipped, from the start; then there are no others.
+    skipped: u32,
 }
 
 impl Message {
     fn new(kind: MessageKind, compressed: bool) -> Message {
-        Message { kind, compressed, bytes: Vec::new(), utf8: Validator::default() }
+        Message { kind, compressed, bytes: Vec::new(), utf8: Validator::default(), skipped: 0 }
+    }
+
+    /// Bytes of it that have come.
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64 + u64::from(self.skipped)
+    }
+
+    /// More has come of a message that is too large.
+    fn skip(&mut self, len: usize) {
+        self.skipped += (std::mem::take(&mut self.bytes).len() + len) as u32;
     }
 
     fn is_plain_text(&self) -> bool {
@@ -164,6 +191,7 @@ impl Message {
 enum Unit<'b> {
     Control(Control, Payload<'b>),
     Message { kind: MessageKind, compressed: bool, payload: Payload<'b> },
+    TooBig,
 }
 
 /// Unmasked bytes.
@@ -209,6 +237,7 @@ impl<'s> Decoder<'s> {
         let unit = self.unit(input).inspect_err(|_| end(self.partial))?;
         let Some(unit) = unit else { return Ok(None) };
         let event = match unit {
+            Unit::TooBig => Ok(Event::TooBig),
             Unit::Control(control, payload) => control_event(control, lend(payload, &mut self.own)),
             Unit::Message { kind, compressed: false, payload: payload @ Payload::Own(_) } => {
                 Ok(Event::Message { kind, compressed: false, payload: lend(payload, &mut self.own) })
@@ -218,8 +247,11 @@ impl<'s> Decoder<'s> {
             }
             Unit::Message { kind, compressed: true, payload } => {
                 let payload = lend(payload, &mut self.own);
-                inflate(self.settings, payload, self.inflater, self.arena)
-                    .and_then(|payload| message_event(kind, true, payload))
+                match inflate(self.settings, payload, self.inflater, self.arena) {
+                    Ok(payload) => message_event(kind, true, payload),
+                    Err(TOO_BIG) if self.settings.skips_inflated() => Ok(Event::TooBig),
+                    Err(violation) => Err(violation),
+                }
             }
         };
         if matches!(event, Err(_) | Ok(Event::Close { .. })) {
@@ -240,13 +272,15 @@ impl<'s> Decoder<'s> {
                 break;
             }
             let payload = take(input, frame.remaining());
-            mask::apply(payload, frame.key, frame.received as usize);
+            if !frame.skipped {
+                mask::apply(payload, frame.key, frame.received as usize);
+            }
             let whole = payload.len() == frame.len as usize;
             frame.received += payload.len() as u32;
             let unit = match frame.opcode {
                 Opcode::Control(control) if whole => Some(Unit::Control(control, Payload::Lent(payload))),
                 Opcode::Control(control) => self.gather_control(frame, control, payload),
-                Opcode::Data(kind) if whole && frame.fin => {
+                Opcode::Data(kind) if whole && frame.fin && !frame.skipped => {
                     Some(Unit::Message { kind, compressed: frame.rsv1, payload: Payload::Lent(payload) })
                 }
                 Opcode::Data(_) | Opcode::Continuation => self.gather_message(frame, payload)?,
@@ -301,13 +335,19 @@ impl<'s> Decoder<'s> {
             _ => pending.message.as_mut(),
         };
         let Some(message) = message else { return Err(CONTINUATION_OF_NOTHING) };
-        message.push(payload)?;
+        if frame.skipped {
+            message.skip(payload.len())
+        } else {
+            message.push(payload)?
+        }
         if frame.remaining() > 0 {
             pending.frame = Some(frame);
-        } else if frame.fin {
-            return pending.message.take().map(Message::finish).transpose();
+            return Ok(None);
         }
-        Ok(None)
+        match pending.message.take_if(|_| frame.fin) {
+            Some(_) if frame.skipped => Ok(Some(Unit::TooBig)),
+            message => message.map(Message::finish).transpose(),
+        }
     }
 }
 
@@ -327,15 +367,17 @@ fn parse(bytes: &[u8], settings: Settings, message: Option<&Message>) -> Result<
         return Ok(None);
     };
     let Header { fin, rsv1, opcode, len, size } = header;
+    let mut skipped = false;
     if !matches!(opcode, Opcode::Control(_)) {
-        let (compressed, begun) = message.map_or((rsv1, 0), |message| (message.compressed, message.bytes.len()));
+        let (compressed, begun) = message.map_or((rsv1, 0), |message| (message.compressed, message.len()));
         let max = u64::from(settings.max_message);
         let limit = if compressed { deflate::max_compressed(settings.max_message) } else { max };
-        if len > limit.saturating_sub(begun as u64) {
+        skipped = begun + len > limit;
+        if skipped && begun + len > u64::from(settings.max_skipped) {
             return Err(TOO_BIG);
         }
     }
-    let frame = |key| Frame { opcode, fin, rsv1, key, len: len as u32, received: 0 };
+    let frame = |key| Frame { opcode, fin, rsv1, key, len: len as u32, received: 0, skipped };
     Ok(header.key(bytes).map(|key| (frame(key), size)))
 }
 

@@ -14,7 +14,10 @@ use super::trace::note;
 use super::wire::{self, ACCEPT, BINARY, CLOSE, Frame, PING, PONG, Reader, Response, TEXT};
 use super::world::Tally;
 
+mod follow;
 mod receive;
+
+pub use follow::Trails;
 
 /// What a client acts on.
 pub struct Scene<'a> {
@@ -64,6 +67,8 @@ pub struct Client {
     /// Statuses of the responses to come.
     expected: VecDeque<u16>,
     views: BTreeMap<usize, View>,
+    /// Of one that follows.
+    pub trails: Trails,
     /// The last that was seen of a topic and publisher, in whatever subscription.
     ever: BTreeMap<(usize, usize), usize>,
     /// The welcome has come.
@@ -102,6 +107,7 @@ impl Client {
             reader: Reader::default(),
             expected: opening.expected.into(),
             views: BTreeMap::new(),
+            trails: Trails::default(),
             ever: BTreeMap::new(),
             welcomed: false,
             asked: VecDeque::new(),
@@ -131,7 +137,7 @@ impl Client {
 
     /// Whether it is subscribed to all that it wants.
     pub fn has_joined(&self) -> bool {
-        self.state == State::Open && self.asked.is_empty() && !self.views.is_empty()
+        self.state == State::Open && self.asked.is_empty() && (!self.views.is_empty() || self.trails.are_begun())
     }
 
     // What it does.
@@ -240,6 +246,7 @@ impl Client {
             0..250 if scene.publishing => self.publish(scene),
             250..280 if self.reads || !calm => self.ping(scene),
             280..340 if self.persona == Persona::Json && !calm => self.ask(scene),
+            280..300 if self.persona == Persona::Follower && !calm => self.ask_again(scene),
             340..345 if !calm => self.close(scene),
             345..360 if self.violent => self.violate(scene),
             _ => {}
@@ -343,6 +350,17 @@ impl Client {
         self.ask_for(asked, scene);
     }
 
+    /// Of one that follows: what it has asked for already, or something small.
+    fn ask_again(&mut self, scene: &mut Scene<'_>) {
+        let topic = scene.rng.below(scene.plan.topics);
+        match scene.rng.below(4) {
+            0 => self.ask_for(Asked::Ping, scene),
+            1 => self.ask_for(Asked::Nonsense, scene),
+            _ if self.trails.follows(topic) => self.follow(&[topic], scene),
+            _ => {}
+        }
+    }
+
     fn ask_for(&mut self, asked: Asked, scene: &mut Scene<'_>) {
         note(|| format!("c{} asks {asked:?}", self.id));
         let names =
@@ -385,12 +403,14 @@ impl Client {
     // What it gets.
 
     /// Nothing is under way any more: whatever it was owed must be here.
-    pub fn check_rest(&mut self, oracle: &Oracle, lossy: bool, is_done: impl Fn(usize) -> bool) {
+    pub fn check_rest(&mut self, oracle: &Oracle, plan: &Plan, is_done: impl Fn(usize) -> bool) {
+        let lossy = plan.drops();
         assert!(self.reader.is_empty(), "client {} holds half a frame", self.id);
         assert!(self.outgoing.is_empty(), "client {} could not send {} bytes", self.id, self.outgoing.len());
         assert_eq!(self.pings.len(), 0, "client {} lacks pongs", self.id);
         assert_eq!(self.asked, [], "client {} lacks answers", self.id);
         self.views.values_mut().for_each(|view| view.finish(oracle, &is_done, lossy));
+        self.check_trails(oracle, lossy, plan.calm);
     }
 
     /// Whether there is something between it and the server that no time need pass for.
@@ -403,6 +423,8 @@ impl Client {
     pub fn account(&self) -> (usize, usize, Option<usize>) {
         let (seen, missed) =
             self.views.values().fold(self.past, |(seen, missed), view| (seen + view.received, missed + view.missed));
-        (seen, missed, (self.persona == Persona::Json).then_some(self.told))
+        let (seen, missed) = (seen + self.trails.received, missed + self.trails.missed);
+        let is_told = matches!(self.persona, Persona::Json | Persona::Follower);
+        (seen, missed, is_told.then_some(self.told))
     }
 }

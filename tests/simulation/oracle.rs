@@ -28,6 +28,8 @@ pub struct Oracle {
     published: BTreeMap<(usize, usize), Vec<(Form, usize)>>,
     /// By message: those that some subscriber saw next.
     next: BTreeMap<Message, BTreeSet<Message>>,
+    /// By topic and epoch: the messages that were seen with their offset.
+    places: BTreeMap<(usize, String), BTreeMap<u64, Message>>,
 }
 
 impl Oracle {
@@ -74,6 +76,37 @@ impl Oracle {
         assert!(self.payload(message).expect("it was published") == payload, "{message:?} is not as it was published");
         assert_eq!(binary, self.form(message).is_some_and(|(form, _)| form == Form::Binary), "text or binary");
         message
+    }
+
+    /// The message that a text without quotes is.
+    pub fn recognise_text(&self, text: &str) -> Message {
+        let mut numbers = text.split(' ').map(|number| number.parse().expect("a number"));
+        let mut number = || numbers.next().expect("three numbers");
+        let message = Message { publisher: number(), topic: number(), seq: number() };
+        match self.form(message).map(|(form, _)| form) {
+            Some(Form::Data) => self.recognise(false, format!("\"{text}\"").as_bytes()),
+            _ => self.recognise(false, text.as_bytes()),
+        }
+    }
+
+    /// A message was seen with its place: for everybody it is the same one.
+    pub fn place(&mut self, message: Message, epoch: String, offset: u64) {
+        let places = self.places.entry((message.topic, epoch)).or_default();
+        let known = *places.entry(offset).or_insert(message);
+        assert_eq!(known, message, "two messages at offset {offset}");
+        let before = places.range(..offset).next_back().map(|(_, &before)| before);
+        let after = places.range(offset + 1..).next().map(|(_, &after)| after);
+        for (from, to) in [(before, Some(message)), (Some(message), after)] {
+            if let (Some(from), Some(to)) = (from, to) {
+                self.next.entry(from).or_default().insert(to);
+            }
+        }
+    }
+
+    /// The newest offset that was seen of a topic's epoch; 0 if none was.
+    pub fn newest(&self, topic: usize, epoch: &str) -> u64 {
+        let places = self.places.get(&(topic, epoch.to_owned()));
+        places.and_then(|places| places.last_key_value()).map_or(0, |(&offset, _)| offset)
     }
 
     /// Panics if no order of all messages agrees with what everybody saw.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use uproar::Config;
-use uproar::config::BacklogPolicy;
+use uproar::config::{BacklogPolicy, parse_history};
 use uproar::limits::SPARE_SLOTS;
 use uproar::shard::settings::Settings;
 
@@ -103,6 +103,10 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
     // What is dropped is counted: notices would be among it.
     settings.presence.notices = false;
     settings.max_errors = 1_000_000;
+    let histories =
+        ["off", "topic/* count=5 age=1s", "topic/* count=50 age=10s bytes=64KiB", "topic/1 count=1000 age=3s"];
+    settings.history = parse_history(rng.pick(&histories)).expect("rules");
+    settings.history_bytes = rng.pick(&[10_000, 1 << 20]);
     let droppy = [BacklogPolicy::DropOldest, BacklogPolicy::DropNewest, BacklogPolicy::Latest];
     settings.backlog_policy = rng.pick(&droppy);
     if calm {

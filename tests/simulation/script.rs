@@ -11,6 +11,8 @@ pub enum Persona {
     Raw { topic: usize, own: bool },
     /// Speaks `json`.
     Json,
+    /// Speaks it too, and goes on where another that is gone was.
+    Follower,
     /// Asks for pages.
     Visitor,
     /// Sends a head that is refused.
@@ -32,7 +34,8 @@ impl Persona {
             0 | 1 if rude => Persona::Rude,
             2 | 3 if rude => Persona::Dawdler,
             4 if !plan.calm => Persona::Visitor,
-            5.. => Persona::Json,
+            5 => Persona::Follower,
+            6.. => Persona::Json,
             _ => Persona::Raw { topic: rng.below(plan.topics), own: rng.percent(60) },
         }
     }
@@ -45,7 +48,7 @@ impl Persona {
                 let path = format!("/raw/{}{query}", oracle.names[topic]);
                 after_pages(rng, upgrade(&path, extra), 101)
             }
-            Persona::Json => after_pages(rng, upgrade("/game", extra), 101),
+            Persona::Json | Persona::Follower => after_pages(rng, upgrade("/game", extra), 101),
             Persona::Visitor => {
                 let last = "GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned();
                 after_pages(rng, last, 200)

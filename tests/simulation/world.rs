@@ -14,12 +14,13 @@ use uproar::shard::shared::Shared;
 use uproar::shard::{Parts, Shard};
 use uproar::time::Tick;
 
-use super::client::{Client, Scene};
+use super::client::{Client, Scene, Trails};
 use super::kernel::Kernel;
 use super::net::Socket;
 use super::oracle::Oracle;
 use super::plan::{Faults, Plan, SHUTDOWN_TICKS};
 use super::rng::Rng;
+use super::script::Persona;
 use super::trace::note;
 
 /// Rounds of everybody after which nothing may be under way.
@@ -44,6 +45,12 @@ pub struct Tally {
     pub refused: usize,
     pub resets: usize,
     pub turns: usize,
+    /// Subscriptions that began in the past.
+    pub resumed: usize,
+    /// Those whose topic had been forgotten.
+    pub forgotten: usize,
+    /// Gaps that were told.
+    pub gaps: usize,
     pub closes: BTreeMap<u16, usize>,
 }
 
@@ -51,6 +58,10 @@ impl AddAssign for Tally {
     fn add_assign(&mut self, other: Tally) {
         let Tally { opened, published, delivered, dropped, accounted, inflated, .. } = other;
         let Tally { pings, pongs, pages, refused, resets, turns, runs, calm, .. } = other;
+        let Tally { resumed, forgotten, gaps, .. } = other;
+        self.resumed += resumed;
+        self.forgotten += forgotten;
+        self.gaps += gaps;
         self.runs += runs;
         self.calm += calm;
         self.opened += opened;
@@ -74,7 +85,8 @@ impl Tally {
     pub fn assert_eventful(&self) {
         let counts = [self.opened, self.published, self.delivered, self.dropped, self.accounted, self.inflated];
         let more = [self.pings, self.pongs, self.pages, self.refused, self.resets];
-        assert!(counts.into_iter().chain(more).all(|count| count > 0), "{self:?}");
+        let recovery = [self.resumed, self.forgotten, self.gaps];
+        assert!(counts.into_iter().chain(more).chain(recovery).all(|count| count > 0), "{self:?}");
         for code in [1000, 1001, 1002, 1005, 1007, 1009, 1013, 3000] {
             assert!(self.closes.contains_key(&code), "nobody was closed with {code}");
         }
@@ -255,11 +267,21 @@ impl World {
     fn connect(&mut self) {
         let (id, node) = (self.clients.len(), self.rng.below(self.nodes.len()));
         self.net.push(Socket::new(&mut self.rng));
-        self.clients.push(Client::new(id, id, &self.plan, &self.oracle, &mut self.rng));
+        let mut client = Client::new(id, id, &self.plan, &self.oracle, &mut self.rng);
+        if client.persona == Persona::Follower {
+            client.trails = self.trails_of_the_gone();
+        }
+        self.clients.push(client);
         match self.nodes[node].stopped {
             true => self.net[id].close(),
             false => self.nodes[node].kernel.connect(id),
         }
+    }
+
+    /// Where a client was that is gone, if there is one that followed topics.
+    fn trails_of_the_gone(&mut self) -> Trails {
+        let mut gone = self.clients.iter_mut().filter(|client| client.is_gone() && !client.trails.is_empty());
+        gone.next().map(|client| client.trails.of_the_gone()).unwrap_or_default()
     }
 
     fn pass(&mut self, ticks: usize) {
@@ -322,9 +344,8 @@ impl World {
         }
         self.settle();
         let well: Vec<_> = self.clients.iter().map(|client| client.is_well(&self.net)).collect();
-        let lossy = self.plan.drops();
         for (client, _) in self.clients.iter_mut().zip(&well).filter(|(_, well)| **well) {
-            client.check_rest(&self.oracle, lossy, |publisher| well[publisher]);
+            client.check_rest(&self.oracle, &self.plan, |publisher| well[publisher]);
         }
         if self.plan.calm {
             assert!(well.iter().all(|&well| well), "calm, and all are well");

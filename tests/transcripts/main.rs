@@ -8,6 +8,7 @@
 //! | `a + /path?query` | client `a` connects |
 //! | `a > TEXT` | `a` sends the text |
 //! | `a < JSON` | `a` receives that: members in any order, none missing, none more |
+//! | `a >long N` | `a` sends a text of so many bytes |
 //! | `a <= TEXT` | `a` receives exactly this text |
 //! | `a >bin HEX`, `a <bin HEX` | the same for binary messages |
 //! | `a ~` | `a` has nothing to receive |
@@ -95,6 +96,7 @@ impl Stage<'_> {
         let client = self.clients.get_mut(who).unwrap_or_else(|| panic!("{who} has not connected"));
         match what {
             ">" => client.text(&argument),
+            ">long" => client.text(&"x".repeat(argument.parse().expect("a number"))),
             ">bin" => client.send(&frame(BINARY, &hex(&argument))),
             "<=" => assert_eq!(next_text(client), argument),
             "<" => {

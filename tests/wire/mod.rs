@@ -14,6 +14,7 @@ use uproar::ws::message::{Compression, Decoder, Event, Partial, Settings};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Seen {
     Message(MessageKind, Vec<u8>),
+    TooBig,
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>, String),
@@ -23,6 +24,7 @@ impl From<Event<'_>> for Seen {
     fn from(event: Event<'_>) -> Seen {
         match event {
             Event::Message { kind, payload, .. } => Seen::Message(kind, payload.to_vec()),
+            Event::TooBig => Seen::TooBig,
             Event::Ping(payload) => Seen::Ping(payload.to_vec()),
             Event::Pong(payload) => Seen::Pong(payload.to_vec()),
             Event::Close { code, reason } => Seen::Close(code, reason.to_owned()),
@@ -136,5 +138,5 @@ impl ClientFrame {
 
 /// Settings with a limit that no small test comes near.
 pub fn settings(compression: Compression) -> Settings {
-    Settings { max_message: 1 << 20, compression }
+    Settings { max_message: 1 << 20, max_skipped: 0, compression }
 }

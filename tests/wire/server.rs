@@ -28,6 +28,7 @@ impl From<super::Seen> for Seen {
     fn from(seen: super::Seen) -> Seen {
         match seen {
             super::Seen::Message(_, bytes) => Seen::Message(bytes),
+            super::Seen::TooBig => unreachable!("nothing is skipped here"),
             super::Seen::Ping(bytes) => Seen::Ping(bytes),
             super::Seen::Pong(bytes) => Seen::Pong(bytes),
             super::Seen::Close(code, _) => Seen::Close(code),

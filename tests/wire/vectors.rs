@@ -29,7 +29,7 @@ pub fn frames() -> Vec<Case> {
 }
 
 fn case(block: &str) -> Case {
-    let settings = Settings { max_message: 100_000, compression: Compression::Off };
+    let settings = Settings { max_message: 100_000, max_skipped: 0, compression: Compression::Off };
     let mut case =
         Case { name: String::new(), settings, input: Vec::new(), seen: Vec::new(), fails: None, pending: false };
     for line in block.lines().filter(|line| !line.starts_with('#')) {

@@ -26,7 +26,7 @@ pub fn event(event: Event<'_>) -> String {
             }
         }
         Event::NoReceiver { receiver, id } => return no_receiver(receiver).text(id),
-        Event::TooLarge { id } => return TOO_LARGE.text(id),
+        Event::TooLarge => return TOO_LARGE.text(None),
         Event::Presence { room, count, members } => {
             let presence = Message::new("presence").string("topic", room).value("userCount", count);
             match members {

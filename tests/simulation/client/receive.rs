@@ -36,10 +36,17 @@ impl Client {
             Persona::Raw { topic, own } => {
                 self.views.insert(topic, View::new(scene.oracle, self.id, topic, own));
             }
+            Persona::Follower if !self.trails.is_empty() => {
+                let topics: Vec<_> = (0..scene.plan.topics).filter(|&topic| self.trails.follows(topic)).collect();
+                self.follow(&topics, scene);
+            }
             _ => {
                 let topics = (0..scene.plan.topics).filter(|_| scene.rng.percent(50)).take(3).collect::<Vec<_>>();
                 let topics = if topics.is_empty() { vec![0] } else { topics };
-                self.ask_for(Asked::Subscribe(topics), scene);
+                match self.persona {
+                    Persona::Follower => self.follow(&topics, scene),
+                    _ => self.ask_for(Asked::Subscribe(topics), scene),
+                }
             }
         }
     }
@@ -86,8 +93,12 @@ impl Client {
     pub(super) fn told(&mut self, text: &[u8], scene: &mut Scene<'_>) {
         let event: Value = serde_json::from_slice(text).expect("JSON");
         note(|| format!("c{} is told {event}", self.id));
-        assert_eq!(self.persona, Persona::Json);
+        let follows = self.persona == Persona::Follower;
+        assert!(follows || self.persona == Persona::Json);
         match event["type"].as_str() {
+            Some("gap") if !event["topic"].is_null() => return self.lacks(&event, scene),
+            Some("message") => return self.followed(&event, scene),
+            Some("subscribed") if follows => return self.follows(&event, scene),
             Some("gap") => return self.told += event["dropped"].as_u64().expect("a count") as usize,
             Some("connected") => {
                 assert!(!std::mem::replace(&mut self.welcomed, true), "welcomed twice");
