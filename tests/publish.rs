@@ -42,6 +42,15 @@ fn what_is_posted_is_published_in_order_on_one_connection() {
                 assert_eq!((&message["offset"], &message["data"]), (&json!(i), &json!({"n": i})));
             }
         }
+        // Who ends his half after the request is answered, wherever the message is ordered.
+        for topic in ["a", "b", "c"] {
+            let mut client = Client::connect(server.addr);
+            let text = json!({"topic": topic, "data": 0}).to_string();
+            client.send(request("", "Content-Type: application/json\r\n", &text).as_bytes());
+            client.shut_write();
+            assert_eq!(client.response().status, 200);
+            client.expect_end();
+        }
         server.wait_idle();
         assert_eq!(server.metric("repeated_total"), 0, "nobody has proved to have sent it before");
     }

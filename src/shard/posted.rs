@@ -18,6 +18,8 @@ use super::publish::Publication;
 
 /// Bytes that a body may have beyond those of the largest message: for the topic, the id and what is around them.
 const AROUND: u64 = 1024;
+/// The code of what is not read, or not published, for its size.
+const TOO_LARGE: &str = "too_large";
 /// What bodies may be called. A browser sends the second to another origin without asking first.
 const MEDIA_TYPES: [&str; 2] = ["application/json", "text/plain"];
 
@@ -27,7 +29,7 @@ impl Core {
         let most = u64::from(self.settings.max_message) + AROUND;
         match usize::try_from(request.body_len) {
             Ok(len) if request.body_len <= most => Ok(len),
-            _ => Err(refused(413, "too_large", "Larger than a message may be")),
+            _ => Err(refused(413, TOO_LARGE, "Larger than a message may be")),
         }
     }
 
@@ -59,7 +61,9 @@ impl Core {
         let to = Return::Conn(Origin { shard: self.id, conn: id });
         let receipt = Receipt { to, client: client.unwrap_or_default(), id: name.into(), place: true };
         let message = Publication::new(MessageKind::Text, publication.data);
-        self.publish(&publication.topic, Publication { receipt: Some(Box::new(receipt)), ..message });
+        if !self.publish(&publication.topic, Publication { receipt: Some(Box::new(receipt)), ..message }) {
+            self.end_posted(id, &refused(413, TOO_LARGE, "Larger than a message may be"), CloseReason::Http);
+        }
         self.pace(id, true);
         match self.conns.get(id) {
             Some(conn) if matches!(conn.session, Session::Posted { .. }) => Next::Answer,

@@ -59,11 +59,11 @@ check() {
     fi
 }
 
-# The server, new for each client: what one leaves behind cannot help the next.
+# serve SHARDS [FLAG...]: the server, new for each client: what one leaves behind cannot help the next.
 serve() {
     stop_children
     port=$(free_port)
-    start "$port" "$logs/server.log" "$server" --listen "127.0.0.1:$port" --admin-listen off --shards "$1"
+    start "$port" "$logs/server.log" "$server" --listen "127.0.0.1:$port" --admin-listen off --shards "$@"
 }
 
 check_http() {
@@ -87,6 +87,8 @@ run_all() {
     check "Python websockets" "$venv/bin/python" tests/clients/websockets_test.py "ws://127.0.0.1:$port"
     serve "$1"
     check "Chromium, two tabs" node tests/browser/playground.mjs "http://127.0.0.1:$port/" "$screenshots"
+    serve "$1" --max-lifetime 2s --history "events-* count=1000 age=10m bytes=1MiB"
+    check "Chromium, EventSource" node tests/browser/events.mjs "http://127.0.0.1:$port/"
     stop_children
 }
 
