@@ -87,6 +87,8 @@ fn answer(request: &Request<'_>) -> String {
     let dialect = match route(request.path, request.wants_websocket()) {
         Route::Raw { .. } => "raw",
         Route::Json => "json",
+        Route::Events => return "events".into(),
+        Route::Publish => return "publish".into(),
         Route::Health => return "health".into(),
         Route::Playground => return "playground".into(),
         Route::UpgradeRequired => return "426".into(),
