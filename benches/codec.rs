@@ -13,7 +13,7 @@ use uproar::ws::message::{Compression, Decoder, Event, Settings};
 use uproar::ws::utf8::Validator;
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-const SETTINGS: Settings = Settings { max_message: 1 << 20, compression: Compression::Off };
+const SETTINGS: Settings = Settings { max_message: 1 << 20, max_skipped: 0, compression: Compression::Off };
 const SIZES: [usize; 4] = [16, 64, 1024, 64 * 1024];
 
 fn group<'a>(c: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {

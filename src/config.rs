@@ -8,6 +8,7 @@
 
 mod history;
 mod load;
+mod secret;
 mod value;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,10 +17,12 @@ use std::time::Duration;
 
 pub use history::{HistoryRule, HistoryRules, parse_history};
 pub use load::{ConfigError, Inputs, Resolved, load};
+pub use secret::Secret;
 pub use value::{AdminListen, BacklogPolicy, LogLevel, parse_size, parse_time};
 
 use crate::limits::{MAX_CONNECTIONS_PER_SHARD, MAX_MESSAGE_BYTES, MAX_SHARDS, READ_BUFFER_BYTES};
 use history::History;
+use secret::Key;
 use value::{Address, AdminAddress, Choice, Count, Grammar, Or, Size, Switch, Time, Words};
 
 const KIB: u32 = 1 << 10;
@@ -65,12 +68,14 @@ pub(crate) struct Knob {
     pub help: &'static str,
     /// Parses and stores a value; the error says what it is not.
     pub set: fn(&mut Config, &str) -> Result<(), &'static str>,
-    /// The value, as `set` reads it.
+    /// The value, as `set` reads it. Of a secret, for no eyes.
     pub show: fn(&Config) -> String,
     /// The values allowed.
     pub range: fn() -> String,
     /// What to write for a value: a word for the usage, and an explanation, which may be empty.
     pub form: fn() -> (&'static str, &'static str),
+    /// Whether nobody is to see the value.
+    pub is_secret: fn() -> bool,
 }
 
 impl Knob {
@@ -117,6 +122,7 @@ macro_rules! knobs {
                 show: |config| $grammar.show(&config.$name),
                 range: || $grammar.range(),
                 form: || $grammar.form(),
+                is_secret: || $grammar.is_secret(),
             },)+)+
         ];
     };
@@ -162,6 +168,9 @@ knobs! {
         relay: Vec<String> = vec!["chat".into()], Words;
         /// Types of messages that are handed to a backend.
         handover: Vec<String> = vec!["prompt".into(), "playerAction".into()], Words;
+        /// The key by which a backend proves itself on /backend. Not as a flag, which others on the machine could read: in
+        /// UPROAR_BACKEND_KEY, or in the file.
+        backend_key: Option<Secret> = None, Or("off", Key);
         /// Topics that keep messages for those who come back or come late.
         history: HistoryRules = HistoryRules::default(), History;
         /// Bytes of all histories of the process; beyond them, the oldest messages go.
@@ -282,7 +291,7 @@ mod tests {
     ];
 
     /// Values of knobs that have no bounds: good ones, bad ones.
-    const WORDS: [(&str, &[&str], &[&str]); 15] = [
+    const WORDS: [(&str, &[&str], &[&str]); 16] = [
         (
             "listen",
             &["0.0.0.0:80", "[::]:8080", "127.0.0.1:0"],
@@ -295,6 +304,11 @@ mod tests {
         ("presence", &["true", "false"], &["on"]),
         ("relay", &["none", "chat", "chat,playerMove"], &["", "a,,b"]),
         ("handover", &["none", "prompt"], &["", "a,,b"]),
+        (
+            "backend_key",
+            &["off", "0123456789abcdef"],
+            &["", "0123456789abcde", "0123456789 abcdef", "0123456789abcdéf"],
+        ),
         ("history", &["off", "a* count=1 age=1s bytes=1KiB last_value"], &["", "count=1", "a; b=2"]),
         ("max_connections", &["auto"], &["off", "-1", "1k"]),
         ("max_memory", &["off", "0"], &["auto", "1GB", "1.5GiB", "99999999999999999999"]),

@@ -3,6 +3,8 @@
 //! A handler lives on one shard, is made there by the factory that the route was given, and never leaves it: it need
 //! not be [`Send`], and needs no locks. A panic in it closes the connection concerned with code 1011 and nothing else.
 
+mod backend;
+
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,6 +15,9 @@ use crate::http::request::Request;
 use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
 use crate::shard::{Core, Notice, Publication};
+
+pub(crate) use backend::hand_over;
+pub use backend::{Backend, Client, JoinError};
 
 /// A WebSocket message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -204,8 +209,7 @@ impl Connection<'_> {
     /// Starts the close handshake. Codes that may not be sent (RFC 6455 section 7.4) become 1011; the reason is cut to
     /// 123 bytes.
     pub fn close(&mut self, code: u16, reason: &str) {
-        let code = if matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) { code } else { 1011 };
-        self.core.close(self.id, code, reason, CloseReason::Application);
+        self.core.close(self.id, closable(code), reason, CloseReason::Application);
     }
 
     /// Bytes that the client has still to be sent.
@@ -229,10 +233,16 @@ impl Connection<'_> {
     }
 }
 
+/// A close code that may be sent (RFC 6455 section 7.4).
+fn closable(code: u16) -> u16 {
+    if matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) { code } else { 1011 }
+}
+
 /// The handlers of a shard by path.
 #[derive(Default)]
 pub struct Routes {
     entries: Vec<(String, Box<dyn Handler>)>,
+    backend: Option<Box<dyn Backend>>,
     /// Whether the built-in dialects are served on the other paths.
     pub(crate) dialects: bool,
 }
@@ -241,7 +251,16 @@ impl Routes {
     /// Handlers by path; a path that ends in `*` stands for all that begin like it. The first that fits is taken.
     pub fn new(entries: Vec<(String, Box<dyn Handler>)>, dialects: bool) -> Routes {
         assert!(entries.len() <= usize::from(u16::MAX));
-        Routes { entries, dialects }
+        Routes { entries, backend: None, dialects }
+    }
+
+    /// The same with a backend for the clients of the shard.
+    pub fn with_backend(self, backend: Option<Box<dyn Backend>>) -> Routes {
+        Routes { backend, ..self }
+    }
+
+    pub(crate) fn has_backend(&self) -> bool {
+        self.backend.is_some()
     }
 
     pub(crate) fn find(&self, path: &str) -> Option<u16> {
@@ -298,6 +317,7 @@ pub(crate) fn notify(core: &mut Core, routes: &mut Routes) {
                 Notice::Subscription { id, topic, subscribers } => {
                     call(core, routes, id, |handler, conn| handler.subscription(conn, &topic, subscribers));
                 }
+                Notice::Parted { client } => backend::left(core, routes, client),
                 Notice::Closed { id, session, code, reason } => {
                     let closed = Closed { id: core.public_id(id), code, reason, user: session.user };
                     let handler = routes.handler(session.route);

@@ -75,7 +75,9 @@ pub mod ws;
 
 pub use config::{BacklogPolicy, Config};
 pub use error::{CloseReason, StartError};
-pub use handler::{Closed, Connection, Handler, Message, Refuse, Routes, SubscribeError, Topics, Upgrade};
+pub use handler::{
+    Backend, Client, Closed, Connection, Handler, JoinError, Message, Refuse, Routes, SubscribeError, Topics, Upgrade,
+};
 pub use http::request::Request;
 pub use hub::frame::MessageKind;
 pub use server::{PublishError, Publisher, Running, Server};

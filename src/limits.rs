@@ -23,6 +23,11 @@ pub const CODEC_BYTES_PER_TURN: usize = 1 << 20;
 pub const MAX_UNDECODED: usize = 128;
 /// Bytes of incomplete messages that the connections of a shard may keep in all; who adds to more is closed.
 pub const MAX_PARTIAL_BYTES: usize = 256 << 20;
+/// Bytes of clients' messages that may wait to be sent to one backend; those beyond are answered `busy`. Of notices and
+/// answers, twice as much may wait.
+pub const MAX_BACKEND_BACKLOG: u32 = 8 << 20;
+/// Rooms that backends may bring one client into.
+pub const MAX_ROOMS: usize = 64;
 /// Bytes of a topic's name.
 pub const MAX_TOPIC_BYTES: usize = 256;
 /// Topics of one stream of Server-Sent Events: each of its ids says where it is in all of them.

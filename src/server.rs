@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::control::{self, Admin};
 use crate::error::StartError;
-use crate::handler::Handler;
+use crate::handler::{Backend, Handler};
 use crate::ring::{Features, sys};
 use crate::shard::settings::Settings;
 use crate::shard::shared::Shared;
@@ -20,6 +20,7 @@ use launch::{Launch, Threads, failed};
 pub use publisher::{PublishError, Publisher};
 
 type Factory = Arc<dyn Fn() -> Box<dyn Handler> + Send + Sync>;
+type BackendFactory = Arc<dyn Fn() -> Box<dyn Backend> + Send + Sync>;
 
 /// A server to be started: a configuration, and what is served on which path.
 ///
@@ -41,13 +42,14 @@ type Factory = Arc<dyn Fn() -> Box<dyn Handler> + Send + Sync>;
 pub struct Server {
     config: Config,
     routes: Vec<(String, Factory)>,
+    backend: Option<BackendFactory>,
     dialects: bool,
 }
 
 impl Server {
     /// A server that serves nothing yet but `/health`.
     pub fn new(config: Config) -> Server {
-        Server { config, routes: Vec::new(), dialects: false }
+        Server { config, routes: Vec::new(), backend: None, dialects: false }
     }
 
     /// Serves WebSockets of a path with a handler that the factory makes, one for each shard. A path that ends in `*`
@@ -61,6 +63,29 @@ impl Server {
     /// if the configuration says so.
     pub fn dialects(mut self) -> Server {
         self.dialects = true;
+        self
+    }
+
+    /// Gives the messages of the `json` dialect that the configuration's `handover` names to a backend that the factory
+    /// makes, one for each shard. It is only called where [`Server::dialects`] are served.
+    ///
+    /// ```no_run
+    /// use uproar::{Backend, Client, Config, Server};
+    ///
+    /// struct Echo;
+    ///
+    /// impl Backend for Echo {
+    ///     fn message(&mut self, client: &mut Client<'_>, text: &str) {
+    ///         client.send(text);
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), uproar::StartError> {
+    /// Server::new(Config::default()).dialects().backend(|| Echo).run()
+    /// # }
+    /// ```
+    pub fn backend<B: Backend>(mut self, factory: impl Fn() -> B + Send + Sync + 'static) -> Server {
+        self.backend = Some(Arc::new(move || Box::new(factory())));
         self
     }
 
@@ -81,7 +106,7 @@ impl Server {
     }
 
     fn launch(self, signals: bool) -> Result<Running, StartError> {
-        let Server { config, routes, dialects } = self;
+        let Server { config, routes, backend, dialects } = self;
         config.validate()?;
         let settings = Settings::try_from(&config)?;
         let nofile = sys::raise_nofile().map_err(failed("cannot read RLIMIT_NOFILE"))?;
@@ -96,6 +121,7 @@ impl Server {
             config: &config,
             settings,
             routes: &routes,
+            backend,
             dialects,
             nofile,
             shared: shared.clone(),

@@ -168,7 +168,7 @@ fn told(line: &str) -> String {
         }
         "bad_topic" => Event::BadTopic { id: known.id() },
         "no_receiver" => Event::NoReceiver { receiver: known.text("receiver"), id: known.id() },
-        "too_large" => Event::TooLarge { id: known.id() },
+        "too_large" => Event::TooLarge,
         "dropped" => Event::Dropped(known.number("count") as u32),
         "gap" => {
             let (from, to) = (known.number("from"), known.number("to"));

@@ -16,7 +16,8 @@ const FLOOR_1: [&str; 5] = ["http", "ws", "hub", "dialect", "ring"];
 /// What connections know besides floor 0.
 const CONN_KNOWS: [&str; 5] = ["conn", "http", "ws", "dialect", "ring::token"];
 /// Where a shard's state lives. Nothing there is shared, so nothing there is locked.
-const DATA_PLANE: [&str; 8] = ["shard/", "handler.rs", "conn/", "hub/", "ws/", "http/", "dialect/", "ring/"];
+const DATA_PLANE: [&str; 9] =
+    ["shard/", "handler.rs", "handler/", "conn/", "hub/", "ws/", "http/", "dialect/", "ring/"];
 
 /// Where production code may panic, and why no client can make it.
 const MAY_PANIC: [(&str, &str, &str); 5] = [

@@ -63,7 +63,15 @@ pub fn load(inputs: &Inputs) -> Result<Resolved, ConfigError> {
     for (name, value) in &inputs.flags {
         if let Some(knob) = Knob::named(name) {
             let flag = format!("--{}", knob.flag());
-            loader.set(knob, value, &flag, &flag);
+            if (knob.is_secret)() {
+                loader.problems.push(format!(
+                    "{flag}: no flag, since others could read it in the list of processes; set {}, or {} in the file",
+                    knob.variable(),
+                    knob.name
+                ));
+            } else {
+                loader.set(knob, value, &flag, &flag);
+            }
         }
     }
     if loader.problems.is_empty() {
@@ -77,7 +85,8 @@ pub fn load(inputs: &Inputs) -> Result<Resolved, ConfigError> {
 pub(super) fn complaint(place: &str, value: &str, why: &str, knob: &Knob) -> String {
     let (range, (_, form)) = ((knob.range)(), (knob.form)());
     let comma = if form.is_empty() { "" } else { ", " };
-    format!("{place}: {value:?} {why}; allowed: {range}{comma}{form}")
+    let value = if (knob.is_secret)() { "what is set".into() } else { format!("{value:?}") };
+    format!("{place}: {value} {why}; allowed: {range}{comma}{form}")
 }
 
 struct Loader {
@@ -173,7 +182,11 @@ impl Resolved {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "\n# {}", knob.help);
             let _ = writeln!(text, "# {}{comma}{form}; default {}{source}", (knob.range)(), (knob.show)(&defaults));
-            let _ = writeln!(text, "{} = {}", knob.name, literal((knob.show)(&self.config)));
+            let (value, default) = ((knob.show)(&self.config), (knob.show)(&defaults));
+            let _ = match (knob.is_secret)() && value != default {
+                true => writeln!(text, "# {} is set, and not shown", knob.name),
+                false => writeln!(text, "{} = {}", knob.name, literal(value)),
+            };
         }
         text
     }
@@ -338,6 +351,22 @@ mod tests {
             let again = load(&inputs(&resolved.to_toml(), &[], &[])).unwrap();
             assert_eq!(again.config, resolved.config);
             assert_eq!(again.sources.len(), KNOBS.len(), "every knob is printed");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_shown_nowhere() {
+        const KEY: &str = "correct-horse-battery";
+        let resolved = load(&inputs("", &[("UPROAR_BACKEND_KEY", KEY)], &[])).unwrap();
+        assert!(resolved.config.backend_key.as_ref().unwrap().is(KEY.as_bytes()));
+        let text = resolved.to_toml();
+        assert!(text.contains("; from UPROAR_BACKEND_KEY\n# backend_key is set, and not shown\n"), "{text}");
+        assert!(!text.contains(KEY) && !format!("{resolved:?}").contains(KEY));
+        assert!(load(&inputs(&text, &[], &[])).unwrap().config.backend_key.is_none());
+        for (env, flags) in [(&[("UPROAR_BACKEND_KEY", "too-short")][..], &[][..]), (&[], &[("backend_key", KEY)])] {
+            let problems = problems("", env, flags).join("\n");
+            assert!(!problems.contains("too-short") && !problems.contains(KEY), "{problems}");
+            assert!(problems.contains("UPROAR_BACKEND_KEY"), "{problems}");
         }
     }
 

@@ -80,6 +80,10 @@ pub(super) trait Grammar {
     fn range(&self) -> String;
     /// A word for the value, and how it is written where the range does not show that.
     fn form(&self) -> (&'static str, &'static str);
+    /// Whether nobody is to see it: it is taken from no flag, and not printed.
+    fn is_secret(&self) -> bool {
+        false
+    }
 }
 
 /// An IP address and port.
@@ -289,6 +293,10 @@ impl<G: Grammar> Grammar for Or<G> {
 
     fn form(&self) -> (&'static str, &'static str) {
         self.1.form()
+    }
+
+    fn is_secret(&self) -> bool {
+        self.1.is_secret()
     }
 }
 

@@ -7,6 +7,7 @@ use std::any::Any;
 
 use crate::dialect::sse::Cursors;
 use crate::error::CloseReason;
+use crate::hub::Log;
 use crate::hub::frame::Class;
 use crate::time::Tick;
 use crate::ws::message::Partial;
@@ -46,13 +47,15 @@ pub enum Session {
     },
     /// The `json` dialect.
     Json {
-        /// Local topic index of its room, to which it is subscribed as long as it lives.
+        /// Local topic index of its room, to which it is subscribed or waits to be; none of a topic if it is in no room.
         room: u32,
         /// What most of them never need.
         more: Option<Box<JsonMore>>,
     },
     /// A stream of Server-Sent Events.
     Events(Box<EventStream>),
+    /// A backend.
+    Backend(Box<BackendSession>),
     /// An embedder's handler.
     Handler(Box<HandlerSession>),
     /// An embedder's handler, which has its session while it is called.
@@ -149,6 +152,20 @@ pub struct JsonMore {
     pub claimed: Option<u64>,
     /// Local indices of the topics whose past it waits for; they are pinned.
     pub awaited: Vec<u32>,
+    /// Local indices of the rooms that it is in besides its own, the longest first. It is subscribed to them, or waits for
+    /// their past.
+    pub rooms: Vec<u32>,
+    /// The user that it is a connection of; it is subscribed to the user's topic.
+    pub user: Option<Box<str>>,
+}
+
+/// A backend's state.
+#[derive(Default, Debug)]
+pub struct BackendSession {
+    /// What it is sent, in pieces as large as it reads them: nobody else's messages lie between.
+    pub log: Log,
+    /// Whether it is told who comes and goes.
+    pub presence: bool,
 }
 
 /// A connection's state for an embedder.
@@ -265,6 +282,12 @@ impl Conn {
             Session::Events(stream) => stream.dropped > 0,
             _ => false,
         }
+    }
+
+    /// Whether it is a backend's.
+    #[inline]
+    pub fn is_backend(&self) -> bool {
+        matches!(self.session, Session::Backend(_))
     }
 
     /// Whether frames may still be put into its outbox.

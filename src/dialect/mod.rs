@@ -77,6 +77,60 @@ pub enum Command<'a> {
     Error(String),
 }
 
+/// What a backend's message asks for. A backend is trusted: nothing that it says is the server's alone.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Instruction<'a> {
+    /// Publish to a topic, or in a room.
+    Publish {
+        /// Topic name.
+        topic: Cow<'a, str>,
+        /// What subscribers of the topic receive.
+        payload: Cow<'a, [u8]>,
+        /// Whether an acknowledgement says where in the topic it is.
+        place: bool,
+        /// The message's `id`, for an error, and the acknowledgement that is wanted.
+        receipt: Option<Receipt<'a>>,
+    },
+    /// Do something to a client; or send something to one, to a user, or to the members of a room.
+    Act {
+        /// A `clientId`; of [`Deed::Send`] also a user, or a room.
+        receiver: Cow<'a, str>,
+        /// What is to be done.
+        deed: Deed<'a>,
+        /// The message's `id`, for an error, and the acknowledgement that is wanted.
+        receipt: Option<Receipt<'a>>,
+    },
+    /// Tell who is in a room; answered by [`Event::Presence`].
+    Presence {
+        /// Which.
+        room: Cow<'a, str>,
+    },
+    /// Tell the time; answered by [`Event::Pong`].
+    Ping,
+    /// What the backend sent is no good. Answer it so.
+    Error(String),
+}
+
+/// What a backend can do to a client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Deed<'a> {
+    /// Send it this text.
+    Send(Cow<'a, [u8]>),
+    /// Close its connection.
+    Close {
+        /// The close code, 1000 or 3000 to 4999.
+        code: u16,
+        /// The reason.
+        reason: Cow<'a, str>,
+    },
+    /// Make it a member of a room.
+    Join(Cow<'a, str>),
+    /// Take it out of a room.
+    Leave(Cow<'a, str>),
+    /// From now on it is a connection of this user, or of none.
+    Identify(Option<Cow<'a, str>>),
+}
+
 /// The commands of one message; hardly ever more than one.
 pub type Commands<'a> = SmallVec<[Command<'a>; 1]>;
 
@@ -119,6 +173,35 @@ impl Refusal {
     }
 }
 
+/// Why something was not done that was asked for in good form.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Failure {
+    /// There is no backend, or the one that it was on its way to has gone.
+    #[error("There is no backend")]
+    NoBackend,
+    /// The backend has more to read than it may.
+    #[error("The backend has too much to read")]
+    Busy,
+    /// The sender is in no room.
+    #[error("Not in a room")]
+    NoRoom,
+    /// The client is in as many rooms as a backend may bring it into.
+    #[error("The client is in too many rooms")]
+    TooManyRooms,
+}
+
+impl Failure {
+    /// A word for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Failure::NoBackend => "no_backend",
+            Failure::Busy => "busy",
+            Failure::NoRoom => "no_room",
+            Failure::TooManyRooms => "too_many_rooms",
+        }
+    }
+}
+
 /// Where a topic is: its incarnation, and its newest message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Position {
@@ -145,6 +228,25 @@ pub enum Event<'a> {
         /// Milliseconds since 1970.
         now: u64,
     },
+    /// The connection of a backend is open.
+    Ready {
+        /// Milliseconds since 1970.
+        now: u64,
+    },
+    /// For a backend: somebody has come to one of its rooms.
+    Came {
+        /// Who.
+        client: u64,
+        /// Which room.
+        room: &'a str,
+    },
+    /// For a backend: somebody has left one of its rooms.
+    Went {
+        /// Who.
+        client: u64,
+        /// Which room.
+        room: &'a str,
+    },
     /// Of [`Command::Subscribe`], topic by topic.
     Subscribed(&'a [Subscribed<'a>]),
     /// Of [`Command::Unsubscribe`]: `true` where the topic had been joined.
@@ -170,6 +272,13 @@ pub enum Event<'a> {
     },
     /// The message is larger than one may be.
     TooLarge,
+    /// It was not done.
+    Failed {
+        /// Why.
+        why: Failure,
+        /// The message's `id`, if it had one.
+        id: Option<&'a str>,
+    },
     /// Who is in a room; no list where they are too many for one.
     Presence {
         /// The room.

@@ -85,12 +85,13 @@ impl<'a> Response<'a> {
 
     /// An error: the status in words, and a sentence for whoever reads it in a terminal or a proxy's log.
     ///
-    /// 405 has `Allow`, 426 has `Upgrade` and `Sec-WebSocket-Version` (RFC 9110 sections 15.5.6 and 15.5.22,
-    /// RFC 6455 section 4.4).
+    /// 401 has `WWW-Authenticate`, 405 has `Allow`, 426 has `Upgrade` and `Sec-WebSocket-Version` (RFC 9110 sections 15.5.2,
+    /// 15.5.6 and 15.5.22, RFC 6455 section 4.4).
     pub fn error(status: u16, sentence: &str) -> Response<'static> {
         let body = format!("{status} {}\n{sentence}\n", reason_phrase(status)).into_bytes();
         let response = Response::new(status, "text/plain; charset=utf-8", body);
         match status {
+            401 => response.header("WWW-Authenticate", "Bearer"),
             405 => response.header("Allow", Method::ALLOW),
             426 => response.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13"),
             _ => response,

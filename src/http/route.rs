@@ -19,6 +19,8 @@ pub enum Route<'a> {
     Events,
     /// Where messages are posted to.
     Publish,
+    /// A WebSocket of a backend.
+    Backend,
     /// `GET /health`.
     Health,
     /// `GET /`: the playground.
@@ -32,13 +34,15 @@ pub enum Route<'a> {
 }
 
 /// Paths that are no WebSocket endpoints of the `json` dialect: they belong to other endpoints, there or to come.
-const RESERVED: [&str; 6] = [PUBLISH, "/sse", "/socket.io", "/app", "/health", "/metrics"];
+const RESERVED: [&str; 7] = [PUBLISH, "/sse", "/socket.io", "/app", "/backend", "/health", "/metrics"];
 
 /// What the percent-encoded `path` asks for; `upgrade` is whether the request asks for a WebSocket.
 pub fn route(path: &str, upgrade: bool) -> Route<'_> {
     match (below(path, "/raw"), upgrade) {
         (Some(topic), true) => raw(topic),
         (Some(_), false) => Route::UpgradeRequired,
+        (None, true) if path == "/backend" => Route::Backend,
+        (None, false) if path == "/backend" => Route::UpgradeRequired,
         (None, true) if RESERVED.into_iter().any(|reserved| below(path, reserved).is_some()) => Route::NotFound,
         (None, true) => Route::Json,
         (None, false) if path == "/" => Route::Playground,
@@ -91,6 +95,9 @@ mod tests {
             ("/game", Route::Json),
             ("/rawhide", Route::Json),
             ("/application", Route::Json),
+            ("/backend", Route::Backend),
+            ("/backend/", Route::NotFound),
+            ("/backends", Route::Json),
             ("/sse", Route::NotFound),
             ("/socket.io/", Route::NotFound),
             ("/publish", Route::NotFound),
@@ -114,6 +121,8 @@ mod tests {
             ("/sse/", Route::NotFound),
             ("/raw/x", Route::UpgradeRequired),
             ("/raw", Route::UpgradeRequired),
+            ("/backend", Route::UpgradeRequired),
+            ("/backend/", Route::NotFound),
             ("/game", Route::NotFound),
             ("/metrics", Route::NotFound),
             ("/favicon.ico", Route::NotFound),

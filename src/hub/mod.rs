@@ -337,6 +337,17 @@ impl Hub {
         &self.topics.get(topic).name
     }
 
+    /// The name of the topic at an index below [`Hub::slots`], if there is one: so a walk over all can be done a slice at a
+    /// time.
+    pub fn name_in(&self, slot: u32) -> Option<&str> {
+        self.topics.at(slot).map(|topic| &*topic.name)
+    }
+
+    /// Indices that topics have, or have had.
+    pub fn slots(&self) -> u32 {
+        self.topics.slots()
+    }
+
     /// The classes of a topic's subscribers.
     pub fn classes(&self, topic: u32) -> impl Iterator<Item = Class> {
         self.topics.get(topic).channels.iter().map(|channel| channel.class)

@@ -159,6 +159,16 @@ impl Room {
         Some(members)
     }
 
+    /// The members, in no order.
+    pub fn everyone(&self) -> impl Iterator<Item = u64> + '_ {
+        self.members.iter().copied()
+    }
+
+    /// Whether somebody is a member.
+    pub fn has(&self, id: u64) -> bool {
+        self.members.contains(&id)
+    }
+
     fn is_crowded(&self) -> bool {
         self.count() > self.rules.limit as usize
     }

@@ -197,6 +197,16 @@ impl Topics {
         self.vacant.push(index);
     }
 
+    /// The topic at any index, if there is one.
+    pub fn at(&self, index: u32) -> Option<&Topic> {
+        self.slots.get(index as usize)?.topic.as_ref()
+    }
+
+    /// One more than the greatest index that a topic has, or has had.
+    pub fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     /// Every topic with its index.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Topic)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index as u32, slot.topic.as_ref()?)))

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use super::Factory;
+use super::{BackendFactory, Factory};
 use crate::config::Config;
 use crate::error::StartError;
 use crate::handler::Routes;
@@ -21,6 +21,7 @@ pub(super) struct Launch<'a> {
     pub config: &'a Config,
     pub settings: Settings,
     pub routes: &'a [(String, Factory)],
+    pub backend: Option<BackendFactory>,
     pub dialects: bool,
     /// Descriptors that the process may have: the bound of a ring's table.
     pub nofile: u64,
@@ -102,6 +103,7 @@ impl Launch<'_> {
             mailbox,
             postboxes: self.postboxes.clone(),
             routes: self.routes.to_vec(),
+            backend: self.backend.clone(),
             dialects: self.dialects,
         }
     }
@@ -115,6 +117,7 @@ struct Seed {
     mailbox: Mailbox,
     postboxes: Vec<Postbox>,
     routes: Vec<(String, Factory)>,
+    backend: Option<BackendFactory>,
     dialects: bool,
 }
 
@@ -146,7 +149,7 @@ impl Seed {
             shared: self.shared,
             mailbox: self.mailbox,
             postboxes: self.postboxes,
-            routes: Routes::new(routes, self.dialects),
+            routes: Routes::new(routes, self.dialects).with_backend(self.backend.map(|factory| factory())),
             seed: random(),
         })
     }

@@ -24,10 +24,14 @@ impl Core {
     pub(super) fn address(&mut self, id: ConnId, receiver: &str, object: Vec<u8>, receipt: Option<Receipt<'_>>) {
         let Some(client) = self.client_of(id) else { return };
         let object = json::signed(object, client, None);
-        let (ack, name) = receipt.map_or((false, None), |receipt| (receipt.ack, Some(receipt.id.into())));
-        let to = Return::Conn(Origin { shard: self.id, conn: id });
-        let asker = Asker { to, client, id: name, ack };
+        let asker = self.asker(id, Some(client), receipt);
         self.pass_on(Addressed { receiver: receiver.into(), stage: Stage::Sent, act: Act::Send(object.into()), asker });
+    }
+
+    /// A connection of this shard that wants something; `client`: by which name it is known again.
+    pub(super) fn asker(&self, id: ConnId, client: Option<u64>, receipt: Option<Receipt<'_>>) -> Asker {
+        let (ack, name) = receipt.map_or((false, None), |receipt| (receipt.ack, Some(receipt.id.into())));
+        Asker { to: Return::Conn(Origin { shard: self.id, conn: id }), client, id: name, ack }
     }
 
     /// Hands it to the shard that knows the receiver.
@@ -71,11 +75,12 @@ impl Core {
     pub(super) fn act(&mut self, to: ConnId, what: Addressed) {
         let done = match &what.act {
             Act::Send(payload) => self.send(to, MessageKind::Text, payload),
-            Act::Close { code, reason } => self.client_of(to).is_some_and(|_| {
+            Act::Close { code, reason } => {
+                let is_open = self.is_open_client(to);
                 self.close(to, *code, reason, CloseReason::Application);
-                true
-            }),
-            Act::Join(_) | Act::Leave(_) | Act::Identify(_) => false,
+                is_open
+            }
+            Act::Join(_) | Act::Leave(_) | Act::Identify(_) => return self.change_membership(to, what),
         };
         if done { self.done(&what.asker) } else { self.pass_on(Addressed { stage: Stage::Failed, ..what }) }
     }
@@ -103,16 +108,21 @@ impl Core {
 
     /// Whether the same was done before. If not, it is known from now on.
     fn was_done(&mut self, asker: &Asker, receiver: &str) -> bool {
-        let Some(id) = asker.id.as_deref().filter(|_| asker.ack) else { return false };
-        let known = self.window.find(self.now, asker.client, receiver, id).is_some();
+        let (Some(client), Some(id), true) = (asker.client, asker.id.as_deref(), asker.ack) else { return false };
+        let known = self.window.find(self.now, client, receiver, id).is_some();
         if !known {
-            self.window.note(self.now, asker.client, receiver, id, NOWHERE);
+            self.window.note(self.now, client, receiver, id, NOWHERE);
         }
         known
     }
 
     fn done(&mut self, asker: &Asker) {
         self.counters.addressed.add(1);
+        self.confirm_to(asker);
+    }
+
+    /// Acknowledges what has no place in a topic, if that is wanted.
+    pub(super) fn confirm_to(&mut self, asker: &Asker) {
         if let Some(id) = asker.id.clone().filter(|_| asker.ack) {
             self.inform(&asker.to, Answer::Ack { id, place: None });
         }
@@ -122,8 +132,8 @@ impl Core {
     fn no_receiver(&mut self, addressed: Addressed) {
         self.counters.undeliverable.add(1);
         let Addressed { receiver, asker, .. } = addressed;
-        if let Some(id) = &asker.id {
-            self.window.forget(asker.client, &receiver, id);
+        if let (Some(client), Some(id)) = (asker.client, &asker.id) {
+            self.window.forget(client, &receiver, id);
         }
         self.inform(&asker.to, Answer::NoReceiver { receiver, id: asker.id });
     }

@@ -12,7 +12,7 @@ const REPLACED: u16 = 4001;
 
 impl Core {
     /// The name of the client of a `json` connection.
-    pub(super) fn client_of(&self, id: ConnId) -> Option<u64> {
+    pub(crate) fn client_of(&self, id: ConnId) -> Option<u64> {
         match &self.conns.get(id)?.session {
             Session::Json { more, .. } => Some(self.client_named(id, more.as_ref().and_then(|more| more.claimed))),
             _ => None,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::conn::{Session, outbox};
-use crate::dialect::{self, Command, Event, Refusal, Since, json};
+use crate::dialect::{self, Command, Event, Failure, Refusal, Since, json};
 use crate::error::CloseReason;
 use crate::hub::frame::{Frames, MessageKind, Span};
 use crate::hub::{Hub, TopicHandle};
@@ -28,7 +28,7 @@ impl Core {
             Command::Publish { topic, kind, payload, receipt } => self.publish_for(id, &topic, kind, payload, receipt),
             Command::Broadcast { kind, payload } => self.broadcast(id, kind, payload),
             Command::Relay { object, receipt } => self.relay(id, object, receipt),
-            Command::HandOver { .. } => {}
+            Command::HandOver { object, receipt } => self.hand_over(id, object, receipt),
             Command::Address { receiver, object, receipt } => self.address(id, &receiver, object, receipt),
             Command::Presence { room } => self.ask_who_is_in(id, room.as_deref()),
             Command::Ping => {
@@ -77,6 +77,7 @@ impl Core {
     fn broadcast(&mut self, id: ConnId, kind: MessageKind, payload: &[u8]) {
         let (topic, own) = match self.conns.get(id).map(|conn| &conn.session) {
             Some(&Session::Raw { topic, own }) => (topic, own),
+            Some(&Session::Json { room: NO_ROOM, .. }) => return self.not_in_a_room(id, None),
             Some(&Session::Json { room, .. }) => (room, true),
             _ => return,
         };
@@ -87,21 +88,37 @@ impl Core {
     fn relay(&mut self, id: ConnId, object: Vec<u8>, receipt: Option<dialect::Receipt<'_>>) {
         let Some(&Session::Json { room, .. }) = self.conns.get(id).map(|conn| &conn.session) else { return };
         let Some(client) = self.client_of(id) else { return };
+        if room == NO_ROOM {
+            return self.not_in_a_room(id, receipt.as_ref().map(|receipt| &*receipt.id));
+        }
         let object = json::signed(object, client, Some(self.unix_ms));
         let receipt = self.receipt(id, receipt, false);
         self.publish_joined(room, Publication { receipt, ..Publication::new(MessageKind::Text, &object) });
     }
 
+    fn not_in_a_room(&mut self, id: ConnId, message: Option<&str>) {
+        self.tell(id, Event::Failed { why: Failure::NoRoom, id: message });
+    }
+
     /// The acknowledgement that a message wants, on its way to where that is ordered.
-    fn receipt(&self, id: ConnId, receipt: Option<dialect::Receipt<'_>>, place: bool) -> Option<Box<Receipt>> {
+    pub(super) fn receipt(
+        &self,
+        id: ConnId,
+        receipt: Option<dialect::Receipt<'_>>,
+        place: bool,
+    ) -> Option<Box<Receipt>> {
         let receipt = receipt.filter(|receipt| receipt.ack)?;
         let to = Return::Conn(Origin { shard: self.id, conn: id });
-        Some(Box::new(Receipt { to, client: self.client_of(id)?, id: receipt.id.into(), place }))
+        Some(Box::new(Receipt { to, client: self.client_of(id), id: receipt.id.into(), place }))
     }
 
     fn ask_who_is_in(&mut self, id: ConnId, room: Option<&str>) {
         let Some(&Session::Json { room: own, .. }) = self.conns.get(id).map(|conn| &conn.session) else { return };
-        let room: Box<str> = room.map_or_else(|| self.hub.name(own).into(), Box::from);
+        let room: Box<str> = match room {
+            Some(room) => room.into(),
+            None if own == NO_ROOM => return self.not_in_a_room(id, None),
+            None => self.hub.name(own).into(),
+        };
         let to = Return::Conn(Origin { shard: self.id, conn: id });
         let question = Question::Presence(room.clone());
         self.ask(&room, Ask { question, to });
@@ -132,15 +149,11 @@ impl Core {
     }
 
     fn unsubscribe_all(&mut self, id: ConnId, topics: Vec<Cow<'_, str>>) {
-        let room = match self.conns.get(id).map(|conn| &conn.session) {
-            Some(&Session::Json { room, .. }) => self.hub.name(room).to_owned(),
-            _ => return,
-        };
         let results: Vec<_> = topics
             .into_iter()
             .map(|topic| {
-                // A connection stays in its room.
-                let left = topic != room && self.give_up(id, &topic);
+                // A connection stays in its rooms.
+                let left = !self.is_member(id, &topic) && self.give_up(id, &topic);
                 (topic, left)
             })
             .collect();
@@ -148,7 +161,7 @@ impl Core {
     }
 
     /// Ends a subscription, or the wait for one; `false` if there was neither.
-    fn give_up(&mut self, id: ConnId, topic: &str) -> bool {
+    pub(super) fn give_up(&mut self, id: ConnId, topic: &str) -> bool {
         let awaited = self.hub.find(topic).is_some_and(|local| self.stop_awaiting(id, local));
         self.unsubscribe(id, topic) || awaited
     }
@@ -158,16 +171,19 @@ impl Core {
         // Of these alone it is known where a stream is: of one topic, nobody counts what it is delivered.
         let placed = matches!(event, Event::Subscribed(_) | Event::Gap { .. });
         let text = json::event(event);
-        self.tell_text(id, placed, text.as_bytes(), json::type_of(&text));
+        match self.conns.get(id) {
+            Some(conn) if conn.is_backend() => self.tell_backend(id, &text),
+            _ => self.tell_text(id, placed, text.as_bytes(), json::type_of(&text)),
+        }
     }
 
     /// The same in words that are there already; `name` and `placed` as for [`Core::send_event`].
     pub(super) fn tell_text(&mut self, id: ConnId, placed: bool, text: &[u8], name: &str) {
         match self.conns.get(id).map(|conn| &conn.session) {
-            Some(Session::Json { .. }) => self.send(id, MessageKind::Text, text),
-            Some(Session::Events(_)) => self.send_event(id, name, placed, text),
-            _ => false,
-        };
+            Some(Session::Json { .. }) => drop(self.send(id, MessageKind::Text, text)),
+            Some(Session::Events(_)) => drop(self.send_event(id, name, placed, text)),
+            _ => {}
+        }
     }
 
     /// Subscribes a connection; the local topic. Until the topic's home shard knows of it, the connection is held.
@@ -181,22 +197,33 @@ impl Core {
         if self.has_all_topics(id) {
             return Err(Refusal::TooMany);
         }
-        let Some(conn) = self.conns.get_mut(id) else { return Err(Refusal::BadName) };
+        Ok(self.enlist(id, topic))
+    }
+
+    /// Subscribes a connection to one topic more, whatever its name and however many it has; the local topic.
+    pub(super) fn enlist(&mut self, id: ConnId, topic: &str) -> u32 {
+        let Some(conn) = self.conns.get_mut(id) else { return NO_ROOM };
         conn.flags.set_subscriber(true);
         let outcome = self.hub.subscribe(id.index, conn.class, topic);
         let home = self.shared.home(topic);
-        if home != self.id {
+        if home != self.id && !outcome.already {
             self.await_home(id, outcome.topic, home, outcome.first);
         }
-        Ok(outcome.topic)
+        outcome.topic
     }
 
-    /// Whether a connection has as many topics as it may have. Its room is none of them.
+    /// Whether a connection has as many topics as it may have. Its rooms and its user are none of them.
     pub(super) fn has_all_topics(&self, id: ConnId) -> bool {
         let Some(conn) = self.conns.get(id) else { return false };
-        let in_room = matches!(conn.session, Session::Json { room, .. } if room != NO_ROOM);
+        let others = match &conn.session {
+            Session::Json { room, more } => {
+                let given = more.as_ref().map_or(0, |more| more.rooms.len() + usize::from(more.user.is_some()));
+                given + usize::from(*room != NO_ROOM)
+            }
+            _ => 0,
+        };
         let topics = self.hub.topics_of(id.index).len() + conn.session.awaited_topics().len();
-        topics >= self.settings.max_topics as usize + usize::from(in_room)
+        topics >= self.settings.max_topics as usize + others
     }
 
     fn await_home(&mut self, id: ConnId, topic: u32, home: u16, first: bool) {

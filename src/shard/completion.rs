@@ -6,6 +6,7 @@ use crate::ring::op::{Completion, Op, ReadBuffers};
 use crate::ring::sys;
 use crate::ring::token::{ConnId, Kind};
 
+use super::flush::unread;
 use super::{Core, Shard};
 
 impl Shard {
@@ -127,7 +128,7 @@ impl Core {
         let backlog = self.settings.backlog;
         let Some(conn) = self.conns.get_mut(id) else { return };
         let sends_nothing = conn.flags.blocked() || conn.held > 0;
-        if sends_nothing && conn.outbox.len_bytes() > backlog {
+        if sends_nothing && conn.outbox.len_bytes() > unread(conn, backlog) {
             conn.flags.set_throttled(true);
         }
         if congested && !conn.flags.paused() {

@@ -4,7 +4,7 @@ use crate::conn::outbox::Verdict;
 use crate::conn::{Conn, Phase, Session};
 use crate::error::CloseReason;
 use crate::hub::frame::{LogId, Span};
-use crate::limits::MAX_SHARED_CHUNK;
+use crate::limits::{MAX_BACKEND_BACKLOG, MAX_SHARED_CHUNK};
 use crate::ring::op::{Completion, Op};
 use crate::ring::token::ConnId;
 use crate::time::Tick;
@@ -24,6 +24,11 @@ pub(super) struct Sent {
 const BEHIND_BYTES: u32 = MAX_SHARED_CHUNK as u32;
 /// Chunks that gathered bytes of this turn are in.
 const STAGE_BYTES: usize = 64 * 1024;
+
+/// Bytes that may wait for a connection to read them before it is not read from either.
+pub(super) fn unread(conn: &Conn, backlog: u32) -> u32 {
+    if conn.is_backend() { MAX_BACKEND_BACKLOG } else { backlog }
+}
 
 impl Core {
     /// Puts a connection on the list of those to send to.
@@ -177,7 +182,7 @@ impl Core {
     fn unthrottle(&mut self, id: ConnId) {
         let backlog = self.settings.backlog;
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.flags.throttled() && conn.outbox.len_bytes() <= backlog {
+        if conn.flags.throttled() && conn.outbox.len_bytes() <= unread(conn, backlog) {
             conn.flags.set_throttled(false);
             self.want_read(id);
         }
@@ -186,7 +191,8 @@ impl Core {
     /// Brings the backlog of a connection that takes nothing within its bound.
     pub(super) fn enforce_backlog(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if !conn.is_open() || conn.outbox.len_bytes() <= self.settings.backlog {
+        // What a backend is sent is bounded before it is put there.
+        if !conn.is_open() || conn.is_backend() || conn.outbox.len_bytes() <= self.settings.backlog {
             return;
         }
         match conn.outbox.enforce(&mut self.frames, self.settings.backlog, self.settings.backlog_policy) {

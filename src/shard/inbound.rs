@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::conn::{HandlerSession, JsonMore, Phase, Session, Unparsed};
-use crate::dialect::{self, json, raw};
+use crate::conn::{BackendSession, HandlerSession, JsonMore, Phase, Session, Unparsed};
+use crate::dialect::{self, Command, json, raw};
 use crate::error::CloseReason;
 use crate::handler::{self, Routes};
 use crate::http::request::{self, Method, Request, percent_decode};
@@ -141,6 +141,7 @@ impl Shard {
                 Method::Options => self.core.answer(id, request, &Response::preflight()),
                 Method::Get | Method::Head => self.core.answer(id, request, &Response::post_only()),
             },
+            Route::Backend => self.core.upgrade_to_backend(id, request),
             Route::Health => {
                 let body = format!("{{\"status\":\"ok\",\"connections\":{}}}\n", self.core.shared.connections());
                 self.core.answer(id, request, &Response::json(body))
@@ -185,7 +186,7 @@ impl Shard {
         };
         let max_message = core.settings.max_message;
         let max_skipped = match conn.session {
-            Session::Json { .. } => max_message.saturating_mul(SKIPPED_MESSAGES),
+            Session::Json { .. } | Session::Backend(_) => max_message.saturating_mul(SKIPPED_MESSAGES),
             _ => 0,
         };
         let settings = message::Settings { max_message, max_skipped, compression };
@@ -284,6 +285,7 @@ fn on_message(
     let commands: dialect::Commands<'_> = match core.conns.get(id).map(|conn| &conn.session) {
         Some(Session::Raw { .. }) => raw::message(kind, payload),
         Some(Session::Json { .. }) => json::message(kind, payload, &core.settings.types, scratch),
+        Some(Session::Backend(_)) => return core.carry_out(id, json::instruction(kind, payload, scratch)),
         Some(Session::Handler(_)) => {
             handler::message(core, routes, id, handler::Message { kind, payload });
             return true;
@@ -292,7 +294,13 @@ fn on_message(
     };
     let mut posted = false;
     for command in commands {
-        posted |= core.execute(id, command);
+        match command {
+            Command::HandOver { object, receipt } if routes.has_backend() => {
+                handler::hand_over(core, routes, id, object, receipt);
+                posted = true;
+            }
+            command => posted |= core.execute(id, command),
+        }
     }
     posted
 }
@@ -393,6 +401,21 @@ impl Core {
                 Ok(local) => self.welcome(id, local, &room, claimed),
                 Err(refusal) => self.fail(id, 1008, refusal.code(), CloseReason::Policy),
             }
+        }
+        next
+    }
+
+    fn upgrade_to_backend(&mut self, id: ConnId, request: &Request<'_>) -> Next {
+        if !self.is_from_backend(request) {
+            self.counters.backends_refused.add(1);
+            self.counters.handshakes_bad.add(1);
+            return self.answer(id, request, &Response::error(401, "This is for backends that have the key."));
+        }
+        let presence = request.query_value("presence") == Some(Cow::Borrowed("true"));
+        let session = BackendSession { presence, ..BackendSession::default() };
+        let next = self.upgrade(id, request, &[], Session::Backend(Box::new(session)));
+        if matches!(next, Next::Frames) {
+            self.welcome_backend(id);
         }
         next
     }

@@ -15,6 +15,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::conn::{Conn, Flags, Phase, Session};
 use crate::error::CloseReason;
 use crate::http::response::{Framing, Response};
@@ -49,9 +51,11 @@ pub(super) enum Life {
 
 /// The end of a `json` connection, for others.
 struct Parting {
-    /// The client's name, if it leads elsewhere.
-    claimed: Option<u64>,
-    news: RoomMail,
+    client: u64,
+    /// Whether the client's name leads elsewhere.
+    claimed: bool,
+    from: Origin,
+    rooms: SmallVec<[Box<str>; 1]>,
 }
 
 impl Core {
@@ -141,13 +145,14 @@ impl Core {
         conn.held = 0;
         conn.code = code;
         conn.reason = reason;
+        let has_handshake = !conn.class.is_events();
+        conn.phase = if has_handshake { Phase::Closing } else { Phase::Flushing };
+        conn.flags.set_linger(!has_handshake);
+        self.backend_closes(id);
         self.wheel.set(id.index, self.now.after(close_timeout));
-        if conn.class.is_events() {
-            conn.phase = Phase::Flushing;
-            conn.flags.set_linger(true);
+        if !has_handshake {
             return self.mark_dirty(id.index);
         }
-        conn.phase = Phase::Closing;
         self.push_reply(id, &[frame::encode_close(Some(code), text).as_slice()]);
     }
 
@@ -174,6 +179,7 @@ impl Core {
                 conn.held = 0;
                 conn.code = code.unwrap_or(1005);
                 conn.reason = CloseReason::Peer;
+                self.backend_closes(id);
                 self.wheel.set(id.index, self.now.after(close_timeout));
                 self.push_reply(id, &[frame::encode_close(code, "").as_slice()]);
             }
@@ -243,6 +249,7 @@ impl Core {
         if conn.flags.shutting() {
             return conn.flags.set_doomed(true);
         }
+        self.backend_closes(id);
         let Some(mut conn) = self.conns.remove(id) else { return };
         self.wheel.cancel(id.index);
         self.ops.push(Op::Unwatch(id));
@@ -271,8 +278,13 @@ impl Core {
         self.counters.closed[reason as usize].add(1);
         self.counters.websockets.sub(u64::from(conn.session.is_websocket()));
         self.counters.event_streams.sub(u64::from(conn.class.is_events()));
-        if let Session::Handler(session) = conn.session {
-            self.notices.push(Notice::Closed { id, session, code: conn.code, reason });
+        match conn.session {
+            Session::Handler(session) => {
+                self.notices.push(Notice::Closed { id, session, code: conn.code, reason });
+            }
+            Session::Backend(mut session) => session.log.close(&mut self.frames),
+            Session::Head(_) | Session::Posted { .. } | Session::Raw { .. } => {}
+            Session::Json { .. } | Session::Events(_) | Session::Called => {}
         }
     }
 
@@ -280,17 +292,27 @@ impl Core {
     fn parting(&self, id: ConnId, session: &Session) -> Option<Parting> {
         let &Session::Json { room, ref more } = session else { return None };
         let claimed = more.as_ref().and_then(|more| more.claimed);
-        let client = self.client_named(id, claimed);
-        let from = Origin { shard: self.id, conn: id };
-        let room = (room != NO_ROOM).then(|| self.hub.name(room).into())?;
-        Some(Parting { claimed, news: RoomMail { room, client, from, what: RoomEvent::Leave } })
+        let others = more.iter().flat_map(|more| more.rooms.iter().copied());
+        let rooms = Some(room).filter(|&room| room != NO_ROOM).into_iter().chain(others);
+        Some(Parting {
+            client: self.client_named(id, claimed),
+            claimed: claimed.is_some(),
+            from: Origin { shard: self.id, conn: id },
+            rooms: rooms.map(|room| self.hub.name(room).into()).collect(),
+        })
     }
 
     fn part(&mut self, parting: Parting) {
-        if let Some(client) = parting.claimed {
-            self.post_claim(client, parting.news.from, true);
+        let Parting { client, claimed, from, rooms } = parting;
+        if claimed {
+            self.post_claim(client, from, true);
         }
-        self.post_room(parting.news);
+        if self.has_backend {
+            self.notices.push(Notice::Parted { client });
+        }
+        for room in rooms {
+            self.post_room(RoomMail { room, client, from, what: RoomEvent::Leave });
+        }
     }
 
     /// The connection's deadline has come.

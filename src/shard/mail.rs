@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 
-use crate::dialect::{Event, Position, Since};
+use crate::dialect::{Event, Failure, Position, Since};
 use crate::hub::TopicHandle;
 use crate::hub::frame::MessageKind;
 use crate::hub::history::Kept;
 use crate::ring::token::ConnId;
+
+use super::handover::{Backend, HandedOver};
 
 /// A publication on its way between shards: the one copy that all of them read.
 #[derive(Clone, Debug)]
@@ -59,9 +61,9 @@ impl Return {
 pub struct Receipt {
     /// The sender.
     pub to: Return,
-    /// The sender's name, by which what it sends again is known.
-    pub client: u64,
-    /// The message's `id`, as JSON text; empty if it has none and is not to be known again.
+    /// The sender's name, by which what it sends again is known. Of a backend or a caller, nothing is.
+    pub client: Option<u64>,
+    /// The message's `id`, as JSON text; empty if it has none.
     pub id: Box<str>,
     /// Whether the sender is told where in the topic the message is.
     pub place: bool,
@@ -234,8 +236,8 @@ impl Act {
 pub struct Asker {
     /// Where it is.
     pub to: Return,
-    /// Its name, by which what it sends again is known.
-    pub client: u64,
+    /// Its name, by which what it sends again is known. Of a backend or a caller, nothing is.
+    pub client: Option<u64>,
     /// The message's `id`, as JSON text, if it has one.
     pub id: Option<Box<str>>,
     /// Whether it wants to be told that it is done.
@@ -258,6 +260,27 @@ pub enum Answer {
         receiver: Box<str>,
         /// The message's `id`.
         id: Option<Box<str>>,
+    },
+    /// It was not done.
+    Failed {
+        /// Why.
+        why: Failure,
+        /// The message's `id`.
+        id: Option<Box<str>>,
+    },
+    /// For a backend: somebody has come to one of its rooms.
+    Came {
+        /// Who.
+        client: u64,
+        /// Which room.
+        room: Box<str>,
+    },
+    /// For a backend: somebody has left one of its rooms.
+    Went {
+        /// Who.
+        client: u64,
+        /// Which room.
+        room: Box<str>,
     },
     /// Who is in a room.
     Presence {
@@ -282,6 +305,9 @@ impl Answer {
                 Event::Ack { id, place: place.as_ref().map(|(topic, position)| (&**topic, *position)) }
             }
             Answer::NoReceiver { receiver, id } => Event::NoReceiver { receiver, id: id.as_deref() },
+            Answer::Failed { why, id } => Event::Failed { why: *why, id: id.as_deref() },
+            Answer::Came { client, room } => Event::Came { client: *client, room },
+            Answer::Went { client, room } => Event::Went { client: *client, room },
             Answer::Presence { room, count, members } => {
                 Event::Presence { room, count: *count, members: members.as_deref() }
             }
@@ -293,6 +319,8 @@ impl Answer {
         match self {
             Answer::Ack { id, place } => id.len() + place.as_ref().map_or(0, |(topic, _)| topic.len()),
             Answer::NoReceiver { receiver, id } => receiver.len() + id.as_ref().map_or(0, |id| id.len()),
+            Answer::Failed { id, .. } => id.as_ref().map_or(0, |id| id.len()),
+            Answer::Came { room, .. } | Answer::Went { room, .. } => room.len(),
             Answer::Presence { room, members, .. } => room.len() + members.as_ref().map_or(0, |all| all.len() * 8),
             // Not for shards.
             Answer::History(_) | Answer::Rooms(_) => 0,
@@ -369,6 +397,29 @@ pub enum Mail {
         /// What.
         what: Box<Addressed>,
     },
+    /// An answer that is to come behind what the sender has posted before: to be passed on.
+    Inform(Box<(Return, Answer)>),
+    /// A client's message that a backend is to have.
+    HandOver(Box<HandedOver>),
+    /// A backend has connected, or that connection is no longer open.
+    Backend {
+        /// Which.
+        backend: Backend,
+        /// Whether it is gone.
+        gone: bool,
+    },
+    /// To a backend's shard: the sender is to know when the backend has read most of what it was sent.
+    WhenRead {
+        /// The backend's connection.
+        backend: ConnId,
+        /// The sender.
+        shard: u16,
+    },
+    /// It has.
+    HasRead {
+        /// The backend.
+        backend: Origin,
+    },
     /// To the shard that a client's name leads to: the client has connected anew, or that connection is gone.
     Claim {
         /// The client.
@@ -418,8 +469,13 @@ impl Mail {
                 Mail::Ask(_) => 0,
                 Mail::Address(what) | Mail::Act { what, .. } => what.receiver.len() + what.act.weight(),
                 Mail::Answer { answer, .. } => answer.weight(),
+                Mail::Inform(inform) => inform.1.weight(),
+                Mail::HandOver(what) => what.room.len() + what.payload.len(),
                 Mail::Confirm { .. }
                 | Mail::Claim { .. }
+                | Mail::Backend { .. }
+                | Mail::WhenRead { .. }
+                | Mail::HasRead { .. }
                 | Mail::Replaced { .. }
                 | Mail::Trim
                 | Mail::Shutdown { .. } => 0,

@@ -6,16 +6,20 @@
 
 mod address;
 mod ask;
+mod backend;
 mod clients;
 mod command;
 mod completion;
 mod events;
 mod flush;
+mod handover;
 pub mod identity;
 mod inbound;
+mod introduce;
 mod lifecycle;
 pub mod mail;
 pub mod mailbox;
+mod membership;
 mod posted;
 mod publish;
 mod recover;
@@ -46,7 +50,9 @@ use crate::ring::sys;
 use crate::ring::token::ConnId;
 use crate::time::{Tick, Wheel};
 
+use handover::Backend;
 use inbound::Codec;
+use introduce::Introductions;
 use lifecycle::Life;
 use mail::Origin;
 use mailbox::{Mailbox, Postbox};
@@ -56,7 +62,7 @@ use settings::Settings;
 use shared::Shared;
 use window::Window;
 
-/// Of a `json` connection before it is in its room: no index of a topic.
+/// Of a `json` connection that is in no room, or not yet: no index of a topic.
 const NO_ROOM: u32 = u32::MAX;
 
 /// Of a message that is ordered, but in no topic.
@@ -68,6 +74,8 @@ pub(crate) enum Notice {
     Drained(ConnId),
     /// A handler's connection has joined or left a topic.
     Subscription { id: ConnId, topic: Box<str>, subscribers: usize },
+    /// A `json` client's connection has ended.
+    Parted { client: u64 },
     /// A handler's connection has ended.
     Closed { id: ConnId, session: Box<HandlerSession>, code: u16, reason: CloseReason },
 }
@@ -124,6 +132,13 @@ pub struct Core {
     crowded: VecDeque<(Tick, Box<str>)>,
     /// Clients whose name leads here and whose connection is another one, by name.
     claims: HashMap<u64, Origin>,
+    /// The backends of all shards whose connections are open.
+    backends: Vec<Backend>,
+    /// The backends of the rooms that are at home here, by name; maybe ones that have gone since.
+    served: HashMap<Box<str>, Origin>,
+    introductions: Introductions,
+    /// Whether an embedder's backend is to know which clients have gone.
+    has_backend: bool,
     window: Window,
     mailbox: Mailbox,
     postboxes: Vec<Postbox>,
@@ -205,6 +220,10 @@ impl Shard {
             rooms: HashMap::new(),
             crowded: VecDeque::new(),
             claims: HashMap::new(),
+            backends: Vec::new(),
+            served: HashMap::new(),
+            introductions: Introductions::default(),
+            has_backend: parts.routes.has_backend(),
             window: Window::new(parts.settings.ack_window),
             mailbox: parts.mailbox,
             postboxes: parts.postboxes,

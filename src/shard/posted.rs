@@ -52,14 +52,14 @@ impl Core {
             Err(problem) => return self.answer(id, request, &json_response(problem.status(), problem.body())),
         };
         let head_timeout = self.settings.head_timeout;
-        let client = self.claimed(request);
+        // An id is a client's: what nobody proves to have sent may be anybody's, and is not known again.
+        let client = publication.id.as_ref().and_then(|_| self.claimed(request));
         let Some(conn) = self.conns.get_mut(id) else { return Next::End };
         conn.session = Session::Posted { keep_alive: request.keep_alive() };
         self.wheel.set(id.index, self.now.after(head_timeout));
-        // An id is a client's: what nobody proves to have sent may be anybody's, and is not known again.
-        let name = publication.id.filter(|_| client.is_some()).unwrap_or_default();
+        let name = publication.id.unwrap_or_default();
         let to = Return::Conn(Origin { shard: self.id, conn: id });
-        let receipt = Receipt { to, client: client.unwrap_or_default(), id: name.into(), place: true };
+        let receipt = Receipt { to, client, id: name.into(), place: true };
         let message = Publication::new(MessageKind::Text, publication.data);
         if !self.publish(&publication.topic, Publication { receipt: Some(Box::new(receipt)), ..message }) {
             self.end_posted(id, &refused(413, TOO_LARGE, "Larger than a message may be"), CloseReason::Http);

@@ -201,8 +201,10 @@ impl Core {
     /// The place of the next message; `None` if it was here before, which is acknowledged again.
     fn order(&mut self, topic: u32, receipt: Option<&Receipt>) -> Option<Position> {
         if let Some(receipt) = receipt {
-            let known = (!receipt.id.is_empty())
-                .then(|| self.window.find(self.now, receipt.client, self.hub.name(topic), &receipt.id));
+            let known = receipt.client.map(|client| {
+                let name = self.hub.name(topic);
+                self.window.find(self.now, client, name, &receipt.id)
+            });
             if let Some(position) = known.flatten() {
                 self.counters.repeated.add(1);
                 self.acknowledge(topic, receipt, position);
@@ -213,8 +215,8 @@ impl Core {
         let offset = self.hub.order(topic);
         let position = Position { epoch: self.hub.position(topic).epoch, offset };
         if let Some(receipt) = receipt {
-            if !receipt.id.is_empty() {
-                self.window.note(self.now, receipt.client, self.hub.name(topic), &receipt.id, position);
+            if let Some(client) = receipt.client {
+                self.window.note(self.now, client, self.hub.name(topic), &receipt.id, position);
             }
             self.acknowledge(topic, receipt, position);
         }

@@ -144,6 +144,11 @@ impl Core {
         at.map(|at| awaited.swap_remove(at)).is_some()
     }
 
+    /// Whether a connection waits for a topic's past.
+    pub(super) fn awaits(&self, id: ConnId, topic: u32) -> bool {
+        self.awaited_topics(id).contains(&topic)
+    }
+
     fn awaited_topics(&self, id: ConnId) -> &[u32] {
         self.conns.get(id).map_or(&[], |conn| conn.session.awaited_topics())
     }

@@ -22,17 +22,29 @@ impl Core {
                 let rules = self.settings.presence;
                 let state = self.rooms.entry_ref(&*room).or_insert_with(|| Room::new(rules));
                 let was_due = state.due();
+                let before = state.count();
                 let notice = state.join(client, self.now);
+                let is_another = state.count() > before;
                 let due = state.due().filter(|_| was_due.is_none());
                 self.announce(&room, notice, due, Some(from));
+                if is_another && !self.backends.is_empty() {
+                    self.introduce_newcomer(&room, client);
+                }
             }
             RoomEvent::Leave => {
                 let Some(state) = self.rooms.get_mut(&*room) else { return };
                 let was_due = state.due();
+                let before = state.count();
                 let notice = state.leave(client, self.now);
+                let is_fewer = state.count() < before;
                 let due = state.due().filter(|_| was_due.is_none());
-                if state.is_empty() {
+                let is_empty = state.is_empty();
+                if is_fewer && !self.backends.is_empty() {
+                    self.introduce_leaver(&room, client);
+                }
+                if is_empty {
                     self.rooms.remove(&*room);
+                    self.served.remove(&*room);
                 } else {
                     self.announce(&room, notice, due, None);
                 }

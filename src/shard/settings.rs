@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::ConfigError;
-use crate::config::{BacklogPolicy, Config, HistoryRule, HistoryRules};
+use crate::config::{BacklogPolicy, Config, HistoryRule, HistoryRules, Secret};
 use crate::dialect::json::Types;
 use crate::hub::history::Retention;
 use crate::hub::presence;
@@ -47,6 +47,8 @@ pub struct Settings {
     pub presence: presence::Rules,
     /// The application's own types of messages.
     pub types: Types,
+    /// By which a backend proves itself; without one, there is none.
+    pub backend_key: Option<Secret>,
     /// Topics that keep messages.
     pub history: HistoryRules,
     /// Bytes of all histories of this shard.
@@ -87,6 +89,7 @@ impl TryFrom<&Config> for Settings {
                 rate: config.presence_rate,
             },
             types,
+            backend_key: config.backend_key.clone(),
             history: config.history.clone(),
             history_bytes: usize::try_from(config.history_memory / u64::from(config.shards)).unwrap_or(usize::MAX),
             ack_window: config.ack_window,

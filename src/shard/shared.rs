@@ -10,6 +10,7 @@ use foldhash::fast::SeedableRandomState;
 use crate::counters::Counters;
 
 use super::identity::Identity;
+use super::mail::Origin;
 
 /// The state of the process as every shard sees it.
 pub struct Shared {
@@ -79,6 +80,12 @@ impl Shared {
             return 0;
         }
         (self.hasher.hash_one(topic) % self.counters.len() as u64) as u16
+    }
+
+    /// How well a backend suits a room: the room's is the one whose number is the greatest (rendezvous hashing), so that
+    /// rooms are spread evenly, and are not moved but from one that goes.
+    pub fn rank(&self, room: &str, backend: Origin) -> u64 {
+        self.hasher.hash_one((room, backend.shard, backend.conn.index, backend.conn.generation))
     }
 
     /// Whether new connections are refused for want of memory.

@@ -106,6 +106,11 @@ impl Core {
                 Mail::Ask(mail) => self.asked(*mail),
                 Mail::Address(mail) => self.addressed(*mail),
                 Mail::Act { to, what } => self.act(to, *what),
+                Mail::Inform(mail) => self.inform_further(*mail),
+                Mail::HandOver(mail) => self.handed_over(*mail),
+                Mail::Backend { backend, gone } => self.backend_news(backend, gone),
+                Mail::WhenRead { backend, shard } => self.when_read(backend, shard),
+                Mail::HasRead { backend } => self.has_read(backend),
                 Mail::Claim { client, by, gone } => self.claim(client, by, gone),
                 Mail::Replaced { conn } => self.replaced(conn),
                 Mail::Answer { to, answer } => self.tell_answer(to, &answer),
@@ -124,6 +129,7 @@ impl Core {
         }
         self.expired = expired;
         self.announce_together();
+        self.introduce();
         self.hub.expire_histories(self.now, HISTORIES_PER_TURN);
         if self.accept_again.is_some_and(|at| !at.is_after(self.now)) {
             self.start_accepting();
@@ -153,6 +159,7 @@ impl Core {
             self.mailbox.settle();
         }
         self.replies.settle(&mut self.frames);
+        self.settle_backends();
         (self.inflated_bytes, self.encoder.bytes) = (0, 0);
         self.counters.deflated.set(self.encoder.runs);
         self.counters.topics.set(self.hub.topics() as u64);
@@ -170,7 +177,8 @@ impl Core {
             || !self.dirty.is_empty()
             || !self.notices.is_empty()
             || !self.undecoded.is_empty() && !self.congested()
-            || self.has_goodbyes();
+            || self.has_goodbyes()
+            || self.has_introductions();
         if busy {
             return WaitFor::Nothing;
         }

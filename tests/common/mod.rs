@@ -147,7 +147,12 @@ pub struct Process {
 impl Process {
     /// Starts it on ports of the kernel's choice, and waits until it serves.
     pub fn start(args: &[&str]) -> Process {
-        let mut command = Process::command(&["--listen=127.0.0.1:0", "--pin=false"]);
+        Process::start_at(([127, 0, 0, 1], 0).into(), args)
+    }
+
+    /// As [`Process::start`], on this address.
+    pub fn start_at(addr: SocketAddr, args: &[&str]) -> Process {
+        let mut command = Process::command(&[&format!("--listen={addr}"), "--pin=false"]);
         if !args.iter().any(|arg| arg.starts_with("--admin-listen")) {
             command.arg("--admin-listen=127.0.0.1:0");
         }

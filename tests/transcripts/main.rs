@@ -28,6 +28,10 @@ use std::time::Duration;
 use common::client::{BINARY, CLOSE, Client, PING, PONG, TEXT, close_payload, frame};
 use common::{SHARDS, TestServer, config};
 use serde_json::Value;
+use uproar::config::Secret;
+
+/// What `a + /backend?key=correct-horse-battery` proves itself by.
+const BACKEND_KEY: &str = "correct-horse-battery";
 
 /// How long other shards are given to bring what a client is not to receive.
 const SILENCE: Duration = Duration::from_millis(60);
@@ -52,6 +56,11 @@ fn acknowledgements() {
     run_all("acks.txt", include_str!("acks.txt"));
 }
 
+#[test]
+fn backends() {
+    run_all("backend.txt", include_str!("backend.txt"));
+}
+
 fn run_all(file: &str, text: &str) {
     let text = text.replace("\n|", " ");
     let conversations: Vec<&str> = text.split("\n== ").skip(1).collect();
@@ -63,6 +72,7 @@ fn run_all(file: &str, text: &str) {
             let rules = "kept.* count=3 last_value; deep.* count=100; newest.* count=1 last_value";
             config.history = uproar::config::parse_history(rules).expect("rules");
             config.relay = vec!["chat".into(), "playerMove".into()];
+            config.backend_key = Some(Secret::new(BACKEND_KEY));
             config.presence_limit = 3;
             config.max_errors = 5;
             let server = TestServer::start(config);

@@ -46,10 +46,10 @@ impl<'a> Field<'a, '_> {
     }
 }
 
-/// Members that are, in one kind of message or another, the server's to set.
-const RESERVED: [&str; 5] = ["clientId", "from", "room", "timestamp", "user"];
+/// Members that are, in one kind of message or another, the server's to set or to take out.
+const RESERVED: [&str; 6] = ["ack", "clientId", "from", "room", "timestamp", "user"];
 
-/// A member that may be the server's to set.
+/// A member of [`RESERVED`].
 struct Reserved {
     /// Where it stands in the object; see [`super::scan::Member::whole`].
     at: Range<usize>,
@@ -61,7 +61,7 @@ struct Reserved {
 pub(super) struct Fields<'a, 't> {
     /// The object without its closing brace.
     object: &'a [u8],
-    /// Members that may be the server's, in order.
+    /// Members of [`RESERVED`], in order.
     reserved: SmallVec<[Reserved; 2]>,
     pub kind: Option<Field<'a, 't>>,
     pub id: Option<Field<'a, 't>>,
@@ -88,7 +88,8 @@ impl<'a, 't> Fields<'a, 't> {
             let member = members.next()?;
             if let Some(name) = RESERVED.into_iter().find(|&reserved| reserved == name) {
                 fields.reserved.push(Reserved { at: member.whole, name });
-            } else if let Some(field) = fields.named(name) {
+            }
+            if let Some(field) = fields.named(name) {
                 let text = members.part(member.value)?;
                 if field.replace(Field { text, value }).is_some() {
                     return None;
@@ -113,6 +114,11 @@ impl<'a, 't> Fields<'a, 't> {
             "receiver" => &mut self.receiver,
             _ => return None,
         })
+    }
+
+    /// Whether there are two members of this name, of [`RESERVED`].
+    pub(super) fn has_twice(&self, name: &str) -> bool {
+        self.reserved.iter().filter(|member| member.name == name).count() > 1
     }
 
     /// The object without its closing brace, and without the members of these names, of [`RESERVED`].

@@ -3,6 +3,7 @@
 //! | to find | look in |
 //! |---|---|
 //! | what a client's message asks for | `request` |
+//! | what a backend's message asks for | `backend` |
 //! | the members of its object, as the parser and as the text has them | `fields` |
 //! | where they stand in the text, byte by byte | `scan` |
 //! | what a publication by HTTP asks for | `posted` |
@@ -13,6 +14,7 @@
 //! | what is wrong with their messages | `problem` |
 //! | the spelling of client ids and epochs | `ids` |
 
+mod backend;
 mod envelope;
 mod fields;
 mod ids;
@@ -26,6 +28,7 @@ mod tests;
 mod text;
 mod types;
 
+pub use backend::instruction;
 pub use envelope::envelope;
 pub(super) use ids::{Epoch, MAX_OFFSET, parse_epoch};
 pub use ids::{client_id_text, parse_client_id};

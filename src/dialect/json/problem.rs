@@ -18,6 +18,12 @@ pub(super) const BAD_ID: Problem = Problem::new("bad_id", "An id is a string of 
 pub(super) const BAD_TOPIC: Problem = Problem::new("bad_topic", "A topic is 1 to 256 bytes, the first not U+0000");
 pub(super) const BAD_SINCE: Problem =
     Problem::new("bad_since", "Expected \"since\" to be an object of {\"epoch\",\"offset\"}");
+pub(super) const BAD_CODE: Problem = Problem::new("bad_code", "Expected \"code\" to be 1000, or 3000 to 4999");
+pub(super) const BAD_REASON: Problem = Problem::new("bad_reason", "Expected \"reason\", a string");
+pub(super) const BAD_USER: Problem =
+    Problem::new("bad_user", "Expected \"user\" to be null, or 1 to 256 bytes, the first not U+0000");
+pub(super) const NO_CLIENT: Problem = Problem::new("no_receiver", "Expected \"clientId\", a string");
+pub(super) const NOWHERE: Problem = Problem::new("no_receiver", "Expected \"clientId\" or \"room\"");
 pub(super) const NO_DATA: Problem = Problem::new("no_data", "Expected \"data\"");
 pub(super) const NO_RECEIVER: Problem = Problem::new("no_receiver", "Expected \"receiver\", a string");
 pub(super) const NO_TOPIC: Problem = Problem::new("no_topic", "Expected \"topic\", a string");

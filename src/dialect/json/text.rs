@@ -15,6 +15,9 @@ pub fn event(event: Event<'_>) -> String {
             let welcome = Message::new("connected").client("clientId", client);
             welcome.string("room", room).string("token", token).value("timestamp", now)
         }
+        Event::Ready { now } => Message::new("connected").value("backend", true).value("timestamp", now),
+        Event::Came { client, room } => Message::new("client_joined").client("clientId", client).string("room", room),
+        Event::Went { client, room } => Message::new("client_left").client("clientId", client).string("room", room),
         Event::Subscribed(results) => Message::new("subscribed").list("topics", results, subscribed),
         Event::Unsubscribed(results) => Message::new("unsubscribed").list("topics", results, unsubscribed),
         Event::BadTopic { id } => return BAD_TOPIC.text(id),
@@ -27,6 +30,7 @@ pub fn event(event: Event<'_>) -> String {
         }
         Event::NoReceiver { receiver, id } => return no_receiver(receiver).text(id),
         Event::TooLarge => return TOO_LARGE.text(None),
+        Event::Failed { why, id } => return Problem::told(why.code(), why.to_string()).text(id),
         Event::Presence { room, count, members } => {
             let presence = Message::new("presence").string("topic", room).value("userCount", count);
             match members {
@@ -61,7 +65,7 @@ pub fn type_of(text: &str) -> &str {
     text.split('"').nth(3).unwrap_or_default()
 }
 
-fn no_receiver(name: &str) -> Problem {
+pub(super) fn no_receiver(name: &str) -> Problem {
     Problem::told("no_receiver", format!("No such receiver: {}", shortened(name, MAX_TOPIC_BYTES)))
 }
 

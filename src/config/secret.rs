@@ -1,0 +1,88 @@
+//! A value that nobody but its owner is to see.
+
+use std::fmt;
+
+use super::value::{Grammar, OUT_OF_BOUNDS};
+
+/// A key that proves a peer. It is never printed, nor logged.
+#[derive(Clone)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// Characters that it has at least, so that nobody guesses it.
+    pub const MIN_CHARS: usize = 16;
+    /// Bytes that it has at most.
+    pub const MAX_BYTES: usize = 1024;
+
+    /// A secret; [`Config::validate`](super::Config::validate) checks its length.
+    pub fn new(text: impl Into<Box<str>>) -> Secret {
+        Secret(text.into())
+    }
+
+    /// Whether that is what was given. Takes as long whatever is different, so that it cannot be guessed piece by piece.
+    pub fn is(&self, given: &[u8]) -> bool {
+        let own = self.0.as_bytes();
+        let differ = own.iter().zip(given).fold(0, |differ, (a, b)| std::hint::black_box(differ | (a ^ b)));
+        own.len() == given.len() && differ == 0
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Secret) -> bool {
+        self.is(other.0.as_bytes())
+    }
+}
+
+impl Eq for Secret {}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// A key of printable characters of ASCII, as a header or a query can carry it.
+pub(super) struct Key;
+
+impl Grammar for Key {
+    type Value = Secret;
+
+    fn parse(&self, text: &str) -> Result<Secret, &'static str> {
+        match text {
+            _ if !text.bytes().all(|byte| byte.is_ascii_graphic()) => Err("has a character that no header can carry"),
+            _ if !(Secret::MIN_CHARS..=Secret::MAX_BYTES).contains(&text.len()) => Err(OUT_OF_BOUNDS),
+            _ => Ok(Secret::new(text)),
+        }
+    }
+
+    fn show(&self, value: &Secret) -> String {
+        value.0.as_ref().into()
+    }
+
+    fn range(&self) -> String {
+        format!("{}..{} characters", Secret::MIN_CHARS, Secret::MAX_BYTES)
+    }
+
+    fn form(&self) -> (&'static str, &'static str) {
+        ("KEY", "of ASCII, without spaces")
+    }
+
+    fn is_secret(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_itself_and_shows_nothing() {
+        let secret = Secret::new("correct horse battery");
+        assert!(secret.is(b"correct horse battery"));
+        for other in [&b""[..], b"correct horse", b"correct horse batterz", b"correct horse battery "] {
+            assert!(!secret.is(other));
+        }
+        assert_eq!(format!("{secret:?} {:?}", Some(&secret)), "Secret(..) Some(Secret(..))");
+    }
+}
