@@ -87,6 +87,7 @@ fn answer(request: &Request<'_>) -> String {
     let dialect = match route(request.path, request.wants_websocket()) {
         Route::Raw { .. } => "raw",
         Route::Json => "json",
+        Route::Backend => "backend",
         Route::Events => return "events".into(),
         Route::Publish => return "publish".into(),
         Route::Health => return "health".into(),

@@ -42,7 +42,7 @@ fn use_request(request: &Request<'_>) {
     let upgrade = request.wants_websocket();
     match route(request.path, upgrade) {
         Route::Raw { topic } => assert!(upgrade && (1..=MAX_TOPIC_BYTES).contains(&topic.len())),
-        Route::Json | Route::BadTopic => assert!(upgrade),
+        Route::Json | Route::Backend | Route::BadTopic => assert!(upgrade),
         Route::Health | Route::Playground | Route::Events | Route::Publish | Route::UpgradeRequired => {
             assert!(!upgrade)
         }
