@@ -13,11 +13,14 @@ mod bench;
 mod http_head;
 #[path = "entries/json.rs"]
 mod json_dialect;
+#[path = "entries/sse.rs"]
+mod server_sent_events;
 
 pub use backend_dialect::backend;
 pub use bench::{answer, reader, reader_input};
 pub use http_head::head;
 pub use json_dialect::json;
+pub use server_sent_events::{events, publish};
 
 use uproar::ws::deflate::{self, Arena, Deflater, InflateError, Inflater, Policy};
 use uproar::ws::message::{Compression, Settings};

@@ -199,7 +199,9 @@ knobs! {
         ping_interval: Option<Duration> = Some(secs(30)), Or("off", Time { min: secs(1), max: secs(HOUR) });
         /// Time for a ping to be answered.
         ping_timeout: Duration = secs(10), Time { min: millis(100), max: secs(10 * MINUTE) };
-        /// Age at which a WebSocket is closed, so that clients spread anew over the servers behind a balancer.
+        /// Time after which a stream of Server-Sent Events in which nothing was said is sent a comment.
+        sse_heartbeat: Duration = secs(15), Time { min: secs(1), max: secs(10 * MINUTE) };
+        /// Age at which a WebSocket or a stream is closed, so that clients spread anew over the servers behind a balancer.
         max_lifetime: Option<Duration> = None, Or("off", Time { min: secs(1), max: secs(30 * DAY) });
         /// Percent of max_lifetime by which it varies at random, so that not all clients return at once.
         lifetime_jitter: u32 = 10, Count { min: 0, max: 100 };
@@ -261,7 +263,7 @@ mod tests {
     }
 
     /// Name, the least value, one below it, the greatest, one above it.
-    const BOUNDS: [[&str; 5]; 23] = [
+    const BOUNDS: [[&str; 5]; 24] = [
         ["send_buffer", "4KiB", "4095", "64MiB", "67108865"],
         ["accept_backlog", "1", "0", "65535", "65536"],
         ["shards", "1", "0", "256", "257"],
@@ -275,6 +277,7 @@ mod tests {
         ["keep_alive_timeout", "100ms", "99ms", "10m", "601s"],
         ["ping_interval", "1s", "999ms", "1h", "3601s"],
         ["ping_timeout", "100ms", "99ms", "10m", "601s"],
+        ["sse_heartbeat", "1s", "999ms", "10m", "601s"],
         ["max_lifetime", "1s", "999ms", "30d", "31d"],
         ["lifetime_jitter", "0", "-1", "100", "101"],
         ["close_timeout", "100ms", "99ms", "10m", "601s"],

@@ -30,6 +30,8 @@ pub const MAX_BACKEND_BACKLOG: u32 = 8 << 20;
 pub const MAX_ROOMS: usize = 64;
 /// Bytes of a topic's name.
 pub const MAX_TOPIC_BYTES: usize = 256;
+/// Topics of one stream of Server-Sent Events: each of its ids says where it is in all of them.
+pub const MAX_TOPICS_PER_STREAM: usize = 256;
 /// Bytes of a WebSocket message that any configuration may allow; lengths are `u32` inside.
 pub const MAX_MESSAGE_BYTES: u64 = 1 << 30;
 /// Bytes of a control frame's payload (RFC 6455 section 5.5).

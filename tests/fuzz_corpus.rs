@@ -67,6 +67,16 @@ fn json() {
     replay("json", entries::json, 10);
 }
 
+#[test]
+fn events() {
+    replay("events", entries::events, 15);
+}
+
+#[test]
+fn publish() {
+    replay("publish", entries::publish, 15);
+}
+
 /// Writes `seed` under a name made of the case's.
 fn write(target: &str, name: &str, seed: &[u8]) {
     if seed.len() > MAX_SEED {

@@ -88,6 +88,8 @@ fn answer(request: &Request<'_>) -> String {
         Route::Raw { .. } => "raw",
         Route::Json => "json",
         Route::Backend => "backend",
+        Route::Events => return "events".into(),
+        Route::Publish => return "publish".into(),
         Route::Health => return "health".into(),
         Route::Page(_) => return "page".into(),
         Route::UpgradeRequired => return "426".into(),

@@ -37,9 +37,7 @@ export class Address {
 
   /** Where to connect to; `identity` is what an earlier welcome said, or `null`. */
   websocket(identity, accessToken) {
-    const url = withToken(this.#websocket, accessToken);
-    for (const name of ["clientId", "token"]) if (identity) url.searchParams.set(name, identity[name]);
-    return url.href;
+    return identified(withToken(this.#websocket, accessToken), identity).href;
   }
 
   sse(topics, lastEventId, accessToken) {
@@ -49,9 +47,15 @@ export class Address {
     return url.href;
   }
 
-  publish(accessToken) {
-    return withToken(this.#publish, accessToken).href;
+  /** With an identity, the server knows a message that is posted again. */
+  publish(identity, accessToken) {
+    return identified(withToken(this.#publish, accessToken), identity).href;
   }
+}
+
+function identified(url, identity) {
+  for (const name of ["clientId", "token"]) if (identity) url.searchParams.set(name, identity[name]);
+  return url;
 }
 
 function withToken(base, accessToken) {

@@ -189,7 +189,7 @@ export class Uproar {
   #makePoster() {
     const { fetch, clock, retryBase, retryCap, random, connectTimeout } = this.#options;
     const backoff = new Backoff({ base: retryBase, cap: retryCap, random });
-    const address = () => this.#address.publish(this.#accessToken);
+    const address = () => this.#address.publish(this.#identity, this.#accessToken);
     return new Poster({ fetch, clock, backoff, address, timeout: connectTimeout });
   }
 

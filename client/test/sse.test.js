@@ -142,6 +142,13 @@ test("publications go by POST, one by one, in order", async () => {
   assert.equal(new Set(http.posts.map(({ id }) => id)).size, 3);
 });
 
+test("who was welcomed once says so when it posts, so that what it posts again is known", async () => {
+  const { clock, http, log } = blocked({ WebSocket: null, identity: { clientId: "c", token: "t" } });
+  const ack = outcome(log.client.publish("a", 1));
+  await clock.advance(10);
+  assert.deepEqual([http.postedTo, ack.status], ["http://server/publish?clientId=c&token=t", "resolved"]);
+});
+
 test("a POST that fails is made again under the same id; one that is refused is not", async () => {
   const { clock, http, log } = blocked({ WebSocket: null });
   const answers = [

@@ -1,6 +1,6 @@
 // HTTP heads: whatever the bytes, the answer does not depend on how they were cut, and what is accepted is in order.
 
-use uproar::http::request::{Request, parse};
+use uproar::http::request::{Method, PUBLISH, Request, parse};
 use uproar::http::route::{Route, route};
 use uproar::limits::{MAX_HEADERS, MAX_TOPIC_BYTES};
 use uproar::ws::handshake;
@@ -20,6 +20,8 @@ pub fn head(bytes: &[u8]) {
         assert!(request.head_len <= MAX_HEAD && bytes[..request.head_len].ends_with(b"\r\n\r\n"));
         assert!(request.headers().len() <= MAX_HEADERS);
         assert!(request.path.starts_with('/') && !request.path.contains('?'));
+        let may_post = request.path == PUBLISH;
+        assert!(may_post || matches!(request.method, Method::Get | Method::Head) && request.body_len == 0);
         assert!(request.values("Host").count() <= 1 && request.values("Transfer-Encoding").count() == 0);
         use_request(&request);
     }
@@ -41,7 +43,9 @@ fn use_request(request: &Request<'_>) {
     match route(request.path, upgrade) {
         Route::Raw { topic } => assert!(upgrade && (1..=MAX_TOPIC_BYTES).contains(&topic.len())),
         Route::Json | Route::Backend | Route::BadTopic => assert!(upgrade),
-        Route::Health | Route::Page(_) | Route::UpgradeRequired => assert!(!upgrade),
+        Route::Health | Route::Page(_) | Route::Events | Route::Publish | Route::UpgradeRequired => {
+            assert!(!upgrade)
+        }
         Route::NotFound => {}
     }
     let method = request.method.as_str();

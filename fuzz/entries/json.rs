@@ -58,7 +58,7 @@ fn check_receipt(receipt: Option<Receipt<'_>>) {
 }
 
 /// `serde_json` does not recurse where it keeps nothing.
-fn assert_is_json(text: &[u8]) {
+pub(super) fn assert_is_json(text: &[u8]) {
     let result = serde_json::from_slice::<IgnoredAny>(text);
     assert!(result.is_ok(), "{result:?}: {}", String::from_utf8_lossy(text));
 }

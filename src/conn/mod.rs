@@ -5,6 +5,7 @@ pub mod table;
 
 use std::any::Any;
 
+use crate::dialect::sse::Cursors;
 use crate::error::CloseReason;
 use crate::hub::frame::Class;
 use crate::time::Tick;
@@ -29,8 +30,13 @@ pub enum Phase {
 /// What the connection's client speaks, with the state that takes.
 #[derive(Debug)]
 pub enum Session {
-    /// HTTP so far, with what has come of an incomplete head.
-    Head(Option<Box<Vec<u8>>>),
+    /// HTTP so far, with what has come of an incomplete request.
+    Head(Option<Box<Unparsed>>),
+    /// HTTP: a message was posted, and is to be answered when it is ordered.
+    Posted {
+        /// Whether another request may follow.
+        keep_alive: bool,
+    },
     /// The `raw` dialect: the topic, and whether the client gets its own messages.
     Raw {
         /// Local topic index.
@@ -45,6 +51,8 @@ pub enum Session {
         /// What most of them never need.
         more: Option<Box<JsonMore>>,
     },
+    /// A stream of Server-Sent Events.
+    Events(Box<EventStream>),
     /// A backend.
     Backend {
         /// Whether it is told who comes and goes.
@@ -54,6 +62,85 @@ pub enum Session {
     Handler(Box<HandlerSession>),
     /// An embedder's handler, which has its session while it is called.
     Called,
+}
+
+impl Session {
+    /// Whether it is a WebSocket's.
+    pub fn is_websocket(&self) -> bool {
+        !matches!(self, Session::Head(_) | Session::Posted { .. } | Session::Events(_))
+    }
+
+    /// The topics that it waits for the past of: local indices, which are pinned.
+    pub fn awaited_topics(&self) -> &[u32] {
+        match self {
+            Session::Json { more: Some(more), .. } => &more.awaited,
+            Session::Events(stream) => &stream.awaited,
+            _ => &[],
+        }
+    }
+
+    /// The same, to be changed; `None` where nothing is awaited, or there is no [room](Session::make_room) for it.
+    pub fn awaited(&mut self) -> Option<&mut Vec<u32>> {
+        match self {
+            Session::Json { more, .. } => Some(&mut more.as_mut()?.awaited),
+            Session::Events(stream) => Some(&mut stream.awaited),
+            _ => None,
+        }
+    }
+
+    /// The messages that were dropped and that it has not been told of, where clients are told and there is room for it.
+    pub fn dropped(&mut self) -> Option<&mut u32> {
+        match self {
+            Session::Json { more, .. } => Some(&mut more.as_mut()?.dropped),
+            Session::Events(stream) => Some(&mut stream.dropped),
+            _ => None,
+        }
+    }
+
+    /// Sees to it that there is room to note what is awaited or was dropped.
+    pub fn make_room(&mut self) {
+        if let Session::Json { more, .. } = self {
+            more.get_or_insert_default();
+        }
+    }
+}
+
+/// A request that is not there in whole.
+#[derive(Default, Debug)]
+pub struct Unparsed {
+    /// What has come of it.
+    pub bytes: Vec<u8>,
+    /// Bytes of the whole request, once its head is there and has announced a body; 0 before.
+    pub wanted: usize,
+}
+
+impl Unparsed {
+    /// Whether the bytes that have come since `len` were there may have made a difference. A head can only end, and only be
+    /// wrong for good, at the end of a line: one that drips in byte by byte is not parsed for each of them.
+    pub fn is_worth_parsing(&self, len: usize, max_head: usize) -> bool {
+        match self.wanted {
+            0 => self.bytes.len() >= max_head || self.bytes.iter().skip(len).any(|&byte| byte == b'\n'),
+            wanted => self.bytes.len() >= wanted,
+        }
+    }
+
+    /// Bytes that are kept beyond what a head may have.
+    pub fn body_bytes(&self) -> usize {
+        if self.wanted > 0 { self.bytes.len() } else { 0 }
+    }
+}
+
+/// A stream of Server-Sent Events.
+#[derive(Default, Debug)]
+pub struct EventStream {
+    /// Where it is, up to the last event that it was sent for itself; of a stream of several topics, up to the last one.
+    pub cursors: Cursors,
+    /// Local indices of the topics whose past it waits for; they are pinned.
+    pub awaited: Vec<u32>,
+    /// Messages that were dropped and that it has not been told of.
+    pub dropped: u32,
+    /// When its socket took something last.
+    pub sent: Tick,
 }
 
 /// What few `json` connections have.
@@ -125,6 +212,7 @@ flags! {
     14 doomed set_doomed "To be terminated when the shutdown is done.",
     15 mortal set_mortal "Its lifetime is bounded.",
     16 looked_at set_looked_at "Its ping is overdue, and it is being read from once more before it is given up.",
+    17 stamped set_stamped "An event stream of several topics: each of its messages says where it is in all of them.",
 }
 
 impl Flags {
@@ -180,9 +268,13 @@ impl Conn {
         }
     }
 
-    /// Whether a `json` client has not been told of all messages that were dropped.
+    /// Whether its client has not been told of all messages that were dropped.
     pub fn has_untold_drops(&self) -> bool {
-        matches!(&self.session, Session::Json { more: Some(more), .. } if more.dropped > 0)
+        match &self.session {
+            Session::Json { more: Some(more), .. } => more.dropped > 0,
+            Session::Events(stream) => stream.dropped > 0,
+            _ => false,
+        }
     }
 
     /// Whether it is a backend's.

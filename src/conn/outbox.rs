@@ -9,8 +9,8 @@
 //! frame, [`Outbox::consume`] walks the frames from the last boundary and splits the span at the end of that frame.
 //! So no length needs to be remembered, and a policy sees at once what may not be dropped any more.
 //!
-//! Spans of a log hold whole WebSocket data frames of the server (RFC 6455 section 5.2), one a message, so they can
-//! be walked and split. Spans of [`LogId::NONE`] are opaque (control frames, replies, HTTP): each counts as one piece,
+//! Spans of a log hold whole WebSocket data frames of the server (RFC 6455 section 5.2) or blocks of Server-Sent Events,
+//! one a message, so they can be walked and split; below, a frame is either. Spans of [`LogId::NONE`] are opaque (control frames, replies, HTTP): each counts as one piece,
 //! none is ever dropped to meet a bound.
 
 mod policy;
@@ -22,9 +22,10 @@ use std::iter;
 
 pub use policy::{BacklogPolicy, Verdict};
 
+use crate::dialect::sse;
 use crate::hub::frame::{Frames, LogId, Span};
 use crate::limits::MAX_MESSAGE_BYTES;
-use crate::ws::frame::first_len;
+use crate::ws::frame;
 
 /// The first span is the remainder of a frame whose beginning was sent.
 const BEGUN: u32 = 1 << 31;
@@ -304,12 +305,24 @@ impl Outbox {
             if is_log(frames, span) && !(i == 0 && self.is_begun()) {
                 assert!(messages(frames, span).all(|message| {
                     let frame = frames.bytes(message);
-                    first_len(frame) == Some(frame.len()) && frame[0] & 0x0f < 0x8
+                    first_len(frame) == Some(frame.len()) && (is_event(frame) || frame[0] & 0x0f < 0x8)
                 }));
                 assert_eq!(messages(frames, span).map(|message| message.len() as usize).sum::<usize>(), bytes.len());
             }
         }
     }
+}
+
+/// Whether a message is an event of a stream. A frame that is a whole message begins with the bit FIN, text does not.
+#[inline]
+fn is_event(message: &[u8]) -> bool {
+    message.first().is_some_and(u8::is_ascii)
+}
+
+/// Bytes of the first message of a log.
+#[inline]
+fn first_len(bytes: &[u8]) -> Option<usize> {
+    if is_event(bytes) { sse::first_len(bytes) } else { frame::first_len(bytes) }
 }
 
 /// Whether a span's frames are messages of a log; all others are opaque.
@@ -318,7 +331,7 @@ fn is_log(frames: &Frames, span: Span) -> bool {
 }
 
 /// The messages of a span that starts at a frame's first byte; an opaque span is one piece.
-fn messages(frames: &Frames, span: Span) -> impl Iterator<Item = Span> + '_ {
+pub fn messages(frames: &Frames, span: Span) -> impl Iterator<Item = Span> + '_ {
     let opaque = !is_log(frames, span);
     let mut rest = span;
     iter::from_fn(move || {

@@ -5,6 +5,7 @@
 
 pub mod json;
 pub mod raw;
+pub mod sse;
 
 use std::borrow::Cow;
 

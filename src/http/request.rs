@@ -8,6 +8,9 @@ use thiserror::Error;
 
 use crate::limits::MAX_HEADERS;
 
+/// The path that messages are posted to.
+pub const PUBLISH: &str = "/publish";
+
 /// The methods that are answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Method {
@@ -15,10 +18,14 @@ pub enum Method {
     Get,
     /// `HEAD`: as `GET`, without the body.
     Head,
+    /// `POST`, to [`PUBLISH`] only.
+    Post,
+    /// `OPTIONS`, of [`PUBLISH`] only: what a browser asks before it posts.
+    Options,
 }
 
 impl Method {
-    /// What the `Allow` header of a 405 says.
+    /// What the `Allow` header of a 405 says, of most paths.
     pub const ALLOW: &'static str = "GET, HEAD";
 
     /// The method's name on the wire.
@@ -26,12 +33,14 @@ impl Method {
         match self {
             Method::Get => "GET",
             Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Options => "OPTIONS",
         }
     }
 
     fn from_wire(name: &str) -> Option<Method> {
         // Methods are case-sensitive (RFC 9110 section 9.1).
-        [Method::Get, Method::Head].into_iter().find(|method| method.as_str() == name)
+        [Method::Get, Method::Head, Method::Post, Method::Options].into_iter().find(|method| method.as_str() == name)
     }
 }
 
@@ -56,6 +65,9 @@ pub enum HeadError {
     /// `Transfer-Encoding` beside `Content-Length`, or in HTTP/1.0 (RFC 9112 section 6.1).
     #[error("The Transfer-Encoding header is not allowed in HTTP/1.0, nor beside Content-Length.")]
     TransferEncoding,
+    /// A body without a `Content-Length`.
+    #[error("The request needs a Content-Length.")]
+    LengthRequired,
     /// A body is announced.
     #[error("A request body is not accepted here.")]
     Body,
@@ -65,7 +77,7 @@ pub enum HeadError {
     /// More header fields than [`MAX_HEADERS`].
     #[error("The request has more than the {MAX_HEADERS} header fields allowed.")]
     TooManyHeaders,
-    /// Neither `GET` nor `HEAD`.
+    /// Neither `GET` nor `HEAD`, but for [`PUBLISH`].
     #[error("Only GET and HEAD are answered here.")]
     Method,
     /// Neither HTTP/1.1 nor HTTP/1.0.
@@ -84,6 +96,7 @@ impl HeadError {
             | HeadError::ContentLength
             | HeadError::TransferEncoding => 400,
             HeadError::Method => 405,
+            HeadError::LengthRequired => 411,
             HeadError::Body => 413,
             HeadError::TooLarge(_) | HeadError::TooManyHeaders => 431,
             HeadError::Version => 505,
@@ -104,6 +117,8 @@ pub struct Request<'b> {
     pub minor_version: u8,
     /// Bytes of the head, the empty line included. What follows belongs to the next request, or to the WebSocket.
     pub head_len: usize,
+    /// Bytes of the body that follows the head: of a `POST` only.
+    pub body_len: u64,
     headers: [Header<'b>; MAX_HEADERS],
     header_count: usize,
 }
@@ -131,9 +146,12 @@ pub fn parse(bytes: &[u8], max_head: usize) -> Result<Option<Request<'_>>, HeadE
     }
     let method = Method::from_wire(method).ok_or(HeadError::Method)?;
     let (path, query) = split_target(target).ok_or(HeadError::RequestLine)?;
-    let request = Request { method, path, query, minor_version, head_len, headers, header_count };
+    if !matches!(method, Method::Get | Method::Head) && path != PUBLISH {
+        return Err(HeadError::Method);
+    }
+    let mut request = Request { method, path, query, minor_version, head_len, body_len: 0, headers, header_count };
     check_host(&request)?;
-    check_no_body(&request)?;
+    request.body_len = body_len(&request)?;
     Ok(Some(request))
 }
 
@@ -176,12 +194,14 @@ impl<'b> Request<'b> {
     /// The query's first parameter of that name, decoded as a form: `+` is a space, an escape that is none stands for
     /// itself, what is not UTF-8 becomes U+FFFD.
     pub fn query_value(&self, name: &str) -> Option<Cow<'b, str>> {
+        self.query_values(name).next()
+    }
+
+    /// The query's parameters of that name, in order, decoded as [`Request::query_value`] does.
+    pub fn query_values(&self, name: &str) -> impl Iterator<Item = Cow<'b, str>> {
         let query: &'b str = self.query;
-        query
-            .split('&')
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .find(|(key, _)| form_decode(key) == name)
-            .map(|(_, value)| form_decode(value))
+        let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs.filter(move |(key, _)| form_decode(key) == name).map(|(_, value)| form_decode(value))
     }
 }
 
@@ -256,7 +276,8 @@ fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(&byte)
 }
 
-fn check_no_body(request: &Request<'_>) -> Result<(), HeadError> {
+/// Bytes of the body; none is allowed but a `POST`'s, whose length must be known.
+fn body_len(request: &Request<'_>) -> Result<u64, HeadError> {
     let mut lengths = request.values("Content-Length");
     let length = lengths.next();
     if lengths.next().is_some() || length.is_some_and(|value| !is_number(value)) {
@@ -266,11 +287,16 @@ fn check_no_body(request: &Request<'_>) -> Result<(), HeadError> {
     if encoded && (length.is_some() || request.minor_version == 0) {
         return Err(HeadError::TransferEncoding);
     }
-    // `Content-Length: 0` is no body. The number may be larger than any integer type: only its digits are looked at.
-    if encoded || length.is_some_and(|value| value.iter().any(|&digit| digit != b'0')) {
-        return Err(HeadError::Body);
+    // The number may be larger than any integer type.
+    let digit = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    let length = length.map(|value| value.iter().fold(0, digit));
+    match (request.method, length) {
+        (Method::Post, Some(length)) => Ok(length),
+        (Method::Post, None) => Err(HeadError::LengthRequired),
+        // `Content-Length: 0` is no body.
+        (_, None | Some(0)) if !encoded => Ok(0),
+        _ => Err(HeadError::Body),
     }
-    Ok(())
 }
 
 fn is_number(value: &[u8]) -> bool {

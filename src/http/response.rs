@@ -7,6 +7,19 @@ use ::http::StatusCode;
 use super::pages::Page;
 use super::request::{HeadError, Method};
 
+/// The field that says which pages may read a response.
+pub const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
+
+/// The head of a stream of Server-Sent Events, which has no length: the connection's end is its own. Neither caches nor
+/// proxies are to keep any of it back.
+pub const EVENT_STREAM: &str = "HTTP/1.1 200 OK\r\n\
+    Content-Type: text/event-stream\r\n\
+    Cache-Control: no-cache, no-transform\r\n\
+    X-Accel-Buffering: no\r\n\
+    X-Content-Type-Options: nosniff\r\n\
+    Access-Control-Allow-Origin: *\r\n\
+    Connection: close\r\n\r\n";
+
 /// A response to a request that was no WebSocket handshake, or was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Response<'a> {
@@ -54,6 +67,21 @@ impl<'a> Response<'a> {
             Some(policy) => response.header("Content-Security-Policy", policy),
             None => response,
         }
+    }
+
+    /// 200: any page may post a message (Fetch, *CORS protocol*).
+    pub fn preflight() -> Response<'static> {
+        Response::new(200, "text/plain", &b""[..])
+            .header(ALLOW_ORIGIN, "*")
+            .header("Access-Control-Allow-Methods", "POST")
+            .header("Access-Control-Allow-Headers", "Content-Type")
+            .header("Access-Control-Max-Age", "86400")
+    }
+
+    /// 405 where messages are posted to.
+    pub fn post_only() -> Response<'static> {
+        let body = format!("405 {}\nMessages are posted here.\n", reason_phrase(405)).into_bytes();
+        Response::new(405, "text/plain; charset=utf-8", body).header("Allow", "POST, OPTIONS")
     }
 
     /// An error: the status in words, and a sentence for whoever reads it in a terminal or a proxy's log.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::pages::{Page, page};
-use super::request::percent_decode;
+use super::request::{PUBLISH, percent_decode};
 use crate::limits::is_topic_name;
 
 /// The answer to a path.
@@ -16,6 +16,10 @@ pub enum Route<'a> {
     },
     /// A WebSocket of the `json` dialect.
     Json,
+    /// A stream of Server-Sent Events.
+    Events,
+    /// Where messages are posted to.
+    Publish,
     /// A WebSocket of a backend.
     Backend,
     /// `GET /health`.
@@ -31,7 +35,7 @@ pub enum Route<'a> {
 }
 
 /// Paths that are no WebSocket endpoints of the `json` dialect: they belong to other endpoints, there or to come.
-const RESERVED: [&str; 6] = ["/sse", "/socket.io", "/app", "/backend", "/health", "/metrics"];
+const RESERVED: [&str; 7] = [PUBLISH, "/sse", "/socket.io", "/app", "/backend", "/health", "/metrics"];
 
 /// What the percent-encoded `path` asks for; `upgrade` is whether the request asks for a WebSocket.
 pub fn route(path: &str, upgrade: bool) -> Route<'_> {
@@ -43,6 +47,8 @@ pub fn route(path: &str, upgrade: bool) -> Route<'_> {
         (None, true) if RESERVED.into_iter().any(|reserved| below(path, reserved).is_some()) => Route::NotFound,
         (None, true) => Route::Json,
         (None, false) if path == "/health" => Route::Health,
+        (None, false) if path == "/sse" => Route::Events,
+        (None, false) if path == PUBLISH => Route::Publish,
         (None, false) => page(path).map_or(Route::NotFound, Route::Page),
     }
 }
@@ -95,6 +101,7 @@ mod tests {
             ("/backends", Route::Json),
             ("/sse", Route::NotFound),
             ("/socket.io/", Route::NotFound),
+            ("/publish", Route::NotFound),
             ("/app/key", Route::NotFound),
             ("/health", Route::NotFound),
             ("/metrics", Route::NotFound),
@@ -111,6 +118,10 @@ mod tests {
             ("/demo/chat/", Route::NotFound),
             ("/health", Route::Health),
             ("/health/", Route::NotFound),
+            ("/sse", Route::Events),
+            ("/publish", Route::Publish),
+            ("/publish/", Route::NotFound),
+            ("/sse/", Route::NotFound),
             ("/raw/x", Route::UpgradeRequired),
             ("/raw", Route::UpgradeRequired),
             ("/backend", Route::UpgradeRequired),

@@ -22,8 +22,11 @@ pub struct Class(u8);
 impl Class {
     /// WebSocket frames of the payload as it is.
     pub const PLAIN: Class = Class(0);
-    /// The bit beside the window's.
+    /// Blocks of Server-Sent Events, each payload in an envelope.
+    pub const EVENTS: Class = Class(Class::EVENT | Class::ENVELOPE);
+    /// The bits beside the window's.
     const ENVELOPE: u8 = 1 << 7;
+    const EVENT: u8 = 1 << 6;
 
     /// WebSocket frames, deflated with a window of `2^bits` bytes, 9 to 15 (RFC 7692).
     pub fn deflate(bits: u8) -> Class {
@@ -41,9 +44,14 @@ impl Class {
         self.0 & Class::ENVELOPE != 0
     }
 
+    /// Whether messages are Server-Sent Events instead of WebSocket frames.
+    pub fn is_events(self) -> bool {
+        self.0 & Class::EVENT != 0
+    }
+
     /// The deflate window's bits, if the class is deflated.
     pub fn window_bits(self) -> Option<u8> {
-        let bits = self.0 & !Class::ENVELOPE;
+        let bits = self.0 & !(Class::ENVELOPE | Class::EVENT);
         (bits != 0).then_some(bits)
     }
 
@@ -290,7 +298,11 @@ mod tests {
             assert_eq!((wrapped.has_envelope(), wrapped.window_bits()), (true, bits));
             assert_eq!((wrapped.in_envelope(), Class::from_bits(wrapped.to_bits())), (wrapped, wrapped));
             assert_ne!(wrapped, class);
+            assert!(!class.is_events() && !wrapped.is_events());
         }
+        let events = Class::EVENTS;
+        assert!(events.is_events() && events.has_envelope() && events.window_bits().is_none());
+        assert_eq!((events.in_envelope(), Class::from_bits(events.to_bits())), (events, events));
     }
 
     #[test]

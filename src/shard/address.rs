@@ -161,7 +161,9 @@ impl Core {
     }
 
     pub(super) fn tell_answer(&mut self, to: ConnId, answer: &Answer) {
-        if let Some(event) = answer.event() {
+        if !self.answer_posted(to, answer)
+            && let Some(event) = answer.event()
+        {
             self.tell(to, event);
         }
     }

@@ -12,6 +12,7 @@ use crate::hub::{Hub, TopicHandle};
 use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
 
+use super::events::stamp;
 use super::mail::{Ask, Mail, Origin, Question, Receipt, Return, TopicRef};
 use super::publish::Publication;
 use super::shared::Shared;
@@ -165,11 +166,22 @@ impl Core {
         self.unsubscribe(id, topic) || awaited
     }
 
-    /// Tells a `json` client or a backend what came of its command, or what happened to its messages.
+    /// Tells a client what came of its command, or what happened to its messages.
     pub(crate) fn tell(&mut self, id: ConnId, event: Event<'_>) {
+        // Of these alone it is known where a stream is: of one topic, nobody counts what it is delivered.
+        let placed = matches!(event, Event::Subscribed(_) | Event::Gap { .. });
+        let text = json::event(event);
+        match self.conns.get(id) {
+            Some(conn) if conn.is_backend() => self.tell_backend(id, &text),
+            _ => self.tell_text(id, placed, text.as_bytes(), json::type_of(&text)),
+        }
+    }
+
+    /// The same in words that are there already; `name` and `placed` as for [`Core::send_event`].
+    pub(super) fn tell_text(&mut self, id: ConnId, placed: bool, text: &[u8], name: &str) {
         match self.conns.get(id).map(|conn| &conn.session) {
-            Some(Session::Json { .. }) => drop(self.send(id, MessageKind::Text, json::event(event).as_bytes())),
-            Some(Session::Backend { .. }) => self.tell_backend(id, &json::event(event)),
+            Some(Session::Json { .. }) => drop(self.send(id, MessageKind::Text, text)),
+            Some(Session::Events(_)) => drop(self.send_event(id, name, placed, text)),
             _ => {}
         }
     }
@@ -202,16 +214,16 @@ impl Core {
 
     /// Whether a connection has as many topics as it may have. Its rooms and its user are none of them.
     pub(super) fn has_all_topics(&self, id: ConnId) -> bool {
-        let (awaited, others) = match self.conns.get(id).map(|conn| &conn.session) {
-            Some(&Session::Json { room, ref more }) => {
-                let (awaited, others) = more
-                    .as_ref()
-                    .map_or((0, 0), |more| (more.awaited.len(), more.rooms.len() + usize::from(more.user.is_some())));
-                (awaited, others + usize::from(room != NO_ROOM))
+        let Some(conn) = self.conns.get(id) else { return false };
+        let others = match &conn.session {
+            Session::Json { room, more } => {
+                let given = more.as_ref().map_or(0, |more| more.rooms.len() + usize::from(more.user.is_some()));
+                given + usize::from(*room != NO_ROOM)
             }
-            _ => (0, 0),
+            _ => 0,
         };
-        self.hub.topics_of(id.index).len() + awaited >= self.settings.max_topics as usize + others
+        let topics = self.hub.topics_of(id.index).len() + conn.session.awaited_topics().len();
+        topics >= self.settings.max_topics as usize + others
     }
 
     fn await_home(&mut self, id: ConnId, topic: u32, home: u16, first: bool) {
@@ -340,6 +352,8 @@ impl Core {
                 continue;
             }
             messages += counted.1;
+            let stamped = conn.flags.stamped();
+            let span = if stamped { stamp(&mut self.frames, conn, span, &mut self.block) } else { span };
             conn.outbox.push(&mut self.frames, span);
             if conn.flags.blocked() {
                 self.enforce_backlog(id);

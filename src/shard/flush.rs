@@ -7,6 +7,7 @@ use crate::hub::frame::{LogId, Span};
 use crate::limits::{MAX_BACKEND_BACKLOG, MAX_SHARED_CHUNK};
 use crate::ring::op::{Completion, Op};
 use crate::ring::token::ConnId;
+use crate::time::Tick;
 
 use super::{Core, Notice};
 
@@ -115,6 +116,9 @@ impl Core {
             // Not one byte, or not all: the rest goes when the socket is writable again.
             result if result >= 0 || result == -crate::ring::sys::EAGAIN => {
                 let taken = result.max(0) as u32;
+                if taken > 0 {
+                    took(conn, self.now);
+                }
                 conn.outbox.consume(&mut self.frames, taken);
                 self.counters.bytes_out.add(u64::from(taken));
                 conn.flags.set_blocked(true);
@@ -141,6 +145,7 @@ impl Core {
                 continue;
             }
             conn.flags.set_sending(false);
+            took(conn, self.now);
             conn.outbox.consume(&mut self.frames, send.bytes);
             bytes += u64::from(send.bytes);
             if conn.has_untold_drops() && conn.outbox.len_bytes() <= self.settings.backlog {
@@ -201,9 +206,9 @@ impl Core {
                     Close => &self.counters.dropped_close,
                 };
                 dropped.add(u64::from(count));
-                if let Session::Json { more, .. } = &mut conn.session {
-                    let more = more.get_or_insert_default();
-                    more.dropped = more.dropped.saturating_add(count);
+                conn.session.make_room();
+                if let Some(untold) = conn.session.dropped() {
+                    *untold = untold.saturating_add(count);
                 }
             }
             Verdict::Close => self.close_overrun(id),
@@ -216,5 +221,13 @@ impl Core {
         let dropped = conn.outbox.clear_unsent(&mut self.frames);
         self.counters.dropped_close.add(u64::from(dropped));
         self.close(id, 1013, "backlog", CloseReason::Backlog);
+    }
+}
+
+/// A connection's socket has taken something.
+#[inline]
+fn took(conn: &mut Conn, now: Tick) {
+    if let Session::Events(stream) = &mut conn.session {
+        stream.sent = now;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::conn::{HandlerSession, JsonMore, Phase, Session};
+use crate::conn::{HandlerSession, JsonMore, Phase, Session, Unparsed};
 use crate::dialect::{self, Command, Instruction, json, raw};
 use crate::error::CloseReason;
 use crate::handler::{self, Routes};
@@ -33,11 +33,13 @@ impl Codec {
 }
 
 /// What follows a request on its connection.
-enum Next {
+pub(super) enum Next {
     /// Another request.
     Request,
     /// WebSocket frames.
     Frames,
+    /// Nothing, before what was posted is answered.
+    Answer,
     /// Nothing.
     End,
 }
@@ -54,6 +56,8 @@ impl Shard {
         let Some(conn) = self.core.conns.get_mut(id) else { return };
         match conn.phase {
             Phase::Head => self.head(id, bytes),
+            // Whoever reads a stream has nothing to say.
+            Phase::Open if conn.class.is_events() => {}
             Phase::Open | Phase::Closing => self.frames(id, bytes),
             Phase::Flushing | Phase::Lingering => {}
         }
@@ -61,16 +65,23 @@ impl Shard {
 
     fn head(&mut self, id: ConnId, bytes: &mut [u8]) {
         let Some(conn) = self.core.conns.get_mut(id) else { return };
-        let Session::Head(earlier) = &mut conn.session else { return };
-        match earlier.take() {
-            None => self.requests(id, bytes, true),
-            Some(mut head) => {
-                // A head can only end, and only be wrong for good, at the end of a line: one that drips in byte by
-                // byte is not parsed for each of them.
-                let worth_parsing = bytes.contains(&b'\n') || head.len() + bytes.len() >= self.core.settings.max_head;
-                head.extend_from_slice(bytes);
-                if worth_parsing { self.requests(id, &mut head, false) } else { self.core.keep_head(id, head, false) }
-            }
+        match &mut conn.session {
+            // Whoever sends more before he is answered is answered, and shown the door.
+            Session::Posted { keep_alive } => *keep_alive = false,
+            Session::Head(earlier) => match earlier.take() {
+                None => self.requests(id, bytes, true),
+                Some(mut unparsed) => {
+                    self.core.partial_bytes -= unparsed.body_bytes();
+                    let len = unparsed.bytes.len();
+                    unparsed.bytes.extend_from_slice(bytes);
+                    if unparsed.is_worth_parsing(len, self.core.settings.max_head) {
+                        self.requests(id, &mut unparsed.bytes, false);
+                    } else {
+                        self.core.keep_head(id, unparsed, false);
+                    }
+                }
+            },
+            _ => {}
         }
     }
 
@@ -79,24 +90,32 @@ impl Shard {
         while !bytes.is_empty() {
             let request = match request::parse(bytes, self.core.settings.max_head) {
                 Ok(Some(request)) => request,
-                Ok(None) => return self.core.keep_head(id, Box::new(bytes.to_vec()), fresh),
+                Ok(None) => return self.core.keep_head(id, Box::new(unparsed(bytes, 0)), fresh),
                 Err(error) => {
                     let response = Response::error(error.status(), &error.to_string());
                     return self.core.refuse(id, &response, Framing::CLOSE);
                 }
             };
-            let head_len = request.head_len;
-            let next = self.request(id, &request);
-            bytes = &mut bytes[head_len..];
+            let len = match self.core.body_len(&request) {
+                Ok(len) => request.head_len + len,
+                Err(response) => return self.core.refuse(id, &response, Framing::CLOSE),
+            };
+            let Some(body) = bytes.get(request.head_len..len) else {
+                self.core.go_on(id, &request);
+                return self.core.keep_head(id, Box::new(unparsed(bytes, len)), fresh);
+            };
+            let next = self.request(id, &request, body);
+            bytes = bytes.split_at_mut(len).1;
             match next {
                 Next::Request => {}
                 Next::Frames => return self.frames(id, bytes),
-                Next::End => return,
+                Next::Answer if !bytes.is_empty() => return self.head(id, bytes),
+                Next::Answer | Next::End => return,
             }
         }
     }
 
-    fn request(&mut self, id: ConnId, request: &Request<'_>) -> Next {
+    fn request(&mut self, id: ConnId, request: &Request<'_>, body: &[u8]) -> Next {
         let upgrade = request.wants_websocket();
         if let Some(index) = self.routes.find(request.path) {
             return if upgrade {
@@ -114,6 +133,12 @@ impl Shard {
         match route {
             Route::Raw { topic } => self.core.upgrade_to_raw(id, request, &topic),
             Route::Json => self.core.upgrade_to_json(id, request),
+            Route::Events => self.core.open_events(id, request),
+            Route::Publish => match request.method {
+                Method::Post => self.core.publish_posted(id, request, body, &mut self.codec.json),
+                Method::Options => self.core.answer(id, request, &Response::preflight()),
+                Method::Get | Method::Head => self.core.answer(id, request, &Response::post_only()),
+            },
             Route::Backend => self.core.upgrade_to_backend(id, request),
             Route::Health => {
                 let body = format!("{{\"status\":\"ok\",\"connections\":{}}}\n", self.core.shared.connections());
@@ -203,6 +228,11 @@ impl Shard {
     }
 }
 
+/// The start of a request, whose length is known if its head is there.
+fn unparsed(bytes: &[u8], wanted: usize) -> Unparsed {
+    Unparsed { bytes: bytes.to_vec(), wanted }
+}
+
 /// The room that a request names: by query, else by the last segment of its path. `None` if that cannot be one.
 fn room_of<'a>(request: &Request<'a>) -> Option<Cow<'a, str>> {
     let room = match request.query_value("room") {
@@ -262,7 +292,7 @@ fn on_message(
             handler::message(core, routes, id, handler::Message { kind, payload });
             return true;
         }
-        Some(Session::Head(_) | Session::Called) | None => return false,
+        Some(Session::Head(_) | Session::Posted { .. } | Session::Events(_) | Session::Called) | None => return false,
     };
     let mut posted = false;
     for command in commands {
@@ -293,19 +323,31 @@ impl Core {
         }
     }
 
-    /// Keeps an incomplete head. The first bytes of one start its time-out.
-    #[expect(clippy::box_collection, reason = "a slot has room for a pointer")]
-    fn keep_head(&mut self, id: ConnId, head: Box<Vec<u8>>, fresh: bool) {
+    /// Tells a client that waits for it to send the body (RFC 9110 section 10.1.1).
+    fn go_on(&mut self, id: ConnId, request: &Request<'_>) {
+        if request.minor_version >= 1 && request.has_token("Expect", "100-continue") {
+            self.push_reply(id, &[b"HTTP/1.1 100 Continue\r\n\r\n"]);
+        }
+    }
+
+    /// Keeps an incomplete request. The first bytes of one start its time-out.
+    fn keep_head(&mut self, id: ConnId, unparsed: Box<Unparsed>, fresh: bool) {
         let head_timeout = self.settings.head_timeout;
         let Some(conn) = self.conns.get_mut(id) else { return };
         if fresh && conn.flags.keep_alive() {
             self.wheel.set(id.index, self.now.after(head_timeout));
         }
-        conn.session = Session::Head(Some(head));
+        self.partial_bytes += unparsed.body_bytes();
+        let is_large = unparsed.wanted > 0;
+        conn.session = Session::Head(Some(unparsed));
+        if is_large && self.partial_bytes > MAX_PARTIAL_BYTES {
+            let response = Response::unavailable(1, "There are too many incomplete requests.");
+            self.refuse(id, &response, Framing::CLOSE);
+        }
     }
 
     /// Answers a request and goes on, or not, as the request wants.
-    fn answer(&mut self, id: ConnId, request: &Request<'_>, response: &Response<'_>) -> Next {
+    pub(super) fn answer(&mut self, id: ConnId, request: &Request<'_>, response: &Response<'_>) -> Next {
         // Whoever pipelines requests faster than he reads the answers gets those so far, and the door.
         let reads = self.backlog(id) <= self.settings.backlog;
         let keep_alive = request.keep_alive() && response.status != 400 && reads;
@@ -381,7 +423,7 @@ impl Core {
     }
 
     /// The name that a client had on an earlier connection, and can prove.
-    fn claimed(&self, request: &Request<'_>) -> Option<u64> {
+    pub(super) fn claimed(&self, request: &Request<'_>) -> Option<u64> {
         let client = json::parse_client_id(&request.query_value("clientId")?)?;
         let token = request.query_value("token")?;
         self.shared.identity().proves(client, &token).then_some(client)

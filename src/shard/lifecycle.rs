@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | Head | Open (upgrade), Flushing (response that closes) | head or keep-alive time-out |
 //! | Open | Closing (we close), Flushing (the peer closes, or broke the protocol) | next ping, pong, or lifetime |
+//! | Open, of an event stream | Flushing (we end it), terminate: at the peer's FIN | next heartbeat, or lifetime |
 //! | Closing | Flushing (the peer's close frame), terminate | close time-out |
 //! | Flushing | Lingering, Head (keep-alive), terminate: when the outbox is empty | close time-out |
 //! | Lingering | terminate: at the peer's FIN | linger time-out |
@@ -126,7 +127,7 @@ impl Core {
     }
 
     /// Ends a connection of the HTTP phase when its outbox is empty.
-    fn flush_and_close(&mut self, id: ConnId, reason: CloseReason) {
+    pub(super) fn flush_and_close(&mut self, id: ConnId, reason: CloseReason) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.phase = Phase::Flushing;
         conn.reason = reason;
@@ -134,19 +135,24 @@ impl Core {
         self.wheel.set(id.index, self.now.after(self.settings.close_timeout));
     }
 
-    /// Starts a close handshake: close frame, then wait for the peer's.
+    /// Starts a close handshake: close frame, then wait for the peer's. A stream has none: it ends behind what is queued.
     pub(crate) fn close(&mut self, id: ConnId, code: u16, text: &str, reason: CloseReason) {
         let close_timeout = self.settings.close_timeout;
         let Some(conn) = self.conns.get_mut(id) else { return };
         if conn.phase != Phase::Open {
             return;
         }
-        conn.phase = Phase::Closing;
         conn.held = 0;
         conn.code = code;
         conn.reason = reason;
+        let has_handshake = !conn.class.is_events();
+        conn.phase = if has_handshake { Phase::Closing } else { Phase::Flushing };
+        conn.flags.set_linger(!has_handshake);
         self.backend_closes(id);
         self.wheel.set(id.index, self.now.after(close_timeout));
+        if !has_handshake {
+            return self.mark_dirty(id.index);
+        }
         self.push_reply(id, &[frame::encode_close(Some(code), text).as_slice()]);
     }
 
@@ -197,7 +203,13 @@ impl Core {
                 return self.mark_dirty(id.index);
             }
             Phase::Flushing if !conn.outbox.is_empty() => return conn.flags.set_linger(false),
+            Phase::Head if matches!(conn.session, Session::Posted { .. }) => {
+                conn.session = Session::Posted { keep_alive: false };
+                return;
+            }
             Phase::Head => CloseReason::Http,
+            // That is how a stream's client goes.
+            Phase::Open if conn.class.is_events() => CloseReason::Peer,
             Phase::Open => CloseReason::Lost,
             Phase::Closing | Phase::Flushing | Phase::Lingering => conn.reason,
         };
@@ -249,6 +261,9 @@ impl Core {
         let lost = conn.outbox.clear(&mut self.frames);
         self.counters.dropped_gone.add(u64::from(lost));
         self.partial_bytes -= kept(&conn.partial);
+        if let Session::Head(Some(unparsed)) = &conn.session {
+            self.partial_bytes -= unparsed.body_bytes();
+        }
         let parting = self.parting(id, &conn.session);
         if conn.flags.subscriber() {
             self.leave_all(id.index);
@@ -261,15 +276,15 @@ impl Core {
         }
         self.counters.connections.sub(1);
         self.counters.closed[reason as usize].add(1);
-        if !matches!(conn.session, Session::Head(_)) {
-            self.counters.websockets.sub(1);
-        }
+        self.counters.websockets.sub(u64::from(conn.session.is_websocket()));
+        self.counters.event_streams.sub(u64::from(conn.class.is_events()));
         match conn.session {
             Session::Handler(session) => {
                 self.notices.push(Notice::Closed { id, session, code: conn.code, reason });
             }
             Session::Backend { .. } => self.drop_backend_log(id),
-            Session::Head(_) | Session::Raw { .. } | Session::Json { .. } | Session::Called => {}
+            Session::Head(_) | Session::Posted { .. } | Session::Raw { .. } => {}
+            Session::Json { .. } | Session::Events(_) | Session::Called => {}
         }
     }
 
@@ -316,6 +331,9 @@ impl Core {
 
     fn head_timed_out(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
+        if matches!(conn.session, Session::Posted { .. }) {
+            return self.posted_timed_out(id);
+        }
         if matches!(conn.session, Session::Head(None)) {
             // Not one byte of a request: nobody to tell.
             let reason = if conn.flags.keep_alive() { CloseReason::Http } else { CloseReason::HeadTimeout };
@@ -326,7 +344,7 @@ impl Core {
         self.respond(id, &response, Framing::CLOSE, CloseReason::HeadTimeout);
     }
 
-    /// Sets the first deadline of an open WebSocket.
+    /// Sets the first deadline of an open WebSocket or stream.
     pub(super) fn start_heartbeat(&mut self, id: ConnId) {
         let lifetime = self.settings.max_lifetime.map(|lifetime| self.jittered(lifetime));
         let expires = lifetime.map(|lifetime| self.now.after(lifetime));
@@ -334,6 +352,9 @@ impl Core {
         conn.flags.set_mortal(expires.is_some());
         conn.expires = expires.unwrap_or_default();
         let flags = conn.flags;
+        if conn.class.is_events() {
+            return self.stream_heartbeat(id);
+        }
         self.next_heartbeat(id, flags, expires);
     }
 
@@ -350,6 +371,9 @@ impl Core {
         let expires = conn.flags.mortal().then_some(conn.expires);
         if expires.is_some_and(|expires| !expires.is_after(now)) {
             return self.close(id, 1001, "lifetime", CloseReason::Lifetime);
+        }
+        if conn.class.is_events() {
+            return self.stream_heartbeat(id);
         }
         // What waits to be read may be the answer: that it waits is the shard's doing, not the peer's.
         let unread = conn.flags.readable() || conn.flags.paused() || conn.flags.undecoded();

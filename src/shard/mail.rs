@@ -104,6 +104,14 @@ pub struct Past {
     pub snapshot: bool,
 }
 
+impl Past {
+    /// Where somebody is before it is sent any of this.
+    pub fn start(&self) -> u64 {
+        let oldest = self.messages.first().map(|message| message.offset);
+        self.gap.map(|(from, _)| from).or(oldest).map_or(self.now.offset, |first| first.saturating_sub(1))
+    }
+}
+
 /// The answer to [`Recover`].
 #[derive(Debug)]
 pub struct Recovered {

@@ -10,6 +10,7 @@ mod backend;
 mod clients;
 mod command;
 mod completion;
+mod events;
 mod flush;
 pub mod handle;
 mod handover;
@@ -20,6 +21,7 @@ mod lifecycle;
 pub mod mail;
 pub mod mailbox;
 mod membership;
+mod posted;
 mod publish;
 mod recover;
 mod room;
@@ -124,6 +126,8 @@ pub struct Core {
     encoder: Encoder,
     /// Scratch space for a message in its envelope.
     envelope: Vec<u8>,
+    /// Scratch space for blocks of an event stream.
+    block: Vec<u8>,
     /// The rooms that are at home here, by name.
     rooms: HashMap<Box<str>, Room>,
     /// Rooms whose notices are put together, and when they are told.
@@ -216,6 +220,7 @@ impl Shard {
             notices: Vec::new(),
             encoder: Encoder::new(parts.settings.deflate_min),
             envelope: Vec::new(),
+            block: Vec::new(),
             rooms: HashMap::new(),
             crowded: VecDeque::new(),
             claims: HashMap::new(),
@@ -274,14 +279,11 @@ impl Core {
         (!self.notices.is_empty()).then(|| std::mem::take(&mut self.notices))
     }
 
-    /// The messages dropped that a `json` client has not been told of, once what it reads so slowly is within the bound:
+    /// The messages dropped that a client has not been told of, once what it reads so slowly is within the bound:
     /// to tell it earlier would add to that.
     pub(crate) fn take_dropped(&mut self, id: ConnId) -> Option<u32> {
         let conn = self.conns.get_mut(id).filter(|conn| conn.outbox.len_bytes() <= self.settings.backlog)?;
-        match &mut conn.session {
-            Session::Json { more: Some(more), .. } if more.dropped > 0 => Some(std::mem::take(&mut more.dropped)),
-            _ => None,
-        }
+        conn.session.dropped().filter(|count| **count > 0).map(std::mem::take)
     }
 
     /// Bytes that a connection has still to be sent.
@@ -306,7 +308,7 @@ impl Core {
         self.hub.invariants(&self.frames);
         self.conns.invariants();
         let ids = std::iter::successors(self.conns.next_occupied(0), |&index| self.conns.next_occupied(index + 1));
-        let (mut websockets, mut backlogged) = (0, 0);
+        let (mut websockets, mut event_streams, mut backlogged) = (0, 0, 0);
         for (id, conn) in ids.filter_map(|index| self.conns.id(index)).filter_map(|id| Some((id, self.conns.get(id)?)))
         {
             conn.outbox.invariants(&self.frames);
@@ -318,7 +320,9 @@ impl Core {
             let goes_on = flags.sending() || flags.blocked() || flags.dirty() || conn.held > 0;
             assert!(conn.outbox.is_empty() || goes_on, "nothing makes {id:?} send the rest");
             assert!(conn.phase != Phase::Lingering || conn.outbox.is_empty());
-            websockets += u64::from(!matches!(conn.session, Session::Head(_)));
+            websockets += u64::from(conn.session.is_websocket());
+            event_streams += u64::from(conn.class.is_events());
+            assert_eq!(conn.class.is_events(), matches!(conn.session, Session::Events(_)));
             backlogged += u64::from(flags.blocked());
         }
         assert!(self.served.keys().all(|room| self.rooms.contains_key(room)), "a room that is not has a backend");
@@ -328,6 +332,7 @@ impl Core {
         assert_eq!(self.counters.partial_bytes.get(), self.partial_bytes as u64);
         assert_eq!(self.counters.connections.get(), self.conns.len() as u64);
         assert_eq!(self.counters.websockets.get(), websockets);
+        assert_eq!(self.counters.event_streams.get(), event_streams);
         assert_eq!(self.counters.backlogged.get(), backlogged);
     }
 }

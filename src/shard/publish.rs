@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::dialect::{Position, json};
+use crate::dialect::{Position, json, sse};
+use crate::error::CloseReason;
 use crate::hub::TopicHandle;
 use crate::hub::frame::{Class, LogId, MessageKind};
 use crate::limits::{MAX_MESSAGE_BYTES, MAX_REPLY_CHUNK, is_topic_name};
@@ -280,17 +281,27 @@ impl Core {
         if let Some(position) = position.filter(|_| self.hub.classes(topic).any(Class::has_envelope)) {
             json::envelope(&mut envelope, self.hub.name(topic), position, kind, payload, false);
         }
+        let mut block = std::mem::take(&mut self.block);
+        if self.hub.classes(topic).any(Class::is_events) {
+            let data = if position.is_some() { &envelope } else { payload };
+            sse::push_message(&mut block, position.map(|position| (self.hub.name(topic), position)), data);
+        }
         let encoder = &mut self.encoder;
         self.hub.publish(topic, &mut self.frames, exclude, |class, append| {
+            if class.is_events() {
+                return append(&[&block]);
+            }
             let enveloped = position.is_some() && class.has_envelope();
             let (kind, payload) = if enveloped { (MessageKind::Text, &*envelope) } else { (kind, payload) };
             let (header, body) = encoder.encode(class, kind, payload);
             append(&[header.as_slice(), body]);
         });
         self.encoder.trim();
-        envelope.clear();
-        envelope.shrink_to(KEPT_SCRATCH);
-        self.envelope = envelope;
+        for scratch in [&mut envelope, &mut block] {
+            scratch.clear();
+            scratch.shrink_to(KEPT_SCRATCH);
+        }
+        (self.envelope, self.block) = (envelope, block);
     }
 
     /// Puts bytes that are for one connection into its outbox.
@@ -305,16 +316,14 @@ impl Core {
     /// Sends a message to one connection; `false` if the connection is not open. A connection that is sent more than
     /// it reads is closed for its backlog, as a subscriber would be.
     pub(crate) fn send(&mut self, id: ConnId, kind: MessageKind, payload: &[u8]) -> bool {
-        let fits = payload.len() as u64 <= MAX_MESSAGE_BYTES;
-        let Some(conn) = self.conns.get_mut(id).filter(|conn| fits && conn.is_open()) else { return false };
-        // A socket that takes bytes is only behind by our own pace: one send a turn.
-        let slack = if conn.flags.blocked() || conn.held > 0 { SLACK } else { OPEN_SLACK };
-        let bound = u64::from(self.settings.backlog) + u64::from(self.settings.max_message) + slack;
-        if !conn.outbox.is_empty() && u64::from(conn.outbox.len_bytes()) + payload.len() as u64 > bound {
-            self.close_overrun(id);
+        let Some(class) = self.conns.get(id).map(|conn| conn.class) else { return false };
+        if class.is_events() {
+            return self.send_event(id, sse::MESSAGE, false, payload);
+        }
+        if !self.admits(id, payload.len()) {
             return false;
         }
-        let class = conn.class;
+        let Some(conn) = self.conns.get_mut(id) else { return false };
         let (header, body) = self.encoder.encode(class, kind, payload);
         let span = self.replies.append(&mut self.frames, LogId::NONE, MAX_REPLY_CHUNK, &[header.as_slice(), body]);
         self.frames.retain(span.chunk, 1);
@@ -322,6 +331,25 @@ impl Core {
         self.encoder.trim();
         self.mark_dirty(id.index);
         true
+    }
+
+    /// Whether a connection is open and may be sent so many bytes more; if it is sent more than it reads, it is closed.
+    pub(super) fn admits(&mut self, id: ConnId, bytes: usize) -> bool {
+        let fits = bytes as u64 <= MAX_MESSAGE_BYTES;
+        let Some(conn) = self.conns.get_mut(id).filter(|conn| fits && conn.is_open()) else { return false };
+        // A socket that takes bytes is only behind by our own pace: one send a turn.
+        let slack = if conn.flags.blocked() || conn.held > 0 { SLACK } else { OPEN_SLACK };
+        let bound = u64::from(self.settings.backlog) + u64::from(self.settings.max_message) + slack;
+        if conn.outbox.is_empty() || u64::from(conn.outbox.len_bytes()) + bytes as u64 <= bound {
+            return true;
+        }
+        if conn.class.is_events() {
+            // A stream goes on behind what it was sent, so a past of any size is sent in as many streams as it takes.
+            self.close(id, 1013, "", CloseReason::Backlog);
+        } else {
+            self.close_overrun(id);
+        }
+        false
     }
 
     /// Posts mail to a shard, to be woken at the end of the turn.
@@ -344,7 +372,7 @@ impl Core {
 }
 
 /// Bytes of scratch space that are kept from one message to the next.
-const KEPT_SCRATCH: usize = 64 * 1024;
+pub(super) const KEPT_SCRATCH: usize = 64 * 1024;
 
 /// What one read buffer full of messages may be answered with on top of a full backlog before its sender is throttled.
 const SLACK: u64 = 128 * 1024;

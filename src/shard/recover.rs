@@ -7,10 +7,8 @@
 
 use std::borrow::Cow;
 
-use crate::conn::{JsonMore, Session};
-use crate::dialect::{Event, Position, Refusal, Since, json};
+use crate::dialect::{Event, Position, Refusal, Since, json, sse};
 use crate::hub;
-use crate::hub::frame::MessageKind;
 use crate::hub::history::Kept;
 use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
@@ -19,7 +17,8 @@ use super::Core;
 use super::mail::{Mail, Origin, Past, Recover, Recovered, Wanted};
 
 impl Core {
-    /// Begins to subscribe a `json` connection, to be told when the home shard has answered. `recover`: in an envelope.
+    /// Begins to subscribe a `json` connection or an event stream, to be told when the home shard has answered. `recover`:
+    /// in an envelope.
     pub(super) fn recover(
         &mut self,
         id: ConnId,
@@ -44,12 +43,9 @@ impl Core {
         if joined {
             self.unsubscribe(id, topic);
         }
-        match self.awaited(id) {
-            Some(awaited) => awaited.push(local),
-            None => {
-                self.unpin(local);
-                return Ok(());
-            }
+        if !self.await_past(id, local) {
+            self.unpin(local);
+            return Ok(());
         }
         let handle = self.hub.handle(local);
         let wanted = Wanted { since, recover };
@@ -113,10 +109,13 @@ impl Core {
         conn.flags.set_subscriber(true);
         let class = if recover { conn.class.in_envelope() } else { conn.class };
         self.hub.subscribe(id.index, class, &name);
+        let at = |offset| Position { epoch: past.now.epoch, offset };
+        self.note_place(id, &name, at(past.start()));
         let result = (Cow::Borrowed(&*name), Ok(recover.then_some(past.now)));
         self.tell(id, Event::Subscribed(&[result]));
         if let Some((from, to)) = past.gap {
             self.counters.gaps.add(1);
+            self.note_place(id, &name, at(to));
             self.tell(id, Event::Gap { topic: &name, epoch: past.now.epoch, from, to });
         }
         self.counters.replayed.add(past.messages.len() as u64);
@@ -134,14 +133,13 @@ impl Core {
         let mut text = Vec::with_capacity(kept.payload.len() + 128);
         let position = Position { epoch, offset: kept.offset };
         json::envelope(&mut text, topic, position, kept.kind, &kept.payload, snapshot);
-        self.send(id, MessageKind::Text, &text);
+        self.note_place(id, topic, position);
+        self.tell_text(id, true, &text, sse::MESSAGE);
     }
 
     /// Gives up waiting for a topic; `false` if the connection did not.
     pub(super) fn stop_awaiting(&mut self, id: ConnId, topic: u32) -> bool {
-        let Some(conn) = self.conns.get_mut(id) else { return false };
-        let Session::Json { more: Some(more), .. } = &mut conn.session else { return false };
-        let awaited = &mut more.awaited;
+        let Some(awaited) = self.conns.get_mut(id).and_then(|conn| conn.session.awaited()) else { return false };
         let at = awaited.iter().position(|&awaited| awaited == topic);
         at.map(|at| awaited.swap_remove(at)).is_some()
     }
@@ -152,18 +150,14 @@ impl Core {
     }
 
     fn awaited_topics(&self, id: ConnId) -> &[u32] {
-        match self.conns.get(id).map(|conn| &conn.session) {
-            Some(Session::Json { more: Some(more), .. }) => &more.awaited,
-            _ => &[],
-        }
+        self.conns.get(id).map_or(&[], |conn| conn.session.awaited_topics())
     }
 
-    /// The topics that a `json` connection waits for, to add one.
-    fn awaited(&mut self, id: ConnId) -> Option<&mut Vec<u32>> {
-        match &mut self.conns.get_mut(id)?.session {
-            Session::Json { more, .. } => Some(&mut more.get_or_insert_with(Box::<JsonMore>::default).awaited),
-            _ => None,
-        }
+    /// Notes that a connection waits for a topic; `false` if it is none that does.
+    fn await_past(&mut self, id: ConnId, topic: u32) -> bool {
+        let Some(conn) = self.conns.get_mut(id) else { return false };
+        conn.session.make_room();
+        conn.session.awaited().map(|awaited| awaited.push(topic)).is_some()
     }
 
     pub(super) fn unpin(&mut self, topic: u32) {

@@ -27,7 +27,9 @@ pub struct Settings {
     pub ping_interval: Option<Duration>,
     /// Time to answer a ping.
     pub ping_timeout: Duration,
-    /// Maximum lifetime of a WebSocket.
+    /// Silence after which a stream of Server-Sent Events is sent a comment.
+    pub sse_heartbeat: Duration,
+    /// Maximum lifetime of a WebSocket or a stream.
     pub max_lifetime: Option<Duration>,
     /// Percent of the lifetime, a random part of which is cut from it.
     pub lifetime_jitter: u32,
@@ -73,6 +75,7 @@ impl TryFrom<&Config> for Settings {
             backlog_policy: config.backlog_policy,
             ping_interval: config.ping_interval,
             ping_timeout: config.ping_timeout,
+            sse_heartbeat: config.sse_heartbeat,
             max_lifetime: config.max_lifetime,
             lifetime_jitter: config.lifetime_jitter,
             close_timeout: config.close_timeout,

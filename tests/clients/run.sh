@@ -94,6 +94,8 @@ run_all() {
     serve "$1" --config examples/web/demos.toml
     check "Chromium, demos" node tests/browser/demos.mjs "http://127.0.0.1:$port/" "$screenshots"
     unset UPROAR_BACKEND_KEY
+    serve "$1" --max-lifetime 2s --history "events-* count=1000 age=10m bytes=1MiB"
+    check "Chromium, EventSource" node tests/browser/events.mjs "http://127.0.0.1:$port/"
     stop_children
 }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test uses a part of it")]
 
 pub mod client;
+pub mod events;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -80,7 +81,8 @@ impl TestServer {
     #[track_caller]
     pub fn wait_idle(&self) {
         wait_until("all connections have ended", || self.publisher().connections() == 0);
-        for gauge in ["connections", "websockets", "subscriptions", "topics", "backlogged_connections"] {
+        for gauge in ["connections", "websockets", "event_streams", "subscriptions", "topics", "backlogged_connections"]
+        {
             wait_until(&format!("{gauge} is 0"), || self.metric(gauge) == 0);
         }
     }

@@ -22,6 +22,19 @@ fn encode(opcode: u8, len: usize, fill: u8) -> Vec<u8> {
     frame
 }
 
+/// An event of a stream, or a server's frame, whichever `log` has: each has one kind.
+fn message(log: usize, opcode: u8, len: usize, fill: u8) -> Vec<u8> {
+    match log {
+        EVENTS => {
+            let mut block = Vec::new();
+            let data: String = (0..len).map(|i| if i % 7 == 6 { '\n' } else { char::from(b'a' + fill % 26) }).collect();
+            sse::push_event(&mut block, "message", data.as_bytes());
+            block
+        }
+        _ => encode(opcode, len, fill),
+    }
+}
+
 /// Logs that append to a tail chunk while it has room, as the hub does.
 struct Shard {
     frames: Frames,
@@ -67,6 +80,8 @@ impl Shard {
 }
 
 const NONE: usize = 7;
+/// A log of Server-Sent Events.
+const EVENTS: usize = 3;
 
 /// An outbox with frames of 8 bytes, filled 0, 1, 2, …, of the given logs.
 fn filled(logs: &[usize]) -> (Shard, Outbox) {
@@ -121,6 +136,26 @@ fn gather_copies_up_to_the_limit() {
     assert_eq!(shard.frames.bytes(staged), shard.wire(&outbox));
     shard.frames.release(stage, 1);
     shard.end(outbox);
+}
+
+#[test]
+fn events_are_dropped_whole_as_frames_are() {
+    for (policy, kept) in [
+        (BacklogPolicy::DropOldest, vec![0, 3]),
+        (BacklogPolicy::DropNewest, vec![0, 1]),
+        (BacklogPolicy::Latest, vec![0, 3]),
+    ] {
+        let (mut shard, mut outbox) = (Shard::new(), Outbox::new());
+        let blocks: Vec<_> = (0..4).map(|i| message(EVENTS, 0, 20, i)).collect();
+        blocks.iter().for_each(|block| shard.push(&mut outbox, EVENTS, block));
+        outbox.consume(&mut shard.frames, 5);
+        let bound = 2 * blocks[0].len() as u32 - 5;
+        assert_eq!(outbox.enforce(&mut shard.frames, bound, policy), Verdict::Dropped { count: 2 });
+        outbox.invariants(&shard.frames);
+        let left: Vec<u8> = kept.iter().flat_map(|&i: &usize| blocks[i].clone()).collect();
+        assert_eq!(shard.wire(&outbox), left[5..]);
+        shard.end(outbox);
+    }
 }
 
 #[test]
@@ -328,7 +363,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(BacklogPolicy::Latest)
     ];
     prop_oneof![
-        20 => (prop_oneof![0usize..3, Just(NONE)], len, prop::bool::weighted(0.2))
+        20 => (prop_oneof![0usize..4, Just(NONE)], len, prop::bool::weighted(0.2))
             .prop_map(|(log, len, interrupt)| Step::Push { log, len, interrupt }),
         6 => (0usize..=100).prop_map(|percent| Step::Send { percent }),
         4 => (0usize..1500, policy).prop_map(|(bound, policy)| Step::Enforce { bound, policy }),
@@ -381,7 +416,7 @@ proptest! {
             match step {
                 Step::Push { log, len, interrupt } => {
                     let opcode = if log == NONE { 0xa } else { 1 + (i % 2) as u8 };
-                    let bytes = encode(opcode, len, i as u8);
+                    let bytes = message(log, opcode, len, i as u8);
                     if interrupt {
                         shard.interrupt(log);
                     }

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Offsets stay below what every JSON parser keeps exactly.
+pub const MAX_OFFSET: u64 = (1 << 53) - 1;
+
 /// A client's id on the wire: 16 lower-case hexadecimal digits.
 pub(super) struct ClientId(pub u64);
 
@@ -12,7 +15,7 @@ impl fmt::Display for ClientId {
 }
 
 /// A topic's epoch on the wire: 8 lower-case hexadecimal digits.
-pub(super) struct Epoch(pub u32);
+pub(in crate::dialect) struct Epoch(pub u32);
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

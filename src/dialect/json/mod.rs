@@ -6,6 +6,7 @@
 //! | what a backend's message asks for | `backend` |
 //! | the members of its object, as the parser and as the text has them | `fields` |
 //! | where they stand in the text, byte by byte | `scan` |
+//! | what a publication by HTTP asks for | `posted` |
 //! | what is relayed of it | `signature` |
 //! | which types are an application's own | `types` |
 //! | what clients are told | `text` |
@@ -17,6 +18,7 @@ mod backend;
 mod envelope;
 mod fields;
 mod ids;
+mod posted;
 mod problem;
 mod request;
 mod scan;
@@ -28,8 +30,11 @@ mod types;
 
 pub use backend::instruction;
 pub use envelope::{envelope, is_value, push_data};
-pub use ids::{client_id_text, epoch_text, parse_client_id, parse_epoch};
-pub use request::{MAX_ID_BYTES, MAX_OFFSET, message};
+pub(super) use ids::Epoch;
+pub use ids::{MAX_OFFSET, client_id_text, epoch_text, parse_client_id, parse_epoch};
+pub use posted::{Posted, posted};
+pub use problem::Problem;
+pub use request::{MAX_ID_BYTES, message};
 pub use signature::{placed, signed};
-pub use text::event;
+pub use text::{event, placed_at, type_of};
 pub use types::{BadType, Destination, Types};

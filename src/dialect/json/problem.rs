@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::text::Message;
+use super::text::{Message, Quoted};
 
 /// What is wrong with a message.
-pub(super) struct Problem {
+#[derive(Debug)]
+pub struct Problem {
     /// For programs.
     code: &'static str,
     /// For people.
@@ -30,6 +31,9 @@ pub(super) const NO_TOPICS: Problem = Problem::new("no_topic", "Expected \"topic
 pub(super) const TOO_LARGE: Problem = Problem::new("too_large", "Message too large");
 pub(super) const TOO_MANY_TOPICS: Problem = Problem::new("too_many_topics", "At most 1024 topics in one message");
 
+/// The code of what clients may not say.
+pub(super) const NOT_ALLOWED: &str = "not_allowed";
+
 impl Problem {
     const fn new(code: &'static str, message: &'static str) -> Problem {
         Problem { code, message: Cow::Borrowed(message) }
@@ -38,6 +42,16 @@ impl Problem {
     /// One that is told in words of its own.
     pub(super) fn told(code: &'static str, message: String) -> Problem {
         Problem { code, message: Cow::Owned(message) }
+    }
+
+    /// The same as the body of a response.
+    pub fn body(&self) -> String {
+        format!(r#"{{"code":"{}","message":{}}}"#, self.code, Quoted(&self.message))
+    }
+
+    /// The status of that response.
+    pub fn status(&self) -> u16 {
+        if self.code == NOT_ALLOWED { 403 } else { 400 }
     }
 
     /// The text for the client. `id` is JSON text, of the message that has the problem.

@@ -7,9 +7,10 @@ use simd_json::prelude::*;
 use simd_json::tape::Value;
 
 use super::fields::{Field, Fields, parse};
-use super::ids::parse_epoch;
+use super::ids::{MAX_OFFSET, parse_epoch};
 use super::problem::{
-    BAD_ID, BAD_SINCE, BAD_TOPIC, INVALID, NO_DATA, NO_RECEIVER, NO_TOPIC, NO_TOPICS, Problem, TOO_MANY_TOPICS,
+    BAD_ID, BAD_SINCE, BAD_TOPIC, INVALID, NO_DATA, NO_RECEIVER, NO_TOPIC, NO_TOPICS, NOT_ALLOWED, Problem,
+    TOO_MANY_TOPICS,
 };
 use super::text::{Quoted, shortened};
 use super::types::{Destination, Types, is_addressed, is_servers};
@@ -21,8 +22,6 @@ use crate::limits::is_topic_name;
 const MAX_TOPICS_PER_MESSAGE: usize = 1024;
 /// Bytes of an id that is a string.
 pub const MAX_ID_BYTES: usize = 128;
-/// Offsets stay below what every JSON parser keeps exactly.
-pub const MAX_OFFSET: u64 = (1 << 53) - 1;
 /// What the server says of the sender of a message that is handed over.
 const PLACE: [&str; 4] = ["clientId", "room", "timestamp", "user"];
 /// Characters of an unknown type that its error quotes.
@@ -134,11 +133,15 @@ fn since<'t>(field: Field<'_, 't>) -> Option<HashMap<&'t str, Since>> {
     object.iter().map(entry).collect()
 }
 
-fn publish<'a>(message: &Fields<'a, '_>, receipt: Option<Receipt<'a>>, types: &Types) -> Result<Command<'a>, Problem> {
+pub(super) fn publish<'a>(
+    message: &Fields<'a, '_>,
+    receipt: Option<Receipt<'a>>,
+    types: &Types,
+) -> Result<Command<'a>, Problem> {
     let topic = message.topic.and_then(Field::string).ok_or(NO_TOPIC)?;
     let data = message.data.ok_or(NO_DATA)?;
     match forged_type(data.value, types) {
-        Some(kind) => Err(Problem::told("not_allowed", format!("Messages of type {kind} are the server's"))),
+        Some(kind) => Err(Problem::told(NOT_ALLOWED, format!("Messages of type {kind} are the server's"))),
         None => Ok(Command::Publish { topic, kind: MessageKind::Text, payload: data.text, receipt }),
     }
 }

@@ -55,6 +55,16 @@ pub fn event(event: Event<'_>) -> String {
     message.end()
 }
 
+/// Where a publication went, as an object.
+pub fn placed_at(topic: &str, position: Position) -> String {
+    format!(r#"{{"topic":{},{}}}"#, Quoted(topic), Place(position))
+}
+
+/// The type of a text that [`event`] has made.
+pub fn type_of(text: &str) -> &str {
+    text.split('"').nth(3).unwrap_or_default()
+}
+
 pub(super) fn no_receiver(name: &str) -> Problem {
     Problem::told("no_receiver", format!("No such receiver: {}", shortened(name, MAX_TOPIC_BYTES)))
 }
