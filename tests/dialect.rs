@@ -154,8 +154,8 @@ fn told(line: &str) -> String {
             let (room, token) = (known.text("room"), known.text("token"));
             Event::Connected { client: known.client(), room, token, now: known.number("now") }
         }
-        "joined" => Event::Joined { client: known.client(), count: known.count() },
-        "left" => Event::Left { client: known.client(), count: known.count() },
+        "joined" => Event::Joined { room: known.text("room"), client: known.client(), count: known.count() },
+        "left" => Event::Left { room: known.text("room"), client: known.client(), count: known.count() },
         "moved" => {
             let (joined, left) = (known.clients("joined").expect("a list"), known.clients("left").expect("a list"));
             let (room, count) = (known.text("room"), known.count());

@@ -33,7 +33,7 @@ fn blocks(text: &str, mut cursors: Cursors) {
     let position = Position { epoch: 1, offset: 2 };
     let (mut data, mut block, mut stamped) = (Vec::new(), Vec::new(), Vec::new());
     envelope(&mut data, "a", position, MessageKind::Text, text.as_bytes(), false);
-    sse::push_message(&mut block, Some(("a", position)), &data);
+    sse::push_message(&mut block, "a", position, &data);
     sse::push_event(&mut block, "notice", text.as_bytes());
     let len = sse::first_len(&block).expect("two blocks");
     assert_eq!(sse::first_len(&block[len..]), Some(block.len() - len));

@@ -70,8 +70,8 @@ impl Session {
         !matches!(self, Session::Head(_) | Session::Posted { .. } | Session::Events(_))
     }
 
-    /// The topics that it waits for the past of: local indices, which are pinned.
-    pub fn awaited_topics(&self) -> &[u32] {
+    /// The topics that it waits for the past of, in the order in which it asked.
+    pub fn awaited(&self) -> &[Awaited] {
         match self {
             Session::Json { more: Some(more), .. } => &more.awaited,
             Session::Events(stream) => &stream.awaited,
@@ -80,7 +80,7 @@ impl Session {
     }
 
     /// The same, to be changed; `None` where nothing is awaited, or there is no [room](Session::make_room) for it.
-    pub fn awaited(&mut self) -> Option<&mut Vec<u32>> {
+    pub fn awaited_mut(&mut self) -> Option<&mut Vec<Awaited>> {
         match self {
             Session::Json { more, .. } => Some(&mut more.as_mut()?.awaited),
             Session::Events(stream) => Some(&mut stream.awaited),
@@ -103,6 +103,26 @@ impl Session {
             more.get_or_insert_default();
         }
     }
+}
+
+/// A topic whose past a connection waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Awaited {
+    /// Local topic index; the topic is pinned.
+    pub topic: u32,
+    /// What is to be done when it comes.
+    pub then: Then,
+}
+
+/// What is to be done when a topic's past has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Then {
+    /// Tell the client that it is subscribed.
+    Tell,
+    /// Let go of the connection, which was held: it expects to be subscribed.
+    Release,
+    /// Nothing: it was given up.
+    Nothing,
 }
 
 /// A request that is not there in whole.
@@ -135,8 +155,8 @@ impl Unparsed {
 pub struct EventStream {
     /// Where it is, up to the last event that it was sent for itself; of a stream of several topics, up to the last one.
     pub cursors: Cursors,
-    /// Local indices of the topics whose past it waits for; they are pinned.
-    pub awaited: Vec<u32>,
+    /// Topics whose past it waits for.
+    pub awaited: Vec<Awaited>,
     /// Messages that were dropped and that it has not been told of.
     pub dropped: u32,
     /// When its socket took something last.
@@ -152,8 +172,8 @@ pub struct JsonMore {
     pub errors: u32,
     /// The name that it had on an earlier connection.
     pub claimed: Option<u64>,
-    /// Local indices of the topics whose past it waits for; they are pinned.
-    pub awaited: Vec<u32>,
+    /// Topics whose past it waits for.
+    pub awaited: Vec<Awaited>,
     /// Local indices of the rooms that it is in besides its own, the longest first. It is subscribed to them, or waits for
     /// their past.
     pub rooms: Vec<u32>,

@@ -161,6 +161,9 @@ pub enum Refusal {
     /// The connection has as many topics as it may have.
     #[error("the connection has as many topics as it may have")]
     TooMany,
+    /// It was given up before the topic was joined.
+    #[error("the subscription was given up")]
+    GivenUp,
 }
 
 impl Refusal {
@@ -169,6 +172,7 @@ impl Refusal {
         match self {
             Refusal::BadName => "bad_topic",
             Refusal::TooMany => "too_many_topics",
+            Refusal::GivenUp => "unsubscribed",
         }
     }
 }
@@ -290,6 +294,8 @@ pub enum Event<'a> {
     },
     /// Somebody else has come to the room.
     Joined {
+        /// The room.
+        room: &'a str,
         /// Who.
         client: u64,
         /// How many there are now.
@@ -297,6 +303,8 @@ pub enum Event<'a> {
     },
     /// Somebody has left the room.
     Left {
+        /// The room.
+        room: &'a str,
         /// Who.
         client: u64,
         /// How many there are now.

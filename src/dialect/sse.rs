@@ -133,12 +133,9 @@ fn split_id(block: &[u8]) -> Option<(Cursor, &[u8])> {
     Some((Cursor(std::str::from_utf8(cursor).ok()?.to_owned()), rest.get(1..)?))
 }
 
-/// Appends the block of a message, for streams of its topic alone: `data` is its text, in an envelope if it has a place in
-/// the topic.
-pub fn push_message(out: &mut Vec<u8>, place: Option<(&str, Position)>, data: &[u8]) {
-    if let Some((topic, position)) = place {
-        Cursors(vec![Cursor::new(topic, position)]).push_id(out);
-    }
+/// Appends the block of a message, for streams of its topic alone: `data` is its text, in an envelope.
+pub fn push_message(out: &mut Vec<u8>, topic: &str, position: Position, data: &[u8]) {
+    Cursors(vec![Cursor::new(topic, position)]).push_id(out);
     push_event(out, MESSAGE, data);
 }
 
@@ -188,9 +185,9 @@ mod tests {
 
     #[test]
     fn a_block_is_as_the_contract_has_it() {
-        let block = text(|out| push_message(out, Some(("AAPL", A)), b"{}"));
+        let block = text(|out| push_message(out, "AAPL", A, b"{}"));
         assert_eq!(block, "id: 82e2e180365f-9f86d081-41\nevent: message\ndata: {}\n\n");
-        assert_eq!(text(|out| push_message(out, None, b"{}")), "event: message\ndata: {}\n\n");
+        assert_eq!(text(|out| push_event(out, MESSAGE, b"{}")), "event: message\ndata: {}\n\n");
         assert_eq!(text(|out| push_event(out, "gap", b"")), "event: gap\ndata: \n\n");
         assert_eq!(text(|out| Cursors::default().push_id(out)), "");
     }
@@ -253,11 +250,11 @@ mod tests {
     fn a_stamped_block_differs_in_its_id_alone() {
         let mut cursors = Cursors(vec![Cursor::new("a", A), Cursor::new("b", A)]);
         let next = Position { offset: 42, ..A };
-        let shared = text(|out| push_message(out, Some(("b", next)), b"{\n}"));
+        let shared = text(|out| push_message(out, "b", next, b"{\n}"));
         let stamped = text(|out| cursors.stamp(shared.as_bytes(), out));
         let id = format!("id: {},{}\n", Cursor::new("a", A).0, Cursor::new("b", next).0);
         assert_eq!(stamped, id + "event: message\ndata: {\ndata: }\n\n");
-        let notice = text(|out| push_message(out, None, b"id: "));
+        let notice = text(|out| push_event(out, MESSAGE, b"id: "));
         assert_eq!(text(|out| cursors.stamp(notice.as_bytes(), out)), notice);
     }
 
@@ -287,7 +284,10 @@ mod tests {
             let place = Position { offset, ..A };
             for (i, data) in data.iter().enumerate() {
                 let start = stream.len();
-                push_message(&mut stream, (i % 2 == 0).then_some(("t", place)), data.as_bytes());
+                match i % 2 {
+                    0 => push_message(&mut stream, "t", place, data.as_bytes()),
+                    _ => push_event(&mut stream, MESSAGE, data.as_bytes()),
+                }
                 lens.push(stream.len() - start);
             }
             let mut rest = &stream[..];

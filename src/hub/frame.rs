@@ -27,6 +27,7 @@ impl Class {
     /// The bits beside the window's.
     const ENVELOPE: u8 = 1 << 7;
     const EVENT: u8 = 1 << 6;
+    const MEMBER: u8 = 1 << 5;
 
     /// WebSocket frames, deflated with a window of `2^bits` bytes, 9 to 15 (RFC 7692).
     pub fn deflate(bits: u8) -> Class {
@@ -37,6 +38,16 @@ impl Class {
     /// The same, but with each payload in an envelope that says where in its topic it is.
     pub fn in_envelope(self) -> Class {
         Class(self.0 | Class::ENVELOPE)
+    }
+
+    /// The same, of a member of the room that the topic is: who gets what is said beside the topic, too.
+    pub fn of_member(self) -> Class {
+        Class(self.0 | Class::MEMBER)
+    }
+
+    /// Whether it is a member's.
+    pub fn is_member(self) -> bool {
+        self.0 & Class::MEMBER != 0
     }
 
     /// Whether payloads come in an envelope.
@@ -51,7 +62,7 @@ impl Class {
 
     /// The deflate window's bits, if the class is deflated.
     pub fn window_bits(self) -> Option<u8> {
-        let bits = self.0 & !(Class::ENVELOPE | Class::EVENT);
+        let bits = self.0 & !(Class::ENVELOPE | Class::EVENT | Class::MEMBER);
         (bits != 0).then_some(bits)
     }
 

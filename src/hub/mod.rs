@@ -113,6 +113,11 @@ impl Hub {
         SubscribeOutcome { topic: index, first, already: false }
     }
 
+    /// The class in which one is subscribed to a topic.
+    pub fn class(&self, sub: u32, topic: u32) -> Option<Class> {
+        self.subscribers.find(sub, topic).map(|(_, membership)| membership.class())
+    }
+
     /// Ends a subscription, after `out` got what was published before; `None` if there was none.
     pub fn unsubscribe(
         &mut self,
@@ -189,11 +194,23 @@ impl Hub {
         topic: u32,
         frames: &mut Frames,
         exclude: Option<u32>,
+        encode: impl FnMut(Class, &mut dyn FnMut(&[&[u8]])),
+    ) {
+        self.publish_to(topic, frames, exclude, |_| true, encode);
+    }
+
+    /// As [`Hub::publish`], to the subscribers of some classes.
+    pub fn publish_to(
+        &mut self,
+        topic: u32,
+        frames: &mut Frames,
+        exclude: Option<u32>,
+        whom: impl Fn(Class) -> bool,
         mut encode: impl FnMut(Class, &mut dyn FnMut(&[&[u8]])),
     ) {
         let Hub { topics, subscribers, batches, dirty, .. } = self;
         let excluded = exclude.and_then(|sub| Some((sub, subscribers.find(sub, topic)?.1.class())));
-        for channel in &mut topics.get_mut(topic).channels {
+        for channel in topics.get_mut(topic).channels.iter_mut().filter(|channel| whom(channel.class)) {
             let batch = *channel.pending.get_or_insert_with(|| {
                 let batch = batches.open(topic, channel.class);
                 dirty.push(batch);

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::conn::{Session, outbox};
 use crate::dialect::{self, Command, Event, Failure, Refusal, Since, json};
 use crate::error::CloseReason;
-use crate::hub::frame::{Frames, MessageKind, Span};
+use crate::hub::frame::{Class, Frames, MessageKind, Span};
 use crate::hub::{Hub, TopicHandle};
 use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
@@ -131,6 +131,7 @@ impl Core {
             let begun = if recover || self.has_last_value(&topic) {
                 self.recover(id, &topic, since.filter(|_| recover), recover).err()
             } else {
+                self.cancel_waits(id, &topic);
                 match self.subscribe(id, &topic) {
                     Ok(_) => {
                         results.push((topic, Ok(None)));
@@ -162,7 +163,7 @@ impl Core {
 
     /// Ends a subscription, or the wait for one; `false` if there was neither.
     pub(super) fn give_up(&mut self, id: ConnId, topic: &str) -> bool {
-        let awaited = self.hub.find(topic).is_some_and(|local| self.stop_awaiting(id, local));
+        let awaited = self.cancel_waits(id, topic);
         self.unsubscribe(id, topic) || awaited
     }
 
@@ -191,22 +192,38 @@ impl Core {
         if !is_topic_name(topic) {
             return Err(Refusal::BadName);
         }
-        if let Some(local) = self.hub.find(topic).filter(|&local| self.hub.is_subscribed(id.index, local)) {
-            return Ok(local);
-        }
-        if self.has_all_topics(id) {
+        let joined = self.hub.find(topic).is_some_and(|local| self.hub.is_subscribed(id.index, local));
+        if !joined && self.has_all_topics(id) {
             return Err(Refusal::TooMany);
         }
-        Ok(self.enlist(id, topic))
+        let Some(class) = self.class_of(id, topic) else { return Err(Refusal::BadName) };
+        Ok(self.enlist(id, topic, class))
     }
 
-    /// Subscribes a connection to one topic more, whatever its name and however many it has; the local topic.
-    pub(super) fn enlist(&mut self, id: ConnId, topic: &str) -> u32 {
+    /// How a connection gets the messages of a topic that it is plainly subscribed to.
+    pub(super) fn class_of(&self, id: ConnId, topic: &str) -> Option<Class> {
+        let class = self.conns.get(id)?.class;
+        Some(if self.is_member(id, topic) { class.of_member() } else { class })
+    }
+
+    /// Subscribes a connection to a topic in a class, or changes its class there, whatever the name and however many it has;
+    /// the local topic.
+    pub(super) fn enlist(&mut self, id: ConnId, topic: &str, class: Class) -> u32 {
         let Some(conn) = self.conns.get_mut(id) else { return NO_ROOM };
         conn.flags.set_subscriber(true);
-        let outcome = self.hub.subscribe(id.index, conn.class, topic);
+        let known = self.hub.find(topic).and_then(|local| Some((local, self.hub.class(id.index, local)?)));
+        if let Some((local, before)) = known {
+            if before != class {
+                self.hub.pin(local);
+                self.unsubscribe(id, topic);
+                self.hub.subscribe(id.index, class, topic);
+                self.unpin(local);
+            }
+            return local;
+        }
+        let outcome = self.hub.subscribe(id.index, class, topic);
         let home = self.shared.home(topic);
-        if home != self.id && !outcome.already {
+        if home != self.id {
             self.await_home(id, outcome.topic, home, outcome.first);
         }
         outcome.topic
@@ -222,7 +239,7 @@ impl Core {
             }
             _ => 0,
         };
-        let topics = self.hub.topics_of(id.index).len() + conn.session.awaited_topics().len();
+        let topics = self.hub.topics_of(id.index).len() + conn.session.awaited().len();
         topics >= self.settings.max_topics as usize + others
     }
 

@@ -1,23 +1,20 @@
 //! Bytes → HTTP heads or WebSocket frames → dialect.
 
-use std::borrow::Cow;
-
-use crate::conn::{HandlerSession, JsonMore, Phase, Session, Unparsed};
+use crate::conn::{HandlerSession, Phase, Session, Unparsed};
 use crate::dialect::{self, Command, Instruction, json, raw};
 use crate::error::CloseReason;
 use crate::handler::{self, Routes};
-use crate::http::request::{self, Method, Request, percent_decode};
+use crate::http::request::{self, Method, Request};
 use crate::http::response::{Framing, Response};
 use crate::http::route::{Route, route};
-use crate::hub::frame::{Class, MessageKind};
-use crate::limits::{CODEC_BYTES_PER_TURN, MAX_PARTIAL_BYTES, is_topic_name};
+use crate::hub::frame::MessageKind;
+use crate::limits::{CODEC_BYTES_PER_TURN, MAX_PARTIAL_BYTES};
 use crate::ring::token::ConnId;
-use crate::ws::deflate::{self, Arena, Inflater};
+use crate::ws::deflate::{Arena, Inflater};
 use crate::ws::message::{Compression, Decoder, Event, Partial};
-use crate::ws::{frame, handshake, message};
+use crate::ws::{frame, message};
 
-use super::mail::{Origin, RoomEvent, RoomMail};
-use super::{Core, NO_ROOM, Shard};
+use super::{Core, Shard};
 
 /// What decoding needs between reads, shared by all connections of the shard.
 pub(super) struct Codec {
@@ -43,9 +40,6 @@ pub(super) enum Next {
     /// Nothing.
     End,
 }
-
-/// The room of those who name none.
-const DEFAULT_ROOM: &str = "default";
 
 /// A message that is too large is skipped, and the connection goes on, up to so many times the largest message.
 const SKIPPED_MESSAGES: u32 = 16;
@@ -233,19 +227,6 @@ fn unparsed(bytes: &[u8], wanted: usize) -> Unparsed {
     Unparsed { bytes: bytes.to_vec(), wanted }
 }
 
-/// The room that a request names: by query, else by the last segment of its path. `None` if that cannot be one.
-fn room_of<'a>(request: &Request<'a>) -> Option<Cow<'a, str>> {
-    let room = match request.query_value("room") {
-        Some(room) => room,
-        None => match request.path.rsplit('/').find(|segment| !segment.is_empty()) {
-            None => DEFAULT_ROOM.into(),
-            Some("ws") if request.path.trim_end_matches('/') == "/ws" => DEFAULT_ROOM.into(),
-            Some(segment) => percent_decode(segment)?,
-        },
-    };
-    is_topic_name(&room).then_some(room)
-}
-
 /// Bytes that a connection keeps of an incomplete message.
 pub(super) fn kept(partial: &Partial) -> usize {
     partial.as_ref().map_or(0, |pending| pending.heap_bytes())
@@ -373,106 +354,5 @@ impl Core {
 
     fn upgrade_required(&mut self, id: ConnId, request: &Request<'_>) -> Next {
         self.answer(id, request, &Response::error(426, "This is a WebSocket endpoint: send an Upgrade request."))
-    }
-
-    fn upgrade_to_raw(&mut self, id: ConnId, request: &Request<'_>, topic: &str) -> Next {
-        let own = request.query_value("self") != Some(Cow::Borrowed("false"));
-        // The topic's index comes with the subscription, which needs the connection's class: so this is set last.
-        let next = self.upgrade(id, request, &[], Session::Raw { topic: u32::MAX, own });
-        if matches!(next, Next::Frames) {
-            match self.subscribe(id, topic) {
-                Ok(topic) => {
-                    if let Some(conn) = self.conns.get_mut(id) {
-                        conn.session = Session::Raw { topic, own };
-                    }
-                }
-                Err(refusal) => self.fail(id, 1008, refusal.code(), CloseReason::Policy),
-            }
-        }
-        next
-    }
-
-    fn upgrade_to_json(&mut self, id: ConnId, request: &Request<'_>) -> Next {
-        let Some(room) = room_of(request) else {
-            let sentence = "A room is 1 to 256 bytes of percent-encoded UTF-8.";
-            return self.answer(id, request, &Response::error(400, sentence));
-        };
-        let claimed = self.claimed(request);
-        let next = self.upgrade(id, request, &[], Session::Json { room: NO_ROOM, more: None });
-        if matches!(next, Next::Frames) {
-            match self.subscribe(id, &room) {
-                Ok(local) => self.welcome(id, local, &room, claimed),
-                Err(refusal) => self.fail(id, 1008, refusal.code(), CloseReason::Policy),
-            }
-        }
-        next
-    }
-
-    fn upgrade_to_backend(&mut self, id: ConnId, request: &Request<'_>) -> Next {
-        if !self.is_from_backend(request) {
-            self.counters.backends_refused.add(1);
-            self.counters.handshakes_bad.add(1);
-            return self.answer(id, request, &Response::error(401, "This is for backends that have the key."));
-        }
-        let presence = request.query_value("presence") == Some(Cow::Borrowed("true"));
-        let next = self.upgrade(id, request, &[], Session::Backend { presence });
-        if matches!(next, Next::Frames) {
-            self.welcome_backend(id);
-        }
-        next
-    }
-
-    /// The name that a client had on an earlier connection, and can prove.
-    pub(super) fn claimed(&self, request: &Request<'_>) -> Option<u64> {
-        let client = json::parse_client_id(&request.query_value("clientId")?)?;
-        let token = request.query_value("token")?;
-        self.shared.identity().proves(client, &token).then_some(client)
-    }
-
-    fn welcome(&mut self, id: ConnId, local: u32, room: &str, claimed: Option<u64>) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        let more = claimed.map(|_| Box::new(JsonMore { claimed, ..JsonMore::default() }));
-        conn.session = Session::Json { room: local, more };
-        let Some(client) = self.client_of(id) else { return };
-        let from = Origin { shard: self.id, conn: id };
-        if let Some(client) = claimed {
-            self.post_claim(client, from, false);
-        }
-        let token = self.shared.identity().token(client);
-        self.tell(id, dialect::Event::Connected { client, room, token: &token, now: self.unix_ms });
-        self.post_room(RoomMail { room: room.into(), client, from, what: RoomEvent::Join });
-    }
-
-    /// Answers a WebSocket handshake (RFC 6455 section 4.2.2), or says what is wrong with it.
-    fn upgrade(&mut self, id: ConnId, request: &Request<'_>, protocols: &[&str], session: Session) -> Next {
-        let checked = handshake::check(request.method.as_str(), request.minor_version, request.headers(), protocols);
-        let handshake = match checked {
-            Ok(handshake) => handshake,
-            Err(refusal) => {
-                self.counters.handshakes_bad.add(1);
-                return self.answer(id, request, &Response::error(refusal.status(), &refusal.to_string()));
-            }
-        };
-        let deflated = self.negotiate_deflate(request);
-        let Some(conn) = self.conns.get_mut(id) else { return Next::End };
-        conn.phase = Phase::Open;
-        conn.session = session;
-        conn.class = deflated.as_ref().map_or(Class::PLAIN, |deflated| Class::deflate(deflated.window_bits));
-        conn.flags.set_keep_alive(false);
-        self.counters.handshakes_ok.add(1);
-        self.counters.websockets.add(1);
-        let mut response = Vec::with_capacity(256);
-        handshake.write_response(deflated.as_ref().map(|deflated| deflated.response.as_str()), &mut response);
-        self.push_reply(id, &[&response]);
-        self.start_heartbeat(id);
-        Next::Frames
-    }
-
-    fn negotiate_deflate(&self, request: &Request<'_>) -> Option<deflate::Negotiated> {
-        if !self.settings.deflate {
-            return None;
-        }
-        let offers = request.values("Sec-WebSocket-Extensions").filter_map(|value| std::str::from_utf8(value).ok());
-        deflate::negotiate(offers, deflate::Policy { window_bits: 15, client_takeover: false })
     }
 }

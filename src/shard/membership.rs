@@ -60,8 +60,15 @@ impl Core {
             return Err(Failure::TooManyRooms);
         }
         // One that it waits for, with what it has missed, is subscribed to when that comes.
-        let awaited = self.hub.find(room).filter(|&local| self.awaits(id, local));
-        let local = awaited.unwrap_or_else(|| self.enlist(id, room));
+        let known = self.hub.find(room);
+        let local = match known.filter(|&local| self.awaits(id, local)) {
+            Some(awaited) => awaited,
+            None => {
+                let Some(conn) = self.conns.get(id) else { return Ok(()) };
+                let before = known.and_then(|local| self.hub.class(id.index, local));
+                self.enlist(id, room, before.unwrap_or(conn.class).of_member())
+            }
+        };
         match self.session_of(id) {
             Some((own, _)) if *own == NO_ROOM => *own = local,
             Some((_, more)) => more.get_or_insert_default().rooms.push(local),
@@ -88,7 +95,7 @@ impl Core {
         self.tell_room(id, room, RoomEvent::Leave);
     }
 
-    fn tell_room(&mut self, id: ConnId, room: &str, what: RoomEvent) {
+    pub(super) fn tell_room(&mut self, id: ConnId, room: &str, what: RoomEvent) {
         let Some(client) = self.client_of(id) else { return };
         self.post_room(RoomMail { room: room.into(), client, from: Origin { shard: self.id, conn: id }, what });
     }
@@ -110,8 +117,9 @@ impl Core {
         if let Some(before) = before {
             self.unsubscribe(id, &user_topic(&before));
         }
-        if let Some(user) = user {
-            self.enlist(id, &user_topic(user));
+        if let Some((user, conn)) = user.zip(self.conns.get(id)) {
+            let class = conn.class.of_member();
+            self.enlist(id, &user_topic(user), class);
         }
     }
 

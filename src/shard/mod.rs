@@ -28,6 +28,7 @@ mod room;
 pub mod settings;
 pub mod shared;
 mod turn;
+mod upgrade;
 mod window;
 pub mod worker;
 

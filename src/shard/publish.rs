@@ -267,7 +267,7 @@ impl Core {
     }
 
     /// Encodes for each class of local subscribers, once; the fan-out follows at the end of the turn. What has no place in
-    /// the topic has no envelope.
+    /// the topic is for members alone, and has no envelope.
     pub(super) fn distribute(
         &mut self,
         topic: u32,
@@ -282,12 +282,12 @@ impl Core {
             json::envelope(&mut envelope, self.hub.name(topic), position, kind, payload, false);
         }
         let mut block = std::mem::take(&mut self.block);
-        if self.hub.classes(topic).any(Class::is_events) {
-            let data = if position.is_some() { &envelope } else { payload };
-            sse::push_message(&mut block, position.map(|position| (self.hub.name(topic), position)), data);
+        if let Some(position) = position.filter(|_| self.hub.classes(topic).any(Class::is_events)) {
+            sse::push_message(&mut block, self.hub.name(topic), position, &envelope);
         }
+        let whom = |class: Class| position.is_some() || class.is_member();
         let encoder = &mut self.encoder;
-        self.hub.publish(topic, &mut self.frames, exclude, |class, append| {
+        self.hub.publish_to(topic, &mut self.frames, exclude, whom, |class, append| {
             if class.is_events() {
                 return append(&[&block]);
             }

@@ -7,14 +7,15 @@
 
 use std::borrow::Cow;
 
+use crate::conn::{Awaited, Session, Then};
 use crate::dialect::{Event, Position, Refusal, Since, json, sse};
 use crate::hub;
 use crate::hub::history::Kept;
 use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
 
-use super::Core;
 use super::mail::{Mail, Origin, Past, Recover, Recovered, Wanted};
+use super::{Core, NO_ROOM};
 
 impl Core {
     /// Begins to subscribe a `json` connection or an event stream, to be told when the home shard has answered. `recover`:
@@ -31,33 +32,45 @@ impl Core {
         }
         let known = self.hub.find(topic);
         let joined = known.is_some_and(|local| self.hub.is_subscribed(id.index, local));
-        let awaited = self.awaited_topics(id);
         // Asked for again, it is no topic more; but what is waited for is bounded too.
-        let again = joined || known.is_some_and(|local| awaited.contains(&local));
-        let full = if again { awaited.len() >= self.settings.max_topics as usize } else { self.has_all_topics(id) };
+        let again = joined || known.is_some_and(|local| self.awaits(id, local));
+        let awaited = self.conns.get(id).map_or(0, |conn| conn.session.awaited().len());
+        let full = if again { awaited >= self.settings.max_topics as usize } else { self.has_all_topics(id) };
         if full {
             return Err(Refusal::TooMany);
         }
+        self.ask_for_past(id, topic, Wanted { since, recover }, Then::Tell);
+        Ok(())
+    }
+
+    /// Subscribes a connection that is being opened to the topic of its path, once the home shard has answered with the
+    /// newest message, or what else is wanted; the local topic. If it does not expect to be told, it is held until then.
+    pub(super) fn open_with_past(&mut self, id: ConnId, topic: &str, wanted: Wanted) -> u32 {
+        let then = if wanted.recover { Then::Tell } else { Then::Release };
+        if let Some(conn) = self.conns.get_mut(id).filter(|_| then == Then::Release) {
+            conn.held = conn.held.saturating_add(1);
+        }
+        self.ask_for_past(id, topic, wanted, then)
+    }
+
+    fn ask_for_past(&mut self, id: ConnId, topic: &str, wanted: Wanted, then: Then) -> u32 {
         let local = self.hub.intern(topic);
         self.hub.pin(local);
-        if joined {
-            self.unsubscribe(id, topic);
-        }
-        if !self.await_past(id, local) {
+        self.unsubscribe(id, topic);
+        if !self.await_past(id, Awaited { topic: local, then }) {
             self.unpin(local);
-            return Ok(());
+            return local;
         }
         let handle = self.hub.handle(local);
-        let wanted = Wanted { since, recover };
         let home = self.shared.home(topic);
         if home == self.id {
             let past = self.past(local, wanted);
-            self.join_awaited(id, local, recover, past);
+            self.join_awaited(id, local, wanted.recover, past);
         } else {
             let from = Origin { shard: self.id, conn: id };
             self.post(home, Mail::Recover(Box::new(Recover { name: topic.into(), topic: handle, from, wanted })));
         }
-        Ok(())
+        local
     }
 
     /// At the home shard: what a subscriber of another shard has missed. It is sent what is published from here on.
@@ -95,24 +108,30 @@ impl Core {
 
     /// Subscribes a connection to a topic that it waits for, if it still does, and lets go of the topic.
     fn join_awaited(&mut self, id: ConnId, topic: u32, recover: bool, past: Past) {
-        if self.stop_awaiting(id, topic) {
-            self.join_recovered(id, topic, recover, past);
+        match self.stop_awaiting(id, topic) {
+            Some(then @ (Then::Tell | Then::Release)) => self.join_recovered(id, topic, recover, past, then),
+            Some(Then::Nothing) | None => {}
         }
         self.unpin(topic);
     }
 
-    fn join_recovered(&mut self, id: ConnId, topic: u32, recover: bool, past: Past) {
+    fn join_recovered(&mut self, id: ConnId, topic: u32, recover: bool, past: Past, then: Then) {
         let name = self.hub.name(topic).to_owned();
         // It has asked twice, and joined by the first answer: what is on its way from there comes before the past.
         self.unsubscribe(id, &name);
+        let Some(class) = self.class_of(id, &name) else { return };
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.flags.set_subscriber(true);
-        let class = if recover { conn.class.in_envelope() } else { conn.class };
-        self.hub.subscribe(id.index, class, &name);
+        if then == Then::Release {
+            conn.held = conn.held.saturating_sub(1);
+        }
+        self.hub.subscribe(id.index, if recover { class.in_envelope() } else { class }, &name);
         let at = |offset| Position { epoch: past.now.epoch, offset };
         self.note_place(id, &name, at(past.start()));
-        let result = (Cow::Borrowed(&*name), Ok(recover.then_some(past.now)));
-        self.tell(id, Event::Subscribed(&[result]));
+        if then == Then::Tell {
+            let result = (Cow::Borrowed(&*name), Ok(recover.then_some(past.now)));
+            self.tell(id, Event::Subscribed(&[result]));
+        }
         if let Some((from, to)) = past.gap {
             self.counters.gaps.add(1);
             self.note_place(id, &name, at(to));
@@ -137,27 +156,46 @@ impl Core {
         self.tell_text(id, true, &text, sse::MESSAGE);
     }
 
-    /// Gives up waiting for a topic; `false` if the connection did not.
-    pub(super) fn stop_awaiting(&mut self, id: ConnId, topic: u32) -> bool {
-        let Some(awaited) = self.conns.get_mut(id).and_then(|conn| conn.session.awaited()) else { return false };
-        let at = awaited.iter().position(|&awaited| awaited == topic);
-        at.map(|at| awaited.swap_remove(at)).is_some()
+    /// Takes the first of what a connection waits for in a topic, of which the home shard answers in order; what was to be
+    /// done then.
+    fn stop_awaiting(&mut self, id: ConnId, topic: u32) -> Option<Then> {
+        let session = &mut self.conns.get_mut(id)?.session;
+        if let Session::Raw { topic: own, .. } = *session {
+            // It waits once, when it is opened.
+            let waits = [NO_ROOM, topic].contains(&own) && !self.hub.is_subscribed(id.index, topic);
+            return waits.then_some(Then::Release);
+        }
+        let awaited = session.awaited_mut()?;
+        let at = awaited.iter().position(|awaited| awaited.topic == topic)?;
+        Some(awaited.remove(at).then)
+    }
+
+    /// Gives up whatever a connection waits for in a topic, and tells it so; `false` if it did not.
+    pub(super) fn cancel_waits(&mut self, id: ConnId, topic: &str) -> bool {
+        let Some(local) = self.hub.find(topic) else { return false };
+        let Some(awaited) = self.conns.get_mut(id).and_then(|conn| conn.session.awaited_mut()) else { return false };
+        let waits = awaited.iter_mut().filter(|awaited| awaited.topic == local && awaited.then == Then::Tell);
+        let cancelled = waits.map(|awaited| awaited.then = Then::Nothing).count();
+        for _ in 0..cancelled {
+            self.tell(id, Event::Subscribed(&[(Cow::Borrowed(topic), Err(Refusal::GivenUp))]));
+        }
+        cancelled > 0
     }
 
     /// Whether a connection waits for a topic's past.
     pub(super) fn awaits(&self, id: ConnId, topic: u32) -> bool {
-        self.awaited_topics(id).contains(&topic)
-    }
-
-    fn awaited_topics(&self, id: ConnId) -> &[u32] {
-        self.conns.get(id).map_or(&[], |conn| conn.session.awaited_topics())
+        let awaited = self.conns.get(id).map_or(&[][..], |conn| conn.session.awaited());
+        awaited.iter().any(|awaited| awaited.topic == topic && awaited.then != Then::Nothing)
     }
 
     /// Notes that a connection waits for a topic; `false` if it is none that does.
-    fn await_past(&mut self, id: ConnId, topic: u32) -> bool {
+    fn await_past(&mut self, id: ConnId, awaited: Awaited) -> bool {
         let Some(conn) = self.conns.get_mut(id) else { return false };
+        if matches!(conn.session, Session::Raw { .. }) {
+            return true;
+        }
         conn.session.make_room();
-        conn.session.awaited().map(|awaited| awaited.push(topic)).is_some()
+        conn.session.awaited_mut().map(|all| all.push(awaited)).is_some()
     }
 
     pub(super) fn unpin(&mut self, topic: u32) {

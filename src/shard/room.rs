@@ -56,8 +56,8 @@ impl Core {
     fn announce(&mut self, room: &str, notice: Option<Notice>, due: Option<Tick>, but: Option<Origin>) {
         self.crowded.extend(due.map(|due| (due, room.into())));
         match notice {
-            Some(Notice::Joined { id, count }) => self.say(room, Event::Joined { client: id, count }, but),
-            Some(Notice::Left { id, count }) => self.say(room, Event::Left { client: id, count }, but),
+            Some(Notice::Joined { id, count }) => self.say(room, Event::Joined { room, client: id, count }, but),
+            Some(Notice::Left { id, count }) => self.say(room, Event::Left { room, client: id, count }, but),
             None => {}
         }
     }

@@ -38,10 +38,8 @@ pub fn event(event: Event<'_>) -> String {
                 None => presence,
             }
         }
-        Event::Joined { client, count } => {
-            Message::new("user_joined").client("clientId", client).value("userCount", count)
-        }
-        Event::Left { client, count } => Message::new("user_left").client("clientId", client).value("userCount", count),
+        Event::Joined { room, client, count } => moved("user_joined", room, client, count),
+        Event::Left { room, client, count } => moved("user_left", room, client, count),
         Event::Moved { room, joined, left, count } => {
             let presence = Message::new("presence").string("topic", room).list("joined", joined, client);
             presence.list("left", left, client).value("userCount", count)
@@ -63,6 +61,10 @@ pub fn placed_at(topic: &str, position: Position) -> String {
 /// The type of a text that [`event`] has made.
 pub fn type_of(text: &str) -> &str {
     text.split('"').nth(3).unwrap_or_default()
+}
+
+fn moved(kind: &str, room: &str, client: u64, count: usize) -> Message {
+    Message::new(kind).client("clientId", client).value("userCount", count).string("room", room)
 }
 
 pub(super) fn no_receiver(name: &str) -> Problem {
