@@ -236,11 +236,14 @@ export class Uproar {
   /** Goes to another room. */
   join(room: string): void;
 
-  /** Calls `listener` with every message of a topic. `recover: false`: after a loss, go on with what is new. */
+  /**
+   * Calls `listener` with every message of a topic. `recover: false`: after a loss, go on with what is new.
+   * `history: true`: begin with what the server's history holds.
+   */
   subscribe<T = any>(
     topic: string,
     listener: (message: Message<T>) => void,
-    options?: { recover?: boolean },
+    options?: { recover?: boolean; history?: boolean },
   ): Unsubscribe;
 
   /** The messages of a topic for `for await`; at most `limit` wait, beyond it the oldest go. */

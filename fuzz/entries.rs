@@ -5,6 +5,8 @@
 #[path = "../tests/wire/mod.rs"]
 pub mod wire;
 
+#[path = "entries/backend.rs"]
+mod backend_dialect;
 #[path = "entries/bench.rs"]
 mod bench;
 #[path = "entries/head.rs"]
@@ -14,6 +16,7 @@ mod json_dialect;
 #[path = "entries/sse.rs"]
 mod server_sent_events;
 
+pub use backend_dialect::backend;
 pub use bench::{answer, reader, reader_input};
 pub use http_head::head;
 pub use json_dialect::json;

@@ -12,6 +12,7 @@ use crate::bench;
 use crate::config::{Config, ConfigError, Inputs, KNOBS, Knob, LogLevel, Resolved, load};
 use crate::doctor;
 use crate::error::StartError;
+use crate::remote;
 use crate::shard::settings::Settings;
 
 const ABOUT: &str = "Broadcast server for games and market data: WebSockets on Linux io_uring.
@@ -33,6 +34,8 @@ Examples:
   PORT=9000 UPROAR_ADMIN_LISTEN=off uproar    configured by a platform's environment
   uproar --config uproar.toml --check         is the file good?
   uproar --print-config > uproar.toml         begin a file: every knob, its bounds, its default
+  uproar subscribe prices.AAPL                print what is published there
+  uproar publish prices.AAPL 189.1            publish there
 
 Exit codes:
   0  ended in order     3  the configuration is not valid
@@ -53,6 +56,12 @@ pub enum Invocation {
 pub enum Tool {
     /// Load a WebSocket server, this one or another, and judge what it delivers
     Bench(Box<bench::Options>),
+    /// Publish a message to a topic of a server that runs
+    #[command(long_about = remote::publish::LONG_ABOUT)]
+    Publish(remote::publish::Options),
+    /// Print the messages of topics, as they are published
+    #[command(long_about = remote::subscribe::LONG_ABOUT)]
+    Subscribe(remote::subscribe::Options),
     /// Say what of this machine is fit for many connections, what is not, and what mends it
     Doctor(doctor::Options),
 }
@@ -82,6 +91,8 @@ pub fn run(invocation: Invocation, start: impl FnOnce(Config) -> Result<(), Star
     match invocation {
         Invocation::Server(invocation) => serve(invocation, start),
         Invocation::Tool(Tool::Bench(options)) => bench::run(&options),
+        Invocation::Tool(Tool::Publish(options)) => remote::publish::run(&options),
+        Invocation::Tool(Tool::Subscribe(options)) => remote::subscribe::run(&options),
         Invocation::Tool(Tool::Doctor(options)) => doctor::run(&options),
     }
 }

@@ -136,7 +136,7 @@ knobs! {
         admin_listen: AdminListen = AdminListen::Tcp(loopback(8081)), AdminAddress;
         /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
         accept_backlog: u32 = 4096, Count { min: 1, max: 65_535 };
-        /// Serve the playground page at /.
+        /// Serve the playground at / and the demos below /demo/.
         playground: bool = true, Switch;
     }
     "Threads" {

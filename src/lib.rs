@@ -64,6 +64,8 @@ pub mod http;
 pub mod hub;
 pub mod limits;
 #[doc(hidden)]
+pub mod remote;
+#[doc(hidden)]
 pub mod ring;
 pub mod server;
 #[doc(hidden)]

@@ -10,6 +10,7 @@ use crate::control::{self, Admin};
 use crate::error::StartError;
 use crate::handler::{Backend, Handler};
 use crate::ring::{Features, sys};
+use crate::shard::handle::Shards;
 use crate::shard::settings::Settings;
 use crate::shard::shared::Shared;
 
@@ -116,27 +117,19 @@ impl Server {
         let admin_address = admin.address();
         let shared = Arc::new(Shared::new(config.shards as u16));
         let (postboxes, mailboxes) = launch::mailboxes(config.shards)?;
-        let publisher = Publisher { shared: shared.clone(), postboxes: postboxes.clone() };
-        let launch = Launch {
-            config: &config,
-            settings,
-            routes: &routes,
-            backend,
-            dialects,
-            nofile,
-            shared: shared.clone(),
-            postboxes: postboxes.clone(),
-        };
+        let publisher = Publisher { shards: Shards::new(shared.clone(), postboxes.clone()) };
+        let launch =
+            Launch { config: &config, settings, routes: &routes, backend, dialects, nofile, shared, postboxes };
         let (threads, features) = launch.shards(listeners, mailboxes)?;
         let control = control::start(control::Setup {
             admin,
-            shared,
-            postboxes,
+            shards: publisher.shards.clone(),
             signals,
             max_memory: config.max_memory,
+            max_message: config.max_message,
             shutdown_timeout: config.shutdown_timeout,
         })
-        .inspect_err(|_| control::shutdown(&publisher.postboxes, Duration::ZERO))?;
+        .inspect_err(|_| control::shutdown(&publisher.shards, Duration::ZERO))?;
         Ok(Running { address, admin_address, publisher, threads, control, features, nofile, config })
     }
 }
@@ -181,7 +174,7 @@ impl Running {
 
     /// Connections that the server takes before it answers 503.
     pub fn max_connections(&self) -> u64 {
-        self.publisher.shared.max_connections()
+        self.publisher.shards.shared().max_connections()
     }
 
     /// The configuration it was started with.
@@ -191,7 +184,7 @@ impl Running {
 
     /// Begins to stop: no more connections, 1001 to all, and whoever is left after `within` is cut off.
     pub fn shutdown(&self, within: Duration) {
-        control::shutdown(&self.publisher.postboxes, within);
+        control::shutdown(&self.publisher.shards, within);
     }
 
     /// Waits until all shards have stopped.
@@ -247,7 +240,7 @@ fn banner(running: &Running) -> String {
         running.address(),
         running.address(),
         running.address(),
-        running.admin_address().map_or("off".into(), |address| format!("{address} (/metrics)")),
+        running.admin_address().map_or("off".into(), |address| format!("{address} (HTTP API, /metrics)")),
         config.shards,
         running.features(),
         running.max_connections(),

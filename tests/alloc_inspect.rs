@@ -4,12 +4,13 @@
 mod counting;
 
 use counting::allocations;
-use uproar::bench::frame::client_frame;
-use uproar::bench::inspect::{Event, Reader, Tools, Tracker};
 use uproar::bench::message::{Found, Payloads, Stamp};
 use uproar::bench::options::Fill;
 use uproar::bench::report::Faults;
+use uproar::bench::tracker::Tracker;
 use uproar::hub::frame::MessageKind;
+use uproar::ws::client::frame::client_frame;
+use uproar::ws::client::reader::{Event, Reader, Tools};
 use uproar::ws::frame::{Opcode, encode_header};
 
 const BURST: u64 = 32;

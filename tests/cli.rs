@@ -108,6 +108,19 @@ fn a_bad_configuration_ends_with_3_and_every_problem() {
 }
 
 #[test]
+fn a_secret_is_no_flag_and_is_not_printed() {
+    const KEY: &str = "correct-horse-battery";
+    let refused = uproar(&["--check", "--backend-key", KEY], &[]);
+    assert_eq!(code(&refused), 3);
+    assert!(err(&refused).contains("--backend-key: no flag") && err(&refused).contains("UPROAR_BACKEND_KEY"));
+    let printed = uproar(&["--print-config"], &[("UPROAR_BACKEND_KEY", KEY)]);
+    assert_eq!(code(&printed), 0);
+    assert!(out(&printed).contains("# backend_key is set, and not shown"));
+    let all = [refused, printed].map(|output| out(&output) + &err(&output)).concat();
+    assert!(!all.contains(KEY), "{all}");
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     for (args, env, origin) in [
         (&["--check", "--config", "/no/such.toml"][..], &[][..], "--config"),
@@ -142,4 +155,55 @@ fn too_few_descriptors_for_a_connection_are_an_error() {
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{message}");
     assert!(message.contains("RLIMIT_NOFILE is 60"), "{message}");
+}
+
+#[test]
+fn help_lists_the_tools() {
+    let help = out(&uproar(&["--help"], &[]));
+    for tool in ["bench", "doctor", "publish", "subscribe"] {
+        assert!(help.lines().any(|line| line.starts_with(&format!("  {tool} "))), "{tool} is not in {help}");
+        let own = uproar(&[tool, "--help"], &[]);
+        assert!(code(&own) == 0 && out(&own).contains("Usage: uproar"), "{tool}: {}", out(&own));
+    }
+    for (tool, said) in
+        [("publish", "When it is printed, the message is ordered"), ("subscribe", "goes on where it was")]
+    {
+        let own = out(&uproar(&[tool, "--help"], &[])).split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in [said, "Examples:", "Exit codes:", "3 there is no server"] {
+            assert!(own.contains(part), "{part} is not in {own}");
+        }
+    }
+}
+
+#[test]
+fn tools_without_a_server_say_what_to_do_and_end_with_3() {
+    for (args, parts) in [
+        (&["publish", "t", "1", "--admin", "http://127.0.0.1:1"][..], ["http://127.0.0.1:1", "Connection refused"]),
+        (&["publish", "t", "1", "--admin", "unix:/no/such"], ["unix:/no/such", "No such file"]),
+        (&["subscribe", "t", "--url", "ws://127.0.0.1:1"], ["127.0.0.1:1", "Connection refused"]),
+    ] {
+        let output = uproar(args, &[]);
+        let said = err(&output);
+        assert_eq!((code(&output), out(&output)), (3, String::new()), "{said}");
+        assert!(parts.iter().all(|part| said.contains(part)) && said.contains("is the server running"), "{said}");
+    }
+}
+
+#[test]
+fn tools_are_particular_about_their_arguments() {
+    for args in [
+        &["publish", "t"][..],
+        &["publish", "t", "hello"],
+        &["publish", "t", "1", "--admin", "127.0.0.1:8081"],
+        &["publish", "t", "1", "--admin", "https://127.0.0.1"],
+        &["subscribe"],
+        &["subscribe", "t", "--since", "41"],
+        &["subscribe", "t", "u", "--since", "e:41"],
+        &["subscribe", "t", "--count", "0"],
+        &["subscribe", "t", "--timeout", "soon"],
+        &["subscribe", "t", "--url", "http://127.0.0.1:8080"],
+    ] {
+        let output = uproar(args, &[]);
+        assert_eq!((code(&output), out(&output)), (2, String::new()), "{args:?}: {}", err(&output));
+    }
 }

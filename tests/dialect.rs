@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 use uproar::MessageKind;
 use uproar::dialect::json::{self, Types};
-use uproar::dialect::{Command, Event, Position, Receipt, Refusal, Since};
+use uproar::dialect::{Command, Event, Failure, Position, Receipt, Refusal, Since};
 
 const SENDER: u64 = 0xc81e_728d_9d4c_2f63;
 const NOW: u64 = 1_790_000_000_000;
@@ -74,6 +74,9 @@ fn rendered(command: Command<'_>) -> String {
         }
         Command::Relay { object, receipt } => {
             format!("relay {}{}", text(json::signed(object, SENDER, Some(NOW))), wanted(receipt))
+        }
+        Command::HandOver { object, receipt } => {
+            format!("hand over {}{}", text(json::placed(object, SENDER, "r", Some("ann"), NOW)), wanted(receipt))
         }
         Command::Address { receiver, object, receipt } => {
             format!("address {receiver:?} {}{}", text(json::signed(object, SENDER, None)), wanted(receipt))
@@ -169,6 +172,10 @@ fn told(line: &str) -> String {
         "bad_topic" => Event::BadTopic { id: known.id() },
         "no_receiver" => Event::NoReceiver { receiver: known.text("receiver"), id: known.id() },
         "too_large" => Event::TooLarge,
+        "failed" => Event::Failed { why: failure(known.text("why")), id: known.id() },
+        "ready" => Event::Ready { now: known.number("now") },
+        "came" => Event::Came { client: known.client(), room: known.text("room") },
+        "went" => Event::Went { client: known.client(), room: known.text("room") },
         "dropped" => Event::Dropped(known.number("count") as u32),
         "gap" => {
             let (from, to) = (known.number("from"), known.number("to"));
@@ -177,6 +184,11 @@ fn told(line: &str) -> String {
         "pong" => Event::Pong { now: known.number("now") },
         other => panic!("{other} is no event"),
     })
+}
+
+fn failure(code: &str) -> Failure {
+    let all = [Failure::NoBackend, Failure::Busy, Failure::NoRoom, Failure::TooManyRooms];
+    all.into_iter().find(|why| why.code() == code).expect("a failure's code")
 }
 
 fn enveloped(known: &Known) -> String {

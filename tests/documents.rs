@@ -159,6 +159,14 @@ fn harmless<'a>(args: &[&'a str], nowhere: &'a str) -> (Vec<String>, i32, &'stat
             }
             (words, 3, "Connection refused")
         }
+        Some(&"publish") => {
+            add(&["--admin", "http://127.0.0.1:1"]);
+            (words, 3, "Connection refused")
+        }
+        Some(&"subscribe") => {
+            add(&["--url", "ws://127.0.0.1:1"]);
+            (words, 3, "Connection refused")
+        }
         Some(&"doctor") => {
             add(&["--root", nowhere]);
             (words, 4, "to look at")
@@ -185,7 +193,7 @@ fn commands_that_run_the_binary_are_accepted() {
             assert!(code == Some(expected) && output.contains(said), "{}: {command}\n{code:?} {output}", document.path);
         }
     }
-    assert!(["bench", "doctor", ""].iter().all(|tool| seen.contains(*tool)), "{seen:?}");
+    assert!(["bench", "doctor", "publish", "subscribe", ""].iter().all(|tool| seen.contains(*tool)), "{seen:?}");
 }
 
 /// What the test above would not let pass.
@@ -198,6 +206,12 @@ fn mistakes_in_commands_are_seen() {
         "bench fanout --url http://127.0.0.1:8080/",
         "bench fanot",
         "bench idle --subscribers 5",
+        "publish prices",
+        "publish prices 1 --ids 2",
+        "publish prices {",
+        "subscribe --count 1",
+        "subscribe prices --count 0",
+        "subscribe prices quotes --since 0:0",
         "doctor --apply --json",
         "doctor --connection 5",
         "--backlog-policy never",
@@ -238,7 +252,8 @@ fn scripts_and_targets_of_commands_exist() {
     for document in documents() {
         for command in document.commands() {
             let words: Vec<_> = command.split_whitespace().collect();
-            for script in words.iter().filter(|word| word.ends_with(".sh") && !word.contains("://")) {
+            let script = |word: &&&str| [".sh", ".mjs"].iter().any(|end| word.ends_with(end)) && !word.contains("://");
+            for script in words.iter().filter(script) {
                 assert!(exists(script), "{}: {command}", document.path);
             }
             for (kind, dir) in [("--example", "examples"), ("--bench", "benches"), ("--test", "tests")] {

@@ -58,6 +58,11 @@ fn answer() {
 }
 
 #[test]
+fn backend() {
+    replay("backend", entries::backend, 20);
+}
+
+#[test]
 fn json() {
     replay("json", entries::json, 10);
 }

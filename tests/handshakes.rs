@@ -91,7 +91,7 @@ fn answer(request: &Request<'_>) -> String {
         Route::Events => return "events".into(),
         Route::Publish => return "publish".into(),
         Route::Health => return "health".into(),
-        Route::Playground => return "playground".into(),
+        Route::Page(_) => return "page".into(),
         Route::UpgradeRequired => return "426".into(),
         Route::BadTopic => return "400 topic".into(),
         Route::NotFound => return "404".into(),

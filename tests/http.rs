@@ -74,6 +74,36 @@ fn the_body_is_what_was_announced() {
 }
 
 #[test]
+fn pages_come_with_their_types_and_policies() {
+    let server = TestServer::start(config(1));
+    let mut quiet = config(1);
+    quiet.playground = false;
+    let quiet = TestServer::start(quiet);
+    for (path, content_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/demo/", "text/html; charset=utf-8"),
+        ("/demo/ticker?x=y", "text/html; charset=utf-8"),
+        ("/demo/style.css", "text/css; charset=utf-8"),
+        ("/demo/client/index.js", "text/javascript; charset=utf-8"),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut client = Client::connect(server.addr);
+        client.send(request.as_bytes());
+        let head = client.head();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
+        for field in [format!("Content-Type: {content_type}"), "Cache-Control: no-cache".into()] {
+            assert!(head.contains(&format!("\r\n{field}\r\n")), "{path}: {field} in {head}");
+        }
+        let is_document = content_type.starts_with("text/html");
+        assert_eq!(head.contains("\r\nContent-Security-Policy: default-src 'none';"), is_document, "{path}: {head}");
+        assert_eq!(ask(&quiet, &request).status, 404, "{path}");
+    }
+    let mut client = Client::connect(server.addr);
+    client.send(handshake("/demo/chat", "").as_bytes());
+    assert!(client.head().starts_with("HTTP/1.1 101 "), "a WebSocket of the json dialect, as on other paths");
+}
+
+#[test]
 fn requests_follow_each_other_on_one_connection() {
     let server = TestServer::start(config(1));
     let mut client = Client::connect(server.addr);

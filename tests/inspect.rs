@@ -4,8 +4,8 @@
 mod wire;
 
 use proptest::prelude::*;
-use uproar::bench::inspect::{Event, Reader, Tools};
 use uproar::hub::frame::MessageKind;
+use uproar::ws::client::reader::{Event, Reader, Tools};
 use uproar::ws::deflate::{Arena, Deflater};
 use uproar::ws::frame::{Control, Opcode, Violation};
 use uproar::ws::message::Compression;

@@ -55,6 +55,7 @@ step "tests" tests
 step "examples" cargo build --quiet --examples
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
 step "dependencies" deny
+step "client" tests/client.sh
 step "clients" tests/clients/run.sh
 step "proxies" tests/proxies/run.sh
 step "unit and container" tests/tuning/run.sh

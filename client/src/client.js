@@ -122,8 +122,8 @@ export class Uproar {
   }
 
   /** Calls `listener` with every message of a topic. Returns a function that ends it, whose `ready` is a promise. */
-  subscribe(topic, listener, { recover = true } = {}) {
-    return this.#topics.add(topic, listener, recover);
+  subscribe(topic, listener, options = {}) {
+    return this.#topics.add(topic, listener, options);
   }
 
   /** The messages of a topic, for `for await`. */

@@ -7,6 +7,9 @@ import { watchPage } from "./page.js";
 /** The close code of a server that has seen our `clientId` on another connection since. */
 export const REPLACED = 4001;
 
+/** How long an attempt that was given up may be on its way to the server yet, through whatever is slow between. */
+const GHOST_MS = 60_000;
+
 /**
  * Keeps one connection up: it connects, and after every loss it connects again. By WebSocket; where that never works,
  * by Server-Sent Events, and then it looks for a WebSocket from time to time.
@@ -31,6 +34,8 @@ export class Link {
   /** Attempts by WebSocket that failed in a row, and whether one ever succeeded. */
   #failures = 0;
   #worked = false;
+  /** When attempts by WebSocket were given up that the server may come to yet, and then closes a later one. */
+  #ghosts = [];
 
   /**
    * `options`: those of the client, and `open` as for `Dial`. `hooks`: `up(transport, welcome)`, `message(message)`,
@@ -155,7 +160,7 @@ export class Link {
   }
 
   #lost(dial, cause) {
-    if (cause.code === REPLACED) {
+    if (cause.code === REPLACED && !this.#haunted()) {
       this.#hooks.replaced(cause);
       return;
     }
@@ -178,9 +183,17 @@ export class Link {
       if (this.#clock.now() - this.#upSince >= this.#options.stableAfter) this.#backoff.reset();
     } else if (dial.kind === "websocket") {
       this.#failures++;
+      this.#ghosts.push(this.#clock.now());
     } else {
       this.#failures = this.#options.fallbackAfter - 1; // by turns, until one of them works
     }
+  }
+
+  /** Whether it was an attempt of ours, long given up, that took our place. Each can do so once. */
+  #haunted() {
+    const since = this.#clock.now() - GHOST_MS;
+    this.#ghosts = this.#ghosts.filter((time) => time > since);
+    return this.#ghosts.shift() !== undefined;
   }
 
   #waitToProbe() {

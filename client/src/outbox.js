@@ -110,8 +110,12 @@ export class Outbox {
     this.#pump();
   }
 
-  /** An error of the server that names a message. `false` if it is none of ours. */
+  /** An error of the server that names a message, or was too large to be read. `false` if it is none of ours. */
   refused(error) {
+    if (error.code === "too_large" && error.id === undefined && this.#acks.size > 0) {
+      this.#rejectLargest(this.#acks.entries());
+      return true;
+    }
     const entry = this.#acks.get(error.id);
     if (!entry) return false;
     this.#reject(entry, error);
@@ -147,7 +151,7 @@ export class Outbox {
     }
   }
 
-  /** The message that closed the connection would close the next one too, and it is one of these: the largest is. */
+  /** The server does not say which one was too large, but it is one of these; so the largest is. */
   #rejectLargest(entries) {
     const sizes = entries.map(({ text }) => byteLength(text));
     const entry = entries[sizes.indexOf(Math.max(...sizes))];

@@ -21,9 +21,12 @@ export class Position {
     return this.epoch === null ? null : { epoch: this.epoch, offset: this.offset };
   }
 
-  /** We are subscribed, and `offset` is the topic's newest message. `resumed`: the server was told our `since`. */
+  /**
+   * We are subscribed, and `offset` is the topic's newest message. `resumed`: the server was told our `since`, or to
+   * begin with all that it holds, if nothing was known.
+   */
   begin(epoch, offset, resumed) {
-    if (!resumed || this.epoch === null) {
+    if (!resumed) {
       if (this.epoch !== epoch || offset < this.#seen) this.#seen = 0;
       this.epoch = epoch;
       this.offset = offset;

@@ -11,6 +11,9 @@ export function dataOf({ data, encoding }) {
 export const isPlace = (epoch, ...offsets) =>
   typeof epoch === "string" && offsets.every((offset) => Number.isSafeInteger(offset) && offset >= 0);
 
+/** Asks for all that the server holds: no topic has this epoch. */
+const BEGINNING = Object.freeze({ epoch: "", offset: 0 });
+
 /** One topic, all its listeners, and where they are in it. */
 export class Subscription {
   listeners = new Listeners();
@@ -19,6 +22,8 @@ export class Subscription {
   #answer = deferred();
   /** How many of the listeners want to go on where they were. */
   recovering = 0;
+  /** It begins with what the server's history holds. */
+  history = false;
   /** The server was asked on this connection. */
   asked = false;
   /** It has answered: what comes from now on belongs to us. */
@@ -58,7 +63,7 @@ export class Subscription {
 
   /** The server is asked now. Returns where it is to go on, or `null`: with what is new. */
   ask() {
-    const since = this.recovering > 0 ? this.position.since : null;
+    const since = this.recovering > 0 ? this.position.since ?? (this.history ? BEGINNING : null) : null;
     this.asked = true;
     this.#resumed = since !== null;
     return since;

@@ -42,12 +42,13 @@ export class Topics {
   }
 
   /** Adds a listener; returns the function that ends it, whose `ready` settles with the server's answer. */
-  add(topic, listener, recover = true) {
+  add(topic, listener, { recover = true, history = false } = {}) {
     checkName(topic);
     if (typeof listener !== "function") throw new TypeError("a listener is a function");
     const subscription = this.#subscriptions.get(topic) ?? new Subscription(topic);
     this.#subscriptions.set(topic, subscription);
     const take = subscription.add(listener, recover);
+    if (history) subscription.history = true;
     subscription.refused = false;
     this.#touch(topic);
     const off = () => {

@@ -195,6 +195,17 @@ test("the message that closed the connection by its size is not sent again: it i
   assert.deepEqual(sent, ["x".repeat(15), "y"]);
 });
 
+test("a message that the server skipped for its size is the largest: it has no id that the server could tell", async () => {
+  const { clock, outbox, connect } = outboxOf({ maxInFlight: 9 });
+  connect();
+  const send = (id, text) => outcome(outbox.send({ id, text, post: null }));
+  const [a, b, c] = [send("a", "x".repeat(15)), send("b", "ž".repeat(10)), send("c", "y")];
+  assert.equal(outbox.refused({ code: "too_large", id: undefined }), true);
+  await clock.advance(0);
+  assert.deepEqual([a.status, b.code, c.status], ["pending", "too_large", "pending"]);
+  assert.equal(outbox.refused({ code: "invalid_json", id: undefined }), false);
+});
+
 test("closing rejects everything, and leaves nothing", async () => {
   const { clock, outbox, connect, send } = outboxOf();
   connect();

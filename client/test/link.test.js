@@ -201,6 +201,25 @@ test("the same clientId elsewhere: it stays away, and does not fight", async () 
   assert.equal(waiting.status, "rejected");
 });
 
+test("an attempt of its own that was given up and comes to the server late does not keep it away", async () => {
+  const { clock, network, client } = world();
+  const one = client({ connectTimeout: 1000 });
+  await clock.advance(10);
+  network.mode = "swallow";
+  network.cutAll();
+  await clock.advance(1500); // one attempt is given up
+  network.mode = "up";
+  await clock.advance(5000);
+  assert.equal(one.client.state, "connected");
+  assert.equal(one.retries.filter(({ error }) => error?.code === "connect_timeout").length, 1);
+  [...network.sockets].at(-1).serverCloses(4001); // the server has come to it
+  await clock.advance(5000);
+  assert.equal(one.client.state, "connected");
+  [...network.sockets].at(-1).serverCloses(4001); // and this must be somebody else
+  await clock.advance(100_000);
+  assert.equal(one.client.state, "disconnected");
+});
+
 test("a token is fetched before every attempt; one that cannot be had is told and tried again", async () => {
   const { clock, network, client } = world();
   const tokens = ["first&", new Error("expired"), "third"];

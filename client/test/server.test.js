@@ -48,7 +48,7 @@ class Server {
 
   async #spawn() {
     const args = ["--listen", `127.0.0.1:${this.port}`, "--admin-listen", "off", "--shards", "2", "--pin", "false"];
-    args.push("--history", HISTORY);
+    args.push("--history", HISTORY, "--ack-window", "1h"); // the storm of thousands is patient
     this.#process = spawn(binary, args, { stdio: ["ignore", "pipe", "pipe"] });
     const { stdout, stderr } = this.#process;
     for (const stream of [stdout, stderr]) stream.on("data", (text) => { this.#log += text; });

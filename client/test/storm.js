@@ -5,15 +5,20 @@ import { pick, seedOf, seeded } from "./random.js";
 
 const CLIENTS = Number(process.env.CLIENTS ?? 300);
 const SECONDS = Number(process.env.SECONDS ?? 15);
-const SETTLE_MS = 60_000;
+/** All of them, the proxy and the checks share one thread: what thousands do takes them longer. */
+const PATIENCE = Math.max(1, CLIENTS / 300);
+const SETTLE_MS = 60_000 * PATIENCE;
 const STEP_MS = 10;
 const SETTINGS = {
   fallback: false,
-  ackTimeout: 60_000,
-  heartbeatInterval: 2000,
-  heartbeatTimeout: 2000,
-  connectTimeout: 5000,
+  ackTimeout: 60_000 * PATIENCE,
+  retryCap: 500 * PATIENCE,
+  heartbeatInterval: 2000 * PATIENCE,
+  heartbeatTimeout: 2000 * PATIENCE,
+  connectTimeout: 5000 * PATIENCE,
 };
+/** How long it may take. */
+export const STORM_MS = 90_000 + SECONDS * 2000 + SETTLE_MS;
 /** Of one topic in six no history is kept. */
 const TOPICS = Array.from({ length: 12 }, (_, i) => `${i % 6 === 0 ? "lost" : "kept"}.storm.${process.pid}.${i}`);
 const TOPICS_A_CLIENT = 3;

@@ -15,7 +15,7 @@ function topicsOn() {
     unsubscribe: (names) => log.asked.push(["-", names.join()]),
   };
   const note = ({ topic, offset, data }) => log.heard.push([topic, offset, data]);
-  const add = (topic, recover) => topics.add(topic, note, recover);
+  const add = (topic, recover, history) => topics.add(topic, note, { recover, history });
   const answer = (topic, offset, epoch = "e") => topics.subscribed({ topics: [{ topic, ok: true, epoch, offset }] });
   const say = (topic, offset, more) => topics.message({ topic, epoch: "e", offset, data: offset * 10, ...more });
   const asked = async () => {
@@ -72,6 +72,31 @@ test("many topics go in several requests", async () => {
   for (let i = 0; i < 600; i++) add(`t${i}`);
   const sizes = (await asked()).map(([, names]) => names.split(",").length);
   assert.deepEqual(sizes, [256, 256, 88]);
+});
+
+test("with history, it begins with all that the server holds, and tells what it does not", async () => {
+  const { topics, transport, log, add, answer, say, asked } = topicsOn();
+  topics.connected(transport);
+  add("a", true, true);
+  assert.deepEqual(await asked(), [["+", "a", { a: { epoch: "", offset: 0 } }]]);
+  answer("a", 5);
+  topics.gap({ topic: "a", epoch: "e", from: 1, to: 3 });
+  for (const offset of [4, 5, 6]) say("a", offset);
+  assert.deepEqual(log.heard.map(([, offset]) => offset), [4, 5, 6]);
+  assert.deepEqual(log.gaps, [{ topic: "a", epoch: "e", from: 1, to: 3, missed: 3 }]);
+  topics.disconnected();
+  topics.connected(transport);
+  assert.deepEqual(await asked(), [["+", "a", { a: { epoch: "e", offset: 6 } }]]);
+});
+
+test("with history of a topic that nobody has used, it begins at 1, without a gap", async () => {
+  const { topics, transport, log, add, answer, say, asked } = topicsOn();
+  topics.connected(transport);
+  add("a", true, true);
+  await asked();
+  answer("a", 0);
+  say("a", 1);
+  assert.deepEqual([log.heard.length, log.gaps], [1, []]);
 });
 
 test("after a reconnection each topic goes on where it was", async () => {

@@ -1,7 +1,7 @@
 // What the load generator reads of a server: whatever the bytes, the outcome does not depend on how they were cut.
 
 use super::wire::server::{Seen, read};
-use uproar::bench::target::answer::{Asked, judge};
+use uproar::ws::client::answer::{Asked, judge};
 
 /// Bytes before the wire's in an input of [`reader`].
 const READER_PREFIX: usize = 4;

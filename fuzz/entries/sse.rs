@@ -1,6 +1,6 @@
 // Server-Sent Events: what a client says its place is, what it posts, and the blocks of what was published.
 
-use uproar::dialect::json::{envelope, posted};
+use uproar::dialect::json::{Types, envelope, posted};
 use uproar::dialect::sse::{self, Cursors};
 use uproar::dialect::{Position, Since};
 use uproar::hub::frame::MessageKind;
@@ -46,7 +46,7 @@ fn blocks(text: &str, mut cursors: Cursors) {
 
 /// Takes `bytes` as what was posted.
 pub fn publish(bytes: &[u8]) {
-    match posted(bytes, &mut Vec::new()) {
+    match posted(bytes, &Types::default(), &mut Vec::new()) {
         Ok(posted) => {
             assert_is_json(bytes);
             assert_is_json(posted.data);

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ring::token::ConnId;
+use crate::ws::client::frame;
 use crate::ws::frame::Control;
 
 use super::Result;
 use super::crew::{Gauges, Member};
-use super::frame;
 use super::judge::Judge;
 use super::message::{Payloads, Stamp};
 use super::options::Common;

@@ -2,10 +2,10 @@
 
 use crate::ring::token::ConnId;
 
-use super::inspect::Tracker;
 use super::message::{Found, Payloads, Stamp};
 use super::report::Faults;
 use super::swarm::Event;
+use super::tracker::Tracker;
 
 /// Knows who is to get which messages, judges each that comes, and counts what is wrong: what was lost, repeated,
 /// reordered or corrupted, and who was closed.

@@ -8,7 +8,7 @@
 //!              run: phases, progress, what the server costs (observe)
 //!              crew: threads of load, each with
 //!                       │
-//!   publisher ─▶ swarm: connections on a ring ─▶ inspect: frames ─▶ judge: faults, deliveries
+//!   publisher ─▶ swarm: connections on a ring ─▶ ws::client::reader ─▶ judge: faults, deliveries
 //! ```
 //!
 //! The main thread parses the options, starts a *crew* and leads it from phase to phase: connected, warmed up, measured.
@@ -44,9 +44,8 @@
 //! Messages, on their way out and back:
 //! - [`message`]: a payload: its *stamp* (topic, number, when it was due, a check) and its *fill*.
 //! - [`publisher`]: from a stamp to the bytes that publish it.
-//! - [`frame`]: frames as a client sends them.
-//! - [`inspect`]: takes a connection's bytes apart into messages, as RFC 6455 has them. Its *tracker* keeps which numbers one
-//!   subscriber has got.
+//! - `ws::client`: frames as a client sends them, and what a server sends, taken apart into messages.
+//! - [`tracker`]: keeps which numbers one subscriber has got.
 //! - [`judge`]: which subscriber a message came to, whether it should have, and what is missing in the end.
 //! - [`refusals`]: why connections could not be made, counted by reason.
 //!
@@ -58,8 +57,6 @@
 
 pub mod crew;
 pub mod crowd;
-pub mod frame;
-pub mod inspect;
 pub mod judge;
 pub mod message;
 pub mod mode;
@@ -74,6 +71,7 @@ pub mod schedule;
 pub mod swarm;
 pub mod target;
 pub mod timeline;
+pub mod tracker;
 
 use std::process::ExitCode;
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::hub::frame::MessageKind;
+use crate::ws::client::frame::client_frame;
 
-use super::frame::client_frame;
 use super::message::{Payloads, Stamp};
 use super::target::Target;
 

@@ -17,10 +17,10 @@ use crate::ring::dial::{Dial, dial};
 use crate::ring::op::{Completion, Op, ReadBuffers, Wait};
 use crate::ring::token::{ConnId, Kind};
 use crate::ring::{Ring, Setup, WakeFd, sys};
+use crate::ws::client::frame;
+use crate::ws::client::reader::{self, Tools};
 use crate::ws::frame::Control;
 
-use super::frame;
-use super::inspect::{self, Tools};
 use super::target::{Role, Target};
 use super::{Error, Result};
 use conn::{Conn, Phase};
@@ -437,17 +437,17 @@ impl Core {
         let (mut answers, mut subscribed, mut closed) = (Vec::new(), false, None);
         let (target, phase, entered, mut pings, mut control) = (&self.target, conn.phase, self.entered, 0, 0);
         let fed = conn.reader.feed(bytes, conn.deflate, &mut self.tools, &mut |event| match event {
-            inspect::Event::Message(text) if phase == Phase::Subscribing && !subscribed => {
+            reader::Event::Message(text) if phase == Phase::Subscribing && !subscribed => {
                 subscribed = target.is_subscribed(text);
             }
-            inspect::Event::Message(message) => on(Event::Message(id, message, entered)),
-            inspect::Event::Ping(payload) => {
+            reader::Event::Message(message) => on(Event::Message(id, message, entered)),
+            reader::Event::Ping(payload) => {
                 pings += 1;
                 control += CONTROL_HEADER + payload.len();
                 frame::client_control(Control::Pong, payload, &mut answers);
             }
-            inspect::Event::Pong(payload) => control += CONTROL_HEADER + payload.len(),
-            inspect::Event::Close(code) => {
+            reader::Event::Pong(payload) => control += CONTROL_HEADER + payload.len(),
+            reader::Event::Close(code) => {
                 closed = Some(code.map_or("closed without a code".into(), |code| format!("closed with code {code}")));
             }
         });

@@ -1,14 +1,13 @@
 //! Where connections go, and what is said there: addresses, handshakes, subscriptions, publications.
 
-pub mod answer;
 mod template;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use super::options::Common;
 use super::{Result, Usage};
+use crate::ws::client::answer::{self, Asked};
 use crate::ws::handshake::{AcceptKey, accept_key};
-use answer::Asked;
 use template::{Template, Word};
 
 /// The key of all handshakes: "uproar bench key". It should be random (RFC 6455 section 4.1), against caches that take a

@@ -7,7 +7,6 @@ use std::any::Any;
 
 use crate::dialect::sse::Cursors;
 use crate::error::CloseReason;
-use crate::hub::Log;
 use crate::hub::frame::Class;
 use crate::time::Tick;
 use crate::ws::message::Partial;
@@ -55,7 +54,10 @@ pub enum Session {
     /// A stream of Server-Sent Events.
     Events(Box<EventStream>),
     /// A backend.
-    Backend(Box<BackendSession>),
+    Backend {
+        /// Whether it is told who comes and goes.
+        presence: bool,
+    },
     /// An embedder's handler.
     Handler(Box<HandlerSession>),
     /// An embedder's handler, which has its session while it is called.
@@ -157,15 +159,6 @@ pub struct JsonMore {
     pub rooms: Vec<u32>,
     /// The user that it is a connection of; it is subscribed to the user's topic.
     pub user: Option<Box<str>>,
-}
-
-/// A backend's state.
-#[derive(Default, Debug)]
-pub struct BackendSession {
-    /// What it is sent, in pieces as large as it reads them: nobody else's messages lie between.
-    pub log: Log,
-    /// Whether it is told who comes and goes.
-    pub presence: bool,
 }
 
 /// A connection's state for an embedder.
@@ -287,7 +280,7 @@ impl Conn {
     /// Whether it is a backend's.
     #[inline]
     pub fn is_backend(&self) -> bool {
-        matches!(self.session, Session::Backend(_))
+        matches!(self.session, Session::Backend { .. })
     }
 
     /// Whether frames may still be put into its outbox.

@@ -1,4 +1,4 @@
-//! The admin listener: metrics, never public.
+//! The admin listener: metrics and the HTTP API, never public.
 
 use std::fs;
 use std::io;
@@ -9,14 +9,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
+use super::api::{self, Api, Endpoint};
 use super::metrics;
 use crate::config::AdminListen;
 use crate::error::StartError;
-use crate::shard::shared::Shared;
+use crate::shard::handle::{Shards, Unavailable};
 
 /// The admin listener, bound.
 pub enum Admin {
@@ -53,9 +55,9 @@ impl Admin {
         }
     }
 
-    /// Serves for as long as the runtime runs.
-    pub async fn serve(self, shared: Arc<Shared>) {
-        let router = Router::new().route("/metrics", get(show_metrics)).with_state(shared);
+    /// Serves for as long as the runtime runs. A message that is published may have so many bytes.
+    pub async fn serve(self, shards: Shards, max_message: u32) {
+        let router = router(Arc::new(Api::new(shards, max_message, matches!(self, Admin::Tcp(_)))));
         let served = match self {
             Admin::Off => return,
             Admin::Tcp(listener) => match tokio::net::TcpListener::from_std(listener) {
@@ -76,8 +78,34 @@ impl Admin {
     }
 }
 
-async fn show_metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&shared))
+fn router(api: Arc<Api>) -> Router {
+    let own = Router::new()
+        .route("/", get(show_contents))
+        .route("/health", get(show_health))
+        .route("/metrics", get(show_metrics))
+        .with_state(api.clone());
+    own.merge(api::router(api))
+}
+
+async fn show_contents() -> String {
+    let own =
+        [("/", "this"), ("/health", "whether the server serves"), ("/metrics", "OpenMetrics text for Prometheus")];
+    let own = own.into_iter().map(|(path, what)| format!("GET  {path:<14}{what}\n"));
+    let line = |endpoint: &Endpoint| format!("{:<5}{:<14}{}\n", endpoint.method, endpoint.path, endpoint.what);
+    let lines: String = own.chain(api::ENDPOINTS.iter().map(line)).collect();
+    format!("uproar {}, admin listener\n\n{lines}", env!("CARGO_PKG_VERSION"))
+}
+
+async fn show_health(State(api): State<Arc<Api>>) -> impl IntoResponse {
+    let serves = api.shards().available() != Err(Unavailable::Stopped);
+    let (code, status) = if serves { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "stopping") };
+    let connections = api.shards().shared().connections();
+    let text = format!(r#"{{"status":"{status}","connections":{connections}}}"#);
+    (code, [(CONTENT_TYPE, "application/json")], text)
+}
+
+async fn show_metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&api))
 }
 
 /// Binds a socket that nobody else may connect to. One that a server left behind is replaced, one that a server listens

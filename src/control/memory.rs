@@ -1,12 +1,11 @@
 //! The bound on the process's memory: near it, the shards refuse new connections.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ring::sys;
+use crate::shard::handle::Shards;
 use crate::shard::mail::Mail;
 use crate::shard::mailbox::Postbox;
-use crate::shard::shared::Shared;
 
 /// How often resident memory is looked at.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -14,7 +13,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// Watches resident memory for as long as the runtime runs. Refusing begins at nine tenths of `max`, which leaves room
 /// for what comes between two looks, and ends at eight tenths. Meanwhile the shards give back what they keep for later,
 /// or a backlog that is long gone could keep newcomers out.
-pub async fn watch(shared: Arc<Shared>, postboxes: Vec<Postbox>, max: u64) {
+pub async fn watch(shards: Shards, max: u64) {
+    let shared = shards.shared();
     let (refuse, accept) = (max / 10 * 9, max / 10 * 8);
     loop {
         let bytes = match sys::resident_bytes() {
@@ -29,7 +29,7 @@ pub async fn watch(shared: Arc<Shared>, postboxes: Vec<Postbox>, max: u64) {
             shared.set_memory_pressure(false);
         }
         if shared.memory_pressure() {
-            postboxes.iter().for_each(trim);
+            shards.postboxes().iter().for_each(trim);
         }
         tokio::time::sleep(INTERVAL).await;
     }

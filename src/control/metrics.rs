@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::api::Api;
 use crate::counters::{Sample, Sort};
 use crate::ring::sys;
 use crate::shard::shared::Shared;
@@ -18,9 +19,10 @@ use crate::shard::shared::Shared;
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The metrics of this moment. No shard is stopped for it.
-pub fn text(shared: &Arc<Shared>) -> String {
+pub fn text(api: &Arc<Api>) -> String {
     let mut registry = Registry::with_prefix("uproar");
-    registry.register_collector(Box::new(Shards(shared.clone())));
+    registry.register_collector(Box::new(Shards(api.shards().shared().clone())));
+    registry.register_collector(Box::new(Requests(api.clone())));
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
@@ -49,6 +51,26 @@ impl Collector for Shards {
         let resident = sys::resident_bytes().unwrap_or(0);
         let family = encoder.encode_descriptor("resident_memory_bytes", "Resident memory", None, MetricType::Gauge)?;
         ConstGauge::new(resident.cast_signed()).encode(family)
+    }
+}
+
+struct Requests(Arc<Api>);
+
+impl fmt::Debug for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Requests")
+    }
+}
+
+impl Collector for Requests {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests of the HTTP API on the admin listener";
+        let mut family = encoder.encode_descriptor("api_requests", help, None, MetricType::Counter)?;
+        for (route, status, count) in self.0.tally().samples() {
+            let labels = [("route", route), ("status", status)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -92,7 +114,10 @@ mod tests {
         shared.counters(1).deliveries.add(7);
         shared.counters(1).dropped_newest.add(3);
         shared.counters(0).connections.set(2);
-        let text = text(&shared);
+        let shards = crate::shard::handle::Shards::new(shared, Vec::new());
+        let api = Arc::new(Api::new(shards, 1 << 20, true));
+        api.tally().count(0, axum::http::StatusCode::NOT_FOUND);
+        let text = text(&api);
         for line in [
             "uproar_deliveries_total{shard=\"0\"} 5",
             "uproar_deliveries_total{shard=\"1\"} 7",
@@ -100,6 +125,7 @@ mod tests {
             "uproar_connections{shard=\"0\"} 2",
             "uproar_connections_closed_total{shard=\"0\",reason=\"ping_timeout\"} 0",
             "# TYPE uproar_dropped counter",
+            "uproar_api_requests_total{route=\"/publish\",status=\"4xx\"} 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

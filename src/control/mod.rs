@@ -1,33 +1,32 @@
 //! The control thread: everything that is not a client connection, on a `tokio-uring` runtime.
 
 mod admin;
+mod api;
 mod memory;
 mod metrics;
 mod signals;
 
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub use admin::Admin;
 
 use crate::error::StartError;
+use crate::shard::handle::Shards;
 use crate::shard::mail::Mail;
-use crate::shard::mailbox::Postbox;
-use crate::shard::shared::Shared;
 
 /// What the control thread needs.
 pub struct Setup {
     /// The admin listener.
     pub admin: Admin,
-    /// Counters and the switch for memory.
-    pub shared: Arc<Shared>,
-    /// Of all shards.
-    pub postboxes: Vec<Postbox>,
+    /// All of them.
+    pub shards: Shards,
     /// Whether to stop on `SIGTERM` and `SIGINT`.
     pub signals: bool,
     /// Resident bytes of the process that new connections must not make it pass.
     pub max_memory: Option<u64>,
+    /// Bytes that a message may have.
+    pub max_message: u32,
     /// How long a stop by signal may take.
     pub shutdown_timeout: Duration,
 }
@@ -69,21 +68,21 @@ pub fn start(setup: Setup) -> Result<Handle, StartError> {
 }
 
 async fn run(setup: Setup, stopped: flume::Receiver<()>) {
-    let Setup { admin, shared, postboxes, signals, max_memory, shutdown_timeout } = setup;
+    let Setup { admin, shards, signals, max_memory, max_message, shutdown_timeout } = setup;
     if let Some(max) = max_memory {
-        tokio_uring::spawn(memory::watch(shared.clone(), postboxes.clone(), max));
+        tokio_uring::spawn(memory::watch(shards.clone(), max));
     }
     if signals {
-        tokio_uring::spawn(signals::stop_on_signal(postboxes, shutdown_timeout));
+        tokio_uring::spawn(signals::stop_on_signal(shards.clone(), shutdown_timeout));
     }
-    tokio_uring::spawn(admin.serve(shared));
+    tokio_uring::spawn(admin.serve(shards, max_message));
     let _ = stopped.recv_async().await;
 }
 
 /// Tells all shards to stop.
-pub fn shutdown(postboxes: &[Postbox], within: Duration) {
+pub fn shutdown(shards: &Shards, within: Duration) {
     let within_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
-    for postbox in postboxes {
+    for postbox in shards.postboxes() {
         postbox.post(Mail::Shutdown { within_ms });
         postbox.wake();
     }

@@ -4,12 +4,8 @@ use std::borrow::Cow;
 
 use ::http::StatusCode;
 
+use super::pages::Page;
 use super::request::{HeadError, Method};
-
-/// What the page may do: run and style itself (it is one file), open WebSockets, and nothing else. `'self'` does not
-/// cover `ws:` in every browser, and the page can be pointed at another server.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-     img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The field that says which pages may read a response.
 pub const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
@@ -31,6 +27,8 @@ pub struct Response<'a> {
     pub status: u16,
     /// `Content-Type`.
     pub content_type: &'static str,
+    /// `Cache-Control`.
+    pub cache_control: &'static str,
     /// Further header fields; neither names nor values may come from a client.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// The body, which a `HEAD` is not sent.
@@ -53,12 +51,22 @@ impl Framing {
 
 impl<'a> Response<'a> {
     fn new(status: u16, content_type: &'static str, body: impl Into<Cow<'a, [u8]>>) -> Response<'a> {
-        Response { status, content_type, headers: Vec::new(), body: body.into() }
+        Response { status, content_type, cache_control: "no-store", headers: Vec::new(), body: body.into() }
     }
 
     /// 200 with a JSON text.
     pub fn json(text: String) -> Response<'a> {
         Response::new(200, "application/json", text.into_bytes())
+    }
+
+    /// 200 with a page, or a part of one, which is asked for anew whenever it is needed.
+    pub fn page(page: &Page) -> Response<'static> {
+        let response = Response { cache_control: "no-cache", ..Response::new(200, page.content_type, page.bytes) };
+        let response = response.header("Referrer-Policy", "no-referrer");
+        match page.policy {
+            Some(policy) => response.header("Content-Security-Policy", policy),
+            None => response,
+        }
     }
 
     /// 200: any page may post a message (Fetch, *CORS protocol*).
@@ -74,13 +82,6 @@ impl<'a> Response<'a> {
     pub fn post_only() -> Response<'static> {
         let body = format!("405 {}\nMessages are posted here.\n", reason_phrase(405)).into_bytes();
         Response::new(405, "text/plain; charset=utf-8", body).header("Allow", "POST, OPTIONS")
-    }
-
-    /// 200 with a page that brings its own scripts and styles.
-    pub fn html(page: &'a [u8]) -> Response<'a> {
-        Response::new(200, "text/html; charset=utf-8", page)
-            .header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-            .header("Referrer-Policy", "no-referrer")
     }
 
     /// An error: the status in words, and a sentence for whoever reads it in a terminal or a proxy's log.
@@ -115,7 +116,7 @@ impl<'a> Response<'a> {
         out.extend_from_slice(status_line.as_bytes());
         write_field(out, "Content-Type", self.content_type);
         write_field(out, "Content-Length", &self.body.len().to_string());
-        write_field(out, "Cache-Control", "no-store");
+        write_field(out, "Cache-Control", self.cache_control);
         write_field(out, "X-Content-Type-Options", "nosniff");
         write_field(out, "Connection", self.connection(framing.keep_alive));
         for (name, value) in &self.headers {
@@ -159,6 +160,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::pages::page;
 
     fn encoded(response: &Response<'_>, framing: Framing) -> String {
         let mut out = Vec::new();
@@ -193,14 +195,17 @@ mod tests {
 
     #[test]
     fn statuses_bring_the_fields_they_must() {
+        let [document, module] = ["/demo/chat", "/demo/client/index.js"].map(|path| page(path).unwrap());
         for (response, field) in [
             (Response::error(405, ""), "Allow: GET, HEAD\r\n"),
             (Response::error(426, ""), "Sec-WebSocket-Version: 13\r\n"),
             (Response::error(426, ""), "Upgrade: websocket\r\n"),
             (Response::error(426, ""), "Connection: close, upgrade\r\n"),
             (Response::unavailable(3, ""), "Retry-After: 3\r\n"),
-            (Response::html(b""), "Content-Security-Policy: default-src 'none'; script-src"),
-            (Response::html(b""), "Referrer-Policy: no-referrer\r\n"),
+            (Response::page(document), "Content-Security-Policy: default-src 'none'; script-src"),
+            (Response::page(document), "Referrer-Policy: no-referrer\r\n"),
+            (Response::page(document), "Cache-Control: no-cache\r\n"),
+            (Response::page(module), "Content-Type: text/javascript; charset=utf-8\r\n"),
         ] {
             let text = encoded(&response, Framing::CLOSE);
             assert!(text.contains(field), "{field} in {text}");

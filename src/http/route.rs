@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::pages::{Page, page};
 use super::request::{PUBLISH, percent_decode};
 use crate::limits::is_topic_name;
 
@@ -23,8 +24,8 @@ pub enum Route<'a> {
     Backend,
     /// `GET /health`.
     Health,
-    /// `GET /`: the playground.
-    Playground,
+    /// A page, or a part of one: the playground at `/`, the demos below `/demo/`.
+    Page(&'static Page),
     /// A WebSocket endpoint that was asked for without an upgrade (426).
     UpgradeRequired,
     /// A topic that cannot be (400): empty, too long, or not percent-encoded UTF-8.
@@ -45,11 +46,10 @@ pub fn route(path: &str, upgrade: bool) -> Route<'_> {
         (None, false) if path == "/backend" => Route::UpgradeRequired,
         (None, true) if RESERVED.into_iter().any(|reserved| below(path, reserved).is_some()) => Route::NotFound,
         (None, true) => Route::Json,
-        (None, false) if path == "/" => Route::Playground,
         (None, false) if path == "/health" => Route::Health,
         (None, false) if path == "/sse" => Route::Events,
         (None, false) if path == PUBLISH => Route::Publish,
-        (None, false) => Route::NotFound,
+        (None, false) => page(path).map_or(Route::NotFound, Route::Page),
     }
 }
 
@@ -93,6 +93,7 @@ mod tests {
             ("/raw/100%", Route::BadTopic),
             ("/", Route::Json),
             ("/game", Route::Json),
+            ("/demo/chat", Route::Json),
             ("/rawhide", Route::Json),
             ("/application", Route::Json),
             ("/backend", Route::Backend),
@@ -112,7 +113,9 @@ mod tests {
     #[test]
     fn plain_requests() {
         for (path, expected) in [
-            ("/", Route::Playground),
+            ("/", Route::Page(page("/").unwrap())),
+            ("/demo/chat", Route::Page(page("/demo/chat").unwrap())),
+            ("/demo/chat/", Route::NotFound),
             ("/health", Route::Health),
             ("/health/", Route::NotFound),
             ("/sse", Route::Events),

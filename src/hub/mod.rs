@@ -17,13 +17,12 @@ pub mod history;
 mod home;
 mod invariants;
 mod keeper;
-mod log;
+pub mod log;
 pub mod presence;
 mod recency;
 mod subscribers;
 mod topic;
 
-pub use log::Log;
 pub use topic::{Position, TopicHandle};
 
 use crate::limits::MAX_SHARED_CHUNK;

@@ -1,24 +1,17 @@
 //! The handle that publishes from any thread.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use crate::handler::Message;
 use crate::hub::frame::MessageKind;
 use crate::limits::{MAX_MESSAGE_BYTES, is_topic_name};
-use crate::shard::mail::{self, Mail, TopicRef};
-use crate::shard::mailbox::Postbox;
-use crate::shard::shared::Shared;
-
-/// Payload bytes in some shard's mailbox beyond which [`Publisher::publish`] says that it is busy.
-const BOUND: usize = 16 << 20;
+use crate::shard::handle::{Shards, Unavailable};
+use crate::shard::mail;
 
 /// Publishes to topics from any thread. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
-    pub(super) shared: Arc<Shared>,
-    pub(super) postboxes: Vec<Postbox>,
+    pub(super) shards: Shards,
 }
 
 /// Why a message was not published.
@@ -40,6 +33,15 @@ pub enum PublishError {
     /// A text message is not UTF-8.
     #[error("a text message is not UTF-8")]
     BadText,
+}
+
+impl From<Unavailable> for PublishError {
+    fn from(why: Unavailable) -> PublishError {
+        match why {
+            Unavailable::Busy => PublishError::Busy,
+            Unavailable::Stopped => PublishError::Stopped,
+        }
+    }
 }
 
 impl Publisher {
@@ -66,22 +68,13 @@ impl Publisher {
         if kind == MessageKind::Text && simdutf8::basic::from_utf8(&payload).is_err() {
             return Err(PublishError::BadText);
         }
-        let home = &self.postboxes[usize::from(self.shared.home(topic))];
-        if home.is_closed() {
-            return Err(PublishError::Stopped);
-        }
-        // Every shard's, not only the home's: that passes on what it takes.
-        if self.postboxes.iter().any(|postbox| postbox.weight() > BOUND) {
-            return Err(PublishError::Busy);
-        }
-        let message = mail::Message { kind, payload };
-        home.post(Mail::Publish { topic: TopicRef::Name(topic.into()), message, exclude: None, receipt: None });
-        home.wake();
+        self.shards.available()?;
+        self.shards.publish(topic, mail::Message { kind, payload }, None);
         Ok(())
     }
 
     /// Open connections.
     pub fn connections(&self) -> u64 {
-        self.shared.connections()
+        self.shards.shared().connections()
     }
 }

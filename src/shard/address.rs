@@ -12,11 +12,26 @@ use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
 
 use super::mail::{Act, Addressed, Answer, Asker, Mail, Origin, Return, Stage};
+use super::shared::Shared;
 use super::{Core, NOWHERE};
 
 /// The topic of a user's connections.
 pub(super) fn user_topic(user: &str) -> String {
     format!("\0user:{user}")
+}
+
+/// The shard that a name leads to; of a `clientId` that was not made here, it may be none.
+pub(super) fn way(shared: &Shared, receiver: &str, stage: Stage) -> u16 {
+    match json::parse_client_id(receiver) {
+        Some(client) => shared.identity().whereabouts(client).0,
+        None if stage == Stage::NoUser => shared.home(receiver),
+        None => shared.home(&user_topic(receiver)),
+    }
+}
+
+/// Where an addressed message went, by which it is known when it comes again: not the topic of that name.
+fn mailing(receiver: &str) -> String {
+    format!("\0to:{receiver}")
 }
 
 impl Core {
@@ -36,11 +51,7 @@ impl Core {
 
     /// Hands it to the shard that knows the receiver.
     pub(super) fn pass_on(&mut self, addressed: Addressed) {
-        let shard = match json::parse_client_id(&addressed.receiver) {
-            Some(client) => self.shared.identity().whereabouts(client).0,
-            None if addressed.stage == Stage::NoUser => self.shared.home(&addressed.receiver),
-            None => self.shared.home(&user_topic(&addressed.receiver)),
-        };
+        let shard = way(&self.shared, &addressed.receiver, addressed.stage);
         if shard == self.id {
             self.addressed(addressed);
         } else if usize::from(shard) < self.postboxes.len() {
@@ -109,9 +120,10 @@ impl Core {
     /// Whether the same was done before. If not, it is known from now on.
     fn was_done(&mut self, asker: &Asker, receiver: &str) -> bool {
         let (Some(client), Some(id), true) = (asker.client, asker.id.as_deref(), asker.ack) else { return false };
-        let known = self.window.find(self.now, client, receiver, id).is_some();
+        let to = mailing(receiver);
+        let known = self.window.find(self.now, client, &to, id).is_some();
         if !known {
-            self.window.note(self.now, client, receiver, id, NOWHERE);
+            self.window.note(self.now, client, &to, id, NOWHERE);
         }
         known
     }
@@ -133,7 +145,7 @@ impl Core {
         self.counters.undeliverable.add(1);
         let Addressed { receiver, asker, .. } = addressed;
         if let (Some(client), Some(id)) = (asker.client, &asker.id) {
-            self.window.forget(client, &receiver, id);
+            self.window.forget(client, &mailing(&receiver), id);
         }
         self.inform(&asker.to, Answer::NoReceiver { receiver, id: asker.id });
     }

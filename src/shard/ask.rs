@@ -34,8 +34,9 @@ impl Core {
                 let had = since.filter(|since| since.epoch == Some(epoch)).map_or(0, |since| since.offset);
                 let replay = self.hub.replay(local, hub::Position { epoch, offset: had });
                 let gap = replay.gap.filter(|_| since.is_some());
-                let mut messages: Vec<_> = replay.messages.cloned().collect();
-                messages.drain(..messages.len().saturating_sub(limit));
+                let more = replay.messages.len().saturating_sub(limit);
+                let skipped = if since.is_some() { 0 } else { more };
+                let messages = replay.messages.skip(skipped).take(limit).cloned().collect();
                 Answer::History(Past { now: Position { epoch, offset }, gap, messages, snapshot: false })
             }
         };

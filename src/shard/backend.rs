@@ -39,8 +39,8 @@ impl Core {
 
     /// Tells every shard that a backend of this shard has come or gone.
     fn tell_of_backend(&mut self, id: ConnId, gone: bool) {
-        let Some(Session::Backend(session)) = self.conns.get(id).map(|conn| &conn.session) else { return };
-        let backend = Backend { at: Origin { shard: self.id, conn: id }, presence: session.presence };
+        let Some(&Session::Backend { presence }) = self.conns.get(id).map(|conn| &conn.session) else { return };
+        let backend = Backend { at: Origin { shard: self.id, conn: id }, presence };
         for shard in 0..self.postboxes.len() as u16 {
             if shard != self.id {
                 self.post(shard, Mail::Backend { backend, gone });
@@ -62,15 +62,15 @@ impl Core {
     }
 
     fn put(&mut self, id: ConnId, text: &[u8], bound: u32) -> Result<(), Failure> {
-        let Core { conns, encoder, frames, .. } = self;
-        let conn = conns.get_mut(id).filter(|conn| conn.is_open()).ok_or(Failure::NoBackend)?;
+        let Core { conns, encoder, frames, backend_logs, .. } = self;
+        let conn = conns.get_mut(id).filter(|conn| conn.is_open() && conn.is_backend()).ok_or(Failure::NoBackend)?;
         let waiting = u64::from(conn.outbox.len_bytes()) + text.len() as u64;
         if !conn.outbox.is_empty() && waiting > u64::from(bound) {
             return Err(Failure::Busy);
         }
-        let Session::Backend(session) = &mut conn.session else { return Err(Failure::NoBackend) };
         let (header, body) = encoder.encode(conn.class, MessageKind::Text, text);
-        let span = session.log.append(frames, LogId::NONE, MAX_SHARED_CHUNK, &[header.as_slice(), body]);
+        let log = backend_logs.entry(id.index).or_default();
+        let span = log.append(frames, LogId::NONE, MAX_SHARED_CHUNK, &[header.as_slice(), body]);
         frames.retain(span.chunk, 1);
         conn.outbox.push(frames, span);
         encoder.trim();
@@ -80,11 +80,15 @@ impl Core {
 
     /// Lets go of what backends of this shard have been sent.
     pub(super) fn settle_backends(&mut self) {
-        let Core { backends, conns, frames, id, .. } = self;
-        for backend in backends.iter().filter(|backend| backend.at.shard == *id) {
-            if let Some(Session::Backend(session)) = conns.get_mut(backend.at.conn).map(|conn| &mut conn.session) {
-                session.log.settle(frames);
-            }
+        for log in self.backend_logs.values_mut() {
+            log.settle(&mut self.frames);
+        }
+    }
+
+    /// The same of one that has ended, for good.
+    pub(super) fn drop_backend_log(&mut self, id: ConnId) {
+        if let Some(mut log) = self.backend_logs.remove(&id.index) {
+            log.close(&mut self.frames);
         }
     }
 

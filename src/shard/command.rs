@@ -45,7 +45,7 @@ impl Core {
     }
 
     /// Closes a `json` connection that does nothing but wrong.
-    fn count_errors(&mut self, id: ConnId, is_error: bool) {
+    pub(super) fn count_errors(&mut self, id: ConnId, is_error: bool) {
         let max = self.settings.max_errors;
         let Some(conn) = self.conns.get_mut(id) else { return };
         let Session::Json { more, .. } = &mut conn.session else { return };

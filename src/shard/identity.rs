@@ -17,6 +17,7 @@ const INDEX_BITS: u32 = 20;
 const _: () = {
     assert!(SHARD_BITS + INDEX_BITS + ConnId::GENERATION_BITS <= u64::BITS);
     assert!(1 << INDEX_BITS >= crate::limits::MAX_CONNECTIONS_PER_SHARD);
+    assert!(crate::limits::MAX_SHARDS <= u16::MAX as usize);
 };
 
 /// An odd number multiplies without loss; this is its inverse modulo 2⁶⁴.
@@ -57,6 +58,11 @@ impl Identity {
             let x = (x ^ key).wrapping_mul(FACTOR);
             x ^ x >> 32
         })
+    }
+
+    /// The name under which other threads of the process do what clients do: that of a shard that is none, so no client's.
+    pub fn process(&self) -> u64 {
+        self.client(u16::MAX, ConnId { index: 0, generation: 0 })
     }
 
     /// The shard and the connection that a name was made for. Of a name that was not made here, it is anything.

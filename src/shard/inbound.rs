@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::conn::{BackendSession, HandlerSession, JsonMore, Phase, Session, Unparsed};
-use crate::dialect::{self, Command, json, raw};
+use crate::conn::{HandlerSession, JsonMore, Phase, Session, Unparsed};
+use crate::dialect::{self, Command, Instruction, json, raw};
 use crate::error::CloseReason;
 use crate::handler::{self, Routes};
 use crate::http::request::{self, Method, Request, percent_decode};
@@ -49,8 +49,6 @@ const DEFAULT_ROOM: &str = "default";
 
 /// A message that is too large is skipped, and the connection goes on, up to so many times the largest message.
 const SKIPPED_MESSAGES: u32 = 16;
-
-const PLAYGROUND: &[u8] = include_bytes!("../http/playground.html");
 
 impl Shard {
     /// Bytes that a connection has sent.
@@ -128,7 +126,7 @@ impl Shard {
         }
         let route = match route(request.path, upgrade) {
             Route::Health => Route::Health,
-            Route::Playground if !self.core.settings.playground => Route::NotFound,
+            Route::Page(_) if !self.core.settings.playground => Route::NotFound,
             route if self.routes.dialects => route,
             _ => Route::NotFound,
         };
@@ -146,7 +144,7 @@ impl Shard {
                 let body = format!("{{\"status\":\"ok\",\"connections\":{}}}\n", self.core.shared.connections());
                 self.core.answer(id, request, &Response::json(body))
             }
-            Route::Playground => self.core.answer(id, request, &Response::html(PLAYGROUND)),
+            Route::Page(page) => self.core.answer(id, request, &Response::page(page)),
             Route::UpgradeRequired => self.core.upgrade_required(id, request),
             Route::BadTopic => {
                 let sentence = "A topic is 1 to 256 bytes of percent-encoded UTF-8.";
@@ -186,7 +184,7 @@ impl Shard {
         };
         let max_message = core.settings.max_message;
         let max_skipped = match conn.session {
-            Session::Json { .. } | Session::Backend(_) => max_message.saturating_mul(SKIPPED_MESSAGES),
+            Session::Json { .. } | Session::Backend { .. } => max_message.saturating_mul(SKIPPED_MESSAGES),
             _ => 0,
         };
         let settings = message::Settings { max_message, max_skipped, compression };
@@ -265,8 +263,12 @@ fn on_event(core: &mut Core, routes: &mut Routes, scratch: &mut Vec<u8>, id: Con
             return on_message(core, routes, scratch, id, kind, payload);
         }
         (Event::TooBig, Phase::Open) => {
+            let is_backend = conn.is_backend();
             let error = json::event(dialect::Event::TooLarge);
-            return core.execute(id, dialect::Command::Error(error));
+            return match is_backend {
+                true => core.carry_out(id, Instruction::Error(error)),
+                false => core.execute(id, Command::Error(error)),
+            };
         }
         (Event::Ping(payload), Phase::Open) => core.push_reply(id, &[frame::encode_pong(payload).as_slice()]),
         _ => {}
@@ -285,7 +287,7 @@ fn on_message(
     let commands: dialect::Commands<'_> = match core.conns.get(id).map(|conn| &conn.session) {
         Some(Session::Raw { .. }) => raw::message(kind, payload),
         Some(Session::Json { .. }) => json::message(kind, payload, &core.settings.types, scratch),
-        Some(Session::Backend(_)) => return core.carry_out(id, json::instruction(kind, payload, scratch)),
+        Some(Session::Backend { .. }) => return core.carry_out(id, json::instruction(kind, payload, scratch)),
         Some(Session::Handler(_)) => {
             handler::message(core, routes, id, handler::Message { kind, payload });
             return true;
@@ -296,6 +298,7 @@ fn on_message(
     for command in commands {
         match command {
             Command::HandOver { object, receipt } if routes.has_backend() => {
+                core.count_errors(id, false);
                 handler::hand_over(core, routes, id, object, receipt);
                 posted = true;
             }
@@ -412,8 +415,7 @@ impl Core {
             return self.answer(id, request, &Response::error(401, "This is for backends that have the key."));
         }
         let presence = request.query_value("presence") == Some(Cow::Borrowed("true"));
-        let session = BackendSession { presence, ..BackendSession::default() };
-        let next = self.upgrade(id, request, &[], Session::Backend(Box::new(session)));
+        let next = self.upgrade(id, request, &[], Session::Backend { presence });
         if matches!(next, Next::Frames) {
             self.welcome_backend(id);
         }

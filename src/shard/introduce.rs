@@ -97,7 +97,7 @@ impl Core {
             let Some(next) = self.introductions.queue.pop_front() else { break };
             if self.introductions.reading.contains(&next.to) {
                 self.introductions.queue.push_back(next);
-            } else if self.wants_presence(next.to) {
+            } else if self.served.get(&*next.room) == Some(&next.to) && self.wants_presence(next.to) {
                 left = left.saturating_sub(self.introduce_some(&mut told, next, left));
             }
         }

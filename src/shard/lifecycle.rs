@@ -282,7 +282,7 @@ impl Core {
             Session::Handler(session) => {
                 self.notices.push(Notice::Closed { id, session, code: conn.code, reason });
             }
-            Session::Backend(mut session) => session.log.close(&mut self.frames),
+            Session::Backend { .. } => self.drop_backend_log(id),
             Session::Head(_) | Session::Posted { .. } | Session::Raw { .. } => {}
             Session::Json { .. } | Session::Events(_) | Session::Called => {}
         }

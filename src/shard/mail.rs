@@ -61,7 +61,7 @@ impl Return {
 pub struct Receipt {
     /// The sender.
     pub to: Return,
-    /// The sender's name, by which what it sends again is known. Of a backend or a caller, nothing is.
+    /// The sender's name, by which what it sends again is known. Of a backend, and where a caller gives no `id`, nothing is.
     pub client: Option<u64>,
     /// The message's `id`, as JSON text; empty if it has none.
     pub id: Box<str>,
@@ -169,7 +169,7 @@ pub enum Question {
         topic: Box<str>,
         /// Everything after this; `None`: all that is kept.
         since: Option<Since>,
-        /// The newest so many of it.
+        /// So many of it: the oldest if `since` is there, so that one can go on from the last, otherwise the newest.
         limit: usize,
     },
     /// The rooms that are at home on the shard.
@@ -236,7 +236,7 @@ impl Act {
 pub struct Asker {
     /// Where it is.
     pub to: Return,
-    /// Its name, by which what it sends again is known. Of a backend or a caller, nothing is.
+    /// Its name, by which what it sends again is known. Of a backend, and where a caller gives no `id`, nothing is.
     pub client: Option<u64>,
     /// The message's `id`, as JSON text, if it has one.
     pub id: Option<Box<str>>,

@@ -12,6 +12,7 @@ mod command;
 mod completion;
 mod events;
 mod flush;
+pub mod handle;
 mod handover;
 pub mod identity;
 mod inbound;
@@ -41,9 +42,10 @@ use crate::counters::Counters;
 use crate::dialect::Position;
 use crate::error::CloseReason;
 use crate::handler::Routes;
+use crate::hub::Hub;
 use crate::hub::frame::{Frames, Span};
+use crate::hub::log::Log;
 use crate::hub::presence::Room;
-use crate::hub::{Hub, Log};
 use crate::limits::{MAX_CONNECTIONS_PER_SHARD, READ_BUFFERS, SPARE_SLOTS};
 use crate::ring::op::Op;
 use crate::ring::sys;
@@ -134,6 +136,8 @@ pub struct Core {
     claims: HashMap<u64, Origin>,
     /// The backends of all shards whose connections are open.
     backends: Vec<Backend>,
+    /// What backends of this shard are sent, by the index of their connection: so nobody else's messages lie between.
+    backend_logs: HashMap<u32, Log>,
     /// The backends of the rooms that are at home here, by name; maybe ones that have gone since.
     served: HashMap<Box<str>, Origin>,
     introductions: Introductions,
@@ -221,6 +225,7 @@ impl Shard {
             crowded: VecDeque::new(),
             claims: HashMap::new(),
             backends: Vec::new(),
+            backend_logs: HashMap::new(),
             served: HashMap::new(),
             introductions: Introductions::default(),
             has_backend: parts.routes.has_backend(),
@@ -319,6 +324,10 @@ impl Core {
             event_streams += u64::from(conn.class.is_events());
             assert_eq!(conn.class.is_events(), matches!(conn.session, Session::Events(_)));
             backlogged += u64::from(flags.blocked());
+        }
+        assert!(self.served.keys().all(|room| self.rooms.contains_key(room)), "a room that is not has a backend");
+        for backend in self.backends.iter().filter(|backend| backend.at.shard == self.id) {
+            assert!(self.conns.get(backend.at.conn).is_some_and(|conn| conn.is_open() && conn.is_backend()));
         }
         assert_eq!(self.counters.partial_bytes.get(), self.partial_bytes as u64);
         assert_eq!(self.counters.connections.get(), self.conns.len() as u64);

@@ -47,7 +47,7 @@ impl Core {
             let response = refused(415, "media_type", "A publication is application/json");
             return self.answer(id, request, &response);
         }
-        let publication = match json::posted(body, scratch) {
+        let publication = match json::posted(body, &self.settings.types, scratch) {
             Ok(publication) => publication,
             Err(problem) => return self.answer(id, request, &json_response(problem.status(), problem.body())),
         };

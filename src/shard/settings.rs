@@ -41,7 +41,7 @@ pub struct Settings {
     pub deflate_min: usize,
     /// Topics of one connection.
     pub max_topics: u32,
-    /// Whether `GET /` is answered with the playground.
+    /// Whether there are pages: the playground at `/`, the demos below `/demo/`.
     pub playground: bool,
     /// When a room's members are told who comes and goes.
     pub presence: presence::Rules,

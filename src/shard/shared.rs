@@ -85,7 +85,12 @@ impl Shared {
     /// How well a backend suits a room: the room's is the one whose number is the greatest (rendezvous hashing), so that
     /// rooms are spread evenly, and are not moved but from one that goes.
     pub fn rank(&self, room: &str, backend: Origin) -> u64 {
-        self.hasher.hash_one((room, backend.shard, backend.conn.index, backend.conn.generation))
+        let hash = self.hasher.hash_one((room, backend.shard, backend.conn.index, backend.conn.generation));
+        // A hash that is good enough for tables does not make the greatest of several fall evenly: every bit is to depend on
+        // every other (the end of MurmurHash3).
+        let hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        let hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        hash ^ hash >> 33
     }
 
     /// Whether new connections are refused for want of memory.
@@ -96,5 +101,38 @@ impl Shared {
     /// Set by the control thread, which watches the process's memory.
     pub fn set_memory_pressure(&self, on: bool) {
         self.memory_pressure.store(on, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::token::ConnId;
+    use proptest::prelude::*;
+
+    fn best(shared: &Shared, room: &str, backends: &[Origin]) -> usize {
+        (0..backends.len()).max_by_key(|&i| shared.rank(room, backends[i])).expect("there are some")
+    }
+
+    proptest! {
+        #[test]
+        fn rooms_are_spread_evenly_and_move_only_from_a_backend_that_goes(seed: u64, count in 2_u32..6, gone: usize) {
+            const ROOMS: usize = 2000;
+            let shared = Shared::seeded(3, seed);
+            let place = |i| Origin { shard: (i % 3) as u16, conn: ConnId { index: i, generation: 7 } };
+            let backends: Vec<_> = (0..count).map(place).collect();
+            let gone = gone % backends.len();
+            let others: Vec<_> = backends.iter().copied().filter(|&at| at != backends[gone]).collect();
+            let mut rooms = vec![0; backends.len()];
+            for room in (0..ROOMS).map(|i| format!("room-{i}")) {
+                let chosen = best(&shared, &room, &backends);
+                rooms[chosen] += 1;
+                if chosen != gone {
+                    prop_assert_eq!(others[best(&shared, &room, &others)], backends[chosen]);
+                }
+            }
+            let fair = ROOMS / backends.len();
+            prop_assert!(rooms.iter().all(|&rooms| (fair * 7 / 10..=fair * 13 / 10).contains(&rooms)), "{rooms:?}");
+        }
     }
 }

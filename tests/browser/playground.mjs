@@ -1,43 +1,15 @@
 // Drives the playground in a real browser: node playground.mjs URL OUTDIR
 // CHROMIUM names the browser, /usr/bin/chromium otherwise. Screenshots go to OUTDIR. Exits 1 at the first failed check.
 import assert from "node:assert/strict";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import { NARROW, WIDE, fits, newPage, run, until } from "./common.mjs";
 
-const [url, outdir] = process.argv.slice(2);
-if (!url || !outdir) {
-  console.error("usage: node playground.mjs URL OUTDIR");
-  process.exit(2);
-}
-
-const WAIT_MS = 10_000;
-const WIDE = { width: 1280, height: 800 };
-const NARROW = { width: 390, height: 844 };
 const NARROWEST = { width: 360, height: 640 };
-const ARGS = [
-  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-  "--disable-background-networking", "--disable-component-update", "--disable-sync",
-];
 const topic = `browser-${process.pid}`;
-const faults = []; // what the pages complained of: script errors, and anything the content security policy refused
-
-/** Waits until `read()` is `wanted`, and fails with the last value seen. */
-async function until(what, read, wanted) {
-  const deadline = Date.now() + WAIT_MS;
-  let seen = await read();
-  while (seen !== wanted && Date.now() < deadline) {
-    await new Promise((resolve) => setTimeout(resolve, 25));
-    seen = await read();
-  }
-  assert.equal(seen, wanted, what);
-}
+let url; // of the page
 
 async function openTab(context, name) {
-  const page = await context.newPage();
-  page.on("pageerror", (error) => faults.push(`${name}: ${error}`));
-  page.on("console", (line) => { if (line.type() === "error") faults.push(`${name}: ${line.text()}`); });
-  page.setDefaultTimeout(WAIT_MS);
+  const page = await newPage(context, name);
   await page.goto(`${url}#topic=${topic}`);
   await until(`${name} connects`, () => page.textContent("#state"), "Open");
   assert.equal(await page.inputValue("#topic"), topic, `${name} takes the topic from the address`);
@@ -165,7 +137,7 @@ async function checkTheme(page) {
 }
 
 /** A fresh page with something to look at: two voices, every kind of payload, a burst. */
-async function portray(browser, name, viewport, colorScheme) {
+async function portray(browser, outdir, name, viewport, colorScheme) {
   const context = await browser.newContext({ viewport, colorScheme, deviceScaleFactor: 2, reducedMotion: "reduce" });
   const [page, peer] = [await openTab(context, name), await openTab(context, `${name} peer`)];
   await page.bringToFront();
@@ -184,16 +156,15 @@ async function portray(browser, name, viewport, colorScheme) {
   await say(peer, [page, peer], "de ad be ef 00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 10 11 12 13 14 15 16 17");
   await page.mouse.move(0, 0);
   await page.waitForTimeout(600);
-  const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
-  assert.ok(await fits(), `${name}: nothing sticks out sideways`);
+  assert.ok(await fits(page), `${name}: nothing sticks out sideways`);
   await page.screenshot({ path: join(outdir, `${name}.png`) });
   await page.setViewportSize(NARROWEST);
-  assert.ok(await fits(), `${name}: nothing sticks out sideways at ${NARROWEST.width} px`);
+  assert.ok(await fits(page), `${name}: nothing sticks out sideways at ${NARROWEST.width} px`);
   await context.close();
 }
 
-async function main(browser) {
-  await mkdir(outdir, { recursive: true });
+await run("playground", async (browser, address, outdir) => {
+  url = address;
   const context = await browser.newContext({ viewport: WIDE, colorScheme: "light" });
   const [one, two] = [await openTab(context, "first tab"), await openTab(context, "second tab")];
   await checkBothWays(one, two);
@@ -207,21 +178,8 @@ async function main(browser) {
   await checkReconnect(context);
   await context.close();
 
-  await portray(browser, "light", WIDE, "light");
-  await portray(browser, "dark", WIDE, "dark");
-  await portray(browser, "narrow", NARROW, "light");
-  await portray(browser, "narrow-dark", NARROW, "dark");
-  assert.deepEqual(faults, [], "no page reports an error");
-}
-
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: ARGS });
-try {
-  await main(browser);
-  console.log(`playground: all checks passed, screenshots in ${outdir}`);
-} catch (error) {
-  console.error(`playground: FAILED: ${error.message}`);
-  if (faults.length) console.error(`pages reported:\n  ${faults.join("\n  ")}`);
-  process.exitCode = 1;
-} finally {
-  await browser.close();
-}
+  await portray(browser, outdir, "light", WIDE, "light");
+  await portray(browser, outdir, "dark", WIDE, "dark");
+  await portray(browser, outdir, "narrow", NARROW, "light");
+  await portray(browser, outdir, "narrow-dark", NARROW, "dark");
+});

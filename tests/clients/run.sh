@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Drives the server with real clients, with one shard and with two: node's ws, Python's websockets, curl, Chromium with
-# the playground in two tabs, and tokio-tungstenite (tests/tungstenite.rs).
+# the playground and the demos in two tabs each, and tokio-tungstenite (tests/tungstenite.rs).
 #
 #   tests/clients/run.sh [SCREENSHOTS]
 #
-# Screenshots of the playground go to that directory (default: target/screenshots). What is missing is installed: Debian
+# Screenshots of the pages go to that directory (default: target/screenshots). What is missing is installed: Debian
 # packages if this is run by root, else it says which; ws and playwright-core by npm, websockets by pip into target/.
 #
 #   PROFILE   cargo's profile of the server (default: release)
@@ -59,11 +59,13 @@ check() {
     fi
 }
 
-# serve SHARDS [FLAG...]: the server, new for each client: what one leaves behind cannot help the next.
+# serve SHARDS OPTION...: the server, new for each client: what one leaves behind cannot help the next.
 serve() {
+    local shards=$1
+    shift
     stop_children
     port=$(free_port)
-    start "$port" "$logs/server.log" "$server" --listen "127.0.0.1:$port" --admin-listen off --shards "$@"
+    start "$port" "$logs/server.log" "$server" --listen "127.0.0.1:$port" --admin-listen off --shards "$shards" "$@"
 }
 
 check_http() {
@@ -73,9 +75,10 @@ check_http() {
     page=$(curl --silent --show-error --fail --dump-header "$logs/head" "http://127.0.0.1:$port/")
     [[ $page == '<!doctype html>'* || $page == '<!DOCTYPE html>'* ]] || { echo "page: ${page:0:100}"; return 1; }
     grep -qi '^content-security-policy:' "$logs/head" || { echo "the page has no policy"; return 1; }
-    for path in /no-such /raw/topic; do
+    for path in /no-such /raw/topic /demo/ /demo/client/index.js /demo/client/; do
         curl --silent --output /dev/null --write-out "$path %{http_code}\n" "http://127.0.0.1:$port$path"
-    done | diff - <(printf '/no-such 404\n/raw/topic 426\n')
+    done | diff - <(printf '%s\n' '/no-such 404' '/raw/topic 426' '/demo/ 200' \
+        '/demo/client/index.js 200' '/demo/client/ 404')
 }
 
 run_all() {
@@ -87,6 +90,10 @@ run_all() {
     check "Python websockets" "$venv/bin/python" tests/clients/websockets_test.py "ws://127.0.0.1:$port"
     serve "$1"
     check "Chromium, two tabs" node tests/browser/playground.mjs "http://127.0.0.1:$port/" "$screenshots"
+    export UPROAR_BACKEND_KEY=only-for-the-demos
+    serve "$1" --config examples/web/demos.toml
+    check "Chromium, demos" node tests/browser/demos.mjs "http://127.0.0.1:$port/" "$screenshots"
+    unset UPROAR_BACKEND_KEY
     serve "$1" --max-lifetime 2s --history "events-* count=1000 age=10m bytes=1MiB"
     check "Chromium, EventSource" node tests/browser/events.mjs "http://127.0.0.1:$port/"
     stop_children

@@ -94,7 +94,8 @@ pub fn violation(rng: &mut Rng) -> (Vec<u8>, u16) {
         0 => (vec![0x81, 1, b'x'], 1002),
         1 => (frame(0x83, b"", rng), 1002),
         2 => (frame(0x81, b"\xff\xfe", rng), 1007),
-        3 => (frame(0x82, &vec![0; 100_001], rng), 1009),
+        // Too large to be skipped, too.
+        3 => ([&[0x82, 0xff][..], &(16 * 100_000 + 1_u64).to_be_bytes(), &[1, 2, 3, 4]].concat(), 1009),
         4 => (frame(0x80, b"x", rng), 1002),
         5 => (frame(0xa1, b"x", rng), 1002),
         6 => (control(CLOSE, &1005u16.to_be_bytes(), rng), 1002),

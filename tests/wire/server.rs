@@ -1,6 +1,6 @@
 //! The server's end of the wire: its bytes made, and the load generator's reader run on them in pieces.
 
-use uproar::bench::inspect::{Event, Reader, Tools};
+use uproar::ws::client::reader::{Event, Reader, Tools};
 use uproar::ws::frame::Violation;
 use uproar::ws::mask;
 

@@ -11,7 +11,6 @@ use hdrhistogram::Histogram;
 
 use crate::bench::crew::{Crew, Gauges, Member};
 use crate::bench::crowd::connect;
-use crate::bench::frame::client_control;
 use crate::bench::options::{Churn, Close};
 use crate::bench::refusals::Refusals;
 use crate::bench::report::{Faults, Figure, Report};
@@ -23,6 +22,7 @@ use crate::bench::timeline::{Timeline, distribution};
 use crate::bench::{Result, Usage};
 use crate::ring::sys;
 use crate::ring::token::ConnId;
+use crate::ws::client::frame::client_control;
 use crate::ws::frame::Control;
 
 /// How long a thread sleeps at most.

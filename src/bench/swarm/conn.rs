@@ -1,8 +1,8 @@
 //! One connection of the load.
 
-use crate::bench::inspect::Reader;
 use crate::bench::target::Role;
 use crate::ring::token::ConnId;
+use crate::ws::client::reader::Reader;
 
 use super::{Attention, Spec};
 

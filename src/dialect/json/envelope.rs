@@ -20,26 +20,29 @@ pub fn envelope(out: &mut Vec<u8>, topic: &str, position: Position, kind: Messag
     if snapshot {
         out.extend_from_slice(br#","snapshot":true"#);
     }
+    if kind == MessageKind::Binary {
+        out.extend_from_slice(br#","encoding":"base64""#);
+    }
+    out.extend_from_slice(br#","data":"#);
+    push_data(out, kind, payload);
+    out.push(b'}');
+}
+
+/// Appends a message as one JSON value: as it is where it is one, as a string where it is another text, as a string of base64
+/// where it is binary.
+pub fn push_data(out: &mut Vec<u8>, kind: MessageKind, payload: &[u8]) {
+    // Writing to a vector does not fail.
     match kind {
-        MessageKind::Binary => {
-            let _ = write!(out, r#","encoding":"base64","data":"{}"}}"#, Base64Display::new(payload, &STANDARD));
-        }
-        MessageKind::Text => {
-            out.extend_from_slice(br#","data":"#);
-            push_text(out, payload);
-            out.push(b'}');
-        }
+        MessageKind::Binary => drop(write!(out, "\"{}\"", Base64Display::new(payload, &STANDARD))),
+        MessageKind::Text if is_value(payload, out) => out.extend_from_slice(payload),
+        MessageKind::Text => drop(write!(out, "{}", Quoted(&String::from_utf8_lossy(payload)))),
     }
 }
 
-fn push_text(out: &mut Vec<u8>, text: &[u8]) {
-    let start = out.len();
-    // For the parser to write into.
-    let is_json = parse(text, out).is_some() && scan::is_value(text);
-    out.truncate(start);
-    if is_json {
-        out.extend_from_slice(text);
-    } else {
-        let _ = write!(out, "{}", Quoted(&String::from_utf8_lossy(text)));
-    }
+/// Whether a text is one JSON value, as this dialect has it. `scratch` is written to, and is then as it was.
+pub fn is_value(text: &[u8], scratch: &mut Vec<u8>) -> bool {
+    let start = scratch.len();
+    let is_value = parse(text, scratch).is_some() && scan::is_value(text);
+    scratch.truncate(start);
+    is_value
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Offsets stay below what every JSON parser keeps exactly.
-pub(in crate::dialect) const MAX_OFFSET: u64 = (1 << 53) - 1;
+pub const MAX_OFFSET: u64 = (1 << 53) - 1;
 
 /// A client's id on the wire: 16 lower-case hexadecimal digits.
 pub(super) struct ClientId(pub u64);
@@ -33,8 +33,13 @@ pub fn parse_client_id(text: &str) -> Option<u64> {
     hexadecimal(text, 16)
 }
 
+/// A topic's epoch as clients see it: 8 lower-case hexadecimal digits.
+pub fn epoch_text(epoch: u32) -> String {
+    Epoch(epoch).to_string()
+}
+
 /// The epoch that is written so; `None` for what is written of none.
-pub(in crate::dialect) fn parse_epoch(text: &str) -> Option<u32> {
+pub fn parse_epoch(text: &str) -> Option<u32> {
     u32::try_from(hexadecimal(text, 8)?).ok()
 }
 

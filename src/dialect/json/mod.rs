@@ -29,12 +29,12 @@ mod text;
 mod types;
 
 pub use backend::instruction;
-pub use envelope::envelope;
-pub(super) use ids::{Epoch, MAX_OFFSET, parse_epoch};
-pub use ids::{client_id_text, parse_client_id};
+pub use envelope::{envelope, is_value, push_data};
+pub(super) use ids::Epoch;
+pub use ids::{MAX_OFFSET, client_id_text, epoch_text, parse_client_id, parse_epoch};
 pub use posted::{Posted, posted};
 pub use problem::Problem;
-pub use request::message;
+pub use request::{MAX_ID_BYTES, message};
 pub use signature::{placed, signed};
 pub use text::{event, placed_at, type_of};
 pub use types::{BadType, Destination, Types};

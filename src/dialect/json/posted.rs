@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::fields::{Fields, parse};
 use super::problem::{BAD_TOPIC, INVALID, Problem};
 use super::request::{id_text, publish};
+use super::types::Types;
 use crate::dialect::Command;
 use crate::limits::is_topic_name;
 
@@ -24,13 +25,13 @@ pub struct Posted<'a> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn posted<'a>(body: &'a [u8], scratch: &mut Vec<u8>) -> Result<Posted<'a>, Problem> {
+pub fn posted<'a>(body: &'a [u8], types: &Types, scratch: &mut Vec<u8>) -> Result<Posted<'a>, Problem> {
     scratch.clear();
     simdutf8::basic::from_utf8(body).map_err(|_| INVALID)?;
     let tape = parse(body, scratch).ok_or(INVALID)?;
     let fields = Fields::of(body, tape.as_value()).ok_or(INVALID)?;
     let id = fields.id.map(id_text).transpose()?;
-    match publish(&fields, None)? {
+    match publish(&fields, None, types)? {
         Command::Publish { topic, payload, .. } if is_topic_name(&topic) => Ok(Posted { topic, data: payload, id }),
         _ => Err(BAD_TOPIC),
     }
@@ -61,7 +62,7 @@ mod tests {
             (r#"{"topic":"a","data":{"type":"gap"}}"#, Err((403, "not_allowed"))),
         ] {
             let mut scratch = Vec::new();
-            let posted = posted(body.as_bytes(), &mut scratch);
+            let posted = posted(body.as_bytes(), &Types::default(), &mut scratch);
             match (posted, expected) {
                 (Ok(posted), Ok((data, id))) => {
                     assert_eq!((&*posted.topic, posted.data, posted.id.as_deref()), ("a", data.as_bytes(), id));
@@ -73,6 +74,6 @@ mod tests {
                 (posted, _) => panic!("{body}: {posted:?}"),
             }
         }
-        assert!(posted(b"{\"topic\":\"a\",\"data\":\"\xff\"}", &mut Vec::new()).is_err());
+        assert!(posted(b"{\"topic\":\"a\",\"data\":\"\xff\"}", &Types::default(), &mut Vec::new()).is_err());
     }
 }

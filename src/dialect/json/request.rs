@@ -13,7 +13,7 @@ use super::problem::{
     TOO_MANY_TOPICS,
 };
 use super::text::{Quoted, shortened};
-use super::types::{Destination, Types, is_servers};
+use super::types::{Destination, Types, is_addressed, is_servers};
 use crate::dialect::{Command, Commands, Receipt, Since};
 use crate::hub::frame::MessageKind;
 use crate::limits::is_topic_name;
@@ -21,7 +21,7 @@ use crate::limits::is_topic_name;
 /// Topics that one message may name: its answer names them all again.
 const MAX_TOPICS_PER_MESSAGE: usize = 1024;
 /// Bytes of an id that is a string.
-const MAX_ID_BYTES: usize = 128;
+pub const MAX_ID_BYTES: usize = 128;
 /// What the server says of the sender of a message that is handed over.
 const PLACE: [&str; 4] = ["clientId", "room", "timestamp", "user"];
 /// Characters of an unknown type that its error quotes.
@@ -76,10 +76,10 @@ fn command<'a>(message: &Fields<'a, '_>, receipt: Option<Receipt<'a>>, types: &T
     match kind {
         "subscribe" => subscribe(message),
         "unsubscribe" => Ok(Command::Unsubscribe(topics(message)?)),
-        "publish" => publish(message, receipt),
+        "publish" => publish(message, receipt, types),
         "presence" => presence(message),
         "ping" | "heartbeat" => Ok(Command::Ping),
-        "text" | "image" | "file" | "system" => address(message, receipt),
+        kind if is_addressed(kind) => address(message, receipt),
         kind => match types.destination(kind) {
             Some(Destination::Room) => Ok(Command::Relay { object: message.without(&["from", "timestamp"]), receipt }),
             Some(Destination::Backend) => Ok(Command::HandOver { object: message.without(&PLACE), receipt }),
@@ -133,19 +133,25 @@ fn since<'t>(field: Field<'_, 't>) -> Option<HashMap<&'t str, Since>> {
     object.iter().map(entry).collect()
 }
 
-pub(super) fn publish<'a>(message: &Fields<'a, '_>, receipt: Option<Receipt<'a>>) -> Result<Command<'a>, Problem> {
+pub(super) fn publish<'a>(
+    message: &Fields<'a, '_>,
+    receipt: Option<Receipt<'a>>,
+    types: &Types,
+) -> Result<Command<'a>, Problem> {
     let topic = message.topic.and_then(Field::string).ok_or(NO_TOPIC)?;
     let data = message.data.ok_or(NO_DATA)?;
-    match servers_type(data.value) {
+    match forged_type(data.value, types) {
         Some(kind) => Err(Problem::told(NOT_ALLOWED, format!("Messages of type {kind} are the server's"))),
         None => Ok(Command::Publish { topic, kind: MessageKind::Text, payload: data.text, receipt }),
     }
 }
 
-/// A type of the server's own messages that some reader would find in this.
-fn servers_type<'t>(data: Value<'t, 't>) -> Option<&'t str> {
-    let types = data.as_object()?.iter().filter(|(name, _)| *name == "type");
-    types.filter_map(|(_, kind)| kind.into_string()).find(|kind| is_servers(kind))
+/// The type that some reader would take this for, as a message of the server's own, or one that the server has signed.
+fn forged_type<'t>(data: Value<'t, 't>, types: &Types) -> Option<&'t str> {
+    let data = data.as_object()?;
+    let signed = data.iter().any(|(name, _)| name == "from");
+    let kinds = data.iter().filter(|(name, _)| *name == "type").filter_map(|(_, kind)| kind.into_string());
+    kinds.into_iter().find(|kind| is_servers(kind) || signed && types.is_signed(kind))
 }
 
 fn presence<'a>(message: &Fields<'a, '_>) -> Result<Command<'a>, Problem> {

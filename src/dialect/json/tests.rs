@@ -10,15 +10,19 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Map, Value};
 
-use super::{Types, client_id_text, envelope, event, message, parse_client_id, signed};
-use crate::dialect::{Command, Event, Position, Receipt, Refusal, Since};
+use super::{Types, client_id_text, envelope, event, instruction, message, parse_client_id, signed};
+use crate::dialect::{Command, Deed, Event, Instruction, Position, Receipt, Refusal, Since};
 use crate::hub::frame::MessageKind;
+use crate::limits::is_topic_name;
 use spelling::{Speller, characters, json, mutated};
 
 const CLIENT: u64 = 0xc81e_728d_9d4c_2f63;
 const CLIENT_TEXT: &str = "c81e728d9d4c2f63";
 /// Names that mean something in any message.
 const READ: [&str; 10] = ["type", "id", "ack", "topic", "topics", "symbols", "recover", "since", "data", "receiver"];
+
+/// Names that mean something in a backend's message.
+const NAMED: [&str; 3] = ["clientId", "room", "user"];
 
 fn one(text: &[u8]) -> Command<'_> {
     let mut commands = message(MessageKind::Text, text, &Types::default(), &mut Vec::new());
@@ -142,7 +146,7 @@ fn members() -> impl Strategy<Value = Vec<(String, Value)>> {
         Just("from".to_owned()),
         Just("timestamp".to_owned()),
         Just("From".to_owned()),
-        characters().prop_filter("means something", |name| !READ.contains(&&**name)),
+        characters().prop_filter("means something", |name| !READ.contains(&&**name) && !NAMED.contains(&&**name)),
     ];
     prop::collection::vec((name, json()), 0..6)
 }
@@ -193,6 +197,48 @@ proptest! {
         prop_assert_eq!(one(text.as_bytes()), address);
         map.insert("from".to_owned(), CLIENT_TEXT.into());
         prop_assert_eq!(parsed(signed(object.into_bytes(), CLIENT, None)), Value::Object(map));
+    }
+
+    #[test]
+    fn what_a_backend_tells_a_client_is_whole_but_for_whom_it_is(
+        members in members(), at: Index, seed: u64, ack: bool, room in prop::option::of(characters()),
+    ) {
+        let more = [("type", "stream".into()), ("id", 7.into()), ("ack", ack.into()), ("clientId", CLIENT_TEXT.into())];
+        let members = among(members, &more, at);
+        let members = room.into_iter().fold(members, |members, room| among(members, &[("room", room.into())], at));
+        let (text, spelled) = spelled(&members, seed);
+        let (object, map) = expected(&members, &spelled, &["clientId", "ack"]);
+        let instruction = instruction(MessageKind::Text, text.as_bytes(), &mut Vec::new());
+        let (payload, receipt) = (format!("{object}}}").into_bytes(), Some(Receipt { id: "7".into(), ack }));
+        prop_assert_eq!(parsed(&payload), Value::Object(map));
+        let deed = Deed::Send(payload.into());
+        prop_assert_eq!(instruction, Instruction::Act { receiver: CLIENT_TEXT.into(), deed, receipt });
+    }
+
+    #[test]
+    fn what_a_backend_says_in_a_room_is_whole_but_for_where(
+        members in members(), at: Index, seed: u64, room in characters(),
+    ) {
+        let members = among(members, &[("type", "state".into()), ("room", room.clone().into())], at);
+        let (text, spelled) = spelled(&members, seed);
+        let (object, map) = expected(&members, &spelled, &["room"]);
+        let payload = format!("{object}}}").into_bytes();
+        prop_assert_eq!(parsed(&payload), Value::Object(map));
+        let instruction = instruction(MessageKind::Text, text.as_bytes(), &mut Vec::new());
+        if is_topic_name(&room) {
+            let (topic, payload) = (room.into(), payload.into());
+            prop_assert_eq!(instruction, Instruction::Publish { topic, payload, place: false, receipt: None });
+        } else {
+            let Instruction::Error(text) = instruction else { panic!("{room:?} is no room") };
+            prop_assert_eq!(&parsed(text)["code"], "bad_topic");
+        }
+    }
+
+    #[test]
+    fn any_backend_is_answered(bytes: Vec<u8>) {
+        if let Instruction::Error(text) = instruction(MessageKind::Text, &bytes, &mut Vec::new()) {
+            parsed(text);
+        }
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-/// What clients send to the server, or to one receiver.
-const CLIENT_TYPES: [&str; 10] =
-    ["file", "heartbeat", "image", "ping", "presence", "publish", "subscribe", "system", "text", "unsubscribe"];
+/// What clients send to the server.
+const CLIENT_TYPES: [&str; 6] = ["heartbeat", "ping", "presence", "publish", "subscribe", "unsubscribe"];
+/// What clients send to one receiver.
+const ADDRESSED_TYPES: [&str; 4] = ["file", "image", "system", "text"];
 /// What the server says: a client that said it would speak in the server's name.
 const SERVER_TYPES: [&str; 11] = [
     "ack",
@@ -23,6 +24,11 @@ const SERVER_TYPES: [&str; 11] = [
 /// Whether messages of that type are the server's to send.
 pub(super) fn is_servers(name: &str) -> bool {
     SERVER_TYPES.contains(&name)
+}
+
+/// Whether messages of that type go to one receiver.
+pub(super) fn is_addressed(name: &str) -> bool {
+    ADDRESSED_TYPES.contains(&name)
 }
 
 /// Where messages of an application's own type go.
@@ -66,7 +72,7 @@ impl Types {
         let relay = relay.iter().map(|name| (name, Destination::Room));
         for (name, destination) in relay.chain(handover.iter().map(|name| (name, Destination::Backend))) {
             let name = name.as_ref();
-            if CLIENT_TYPES.contains(&name) || is_servers(name) {
+            if CLIENT_TYPES.contains(&name) || is_addressed(name) || is_servers(name) {
                 return Err(BadType::Taken(name.to_owned()));
             }
             let earlier = types.0.insert(name.into(), destination);
@@ -75,6 +81,11 @@ impl Types {
             }
         }
         Ok(types)
+    }
+
+    /// Whether the server says in messages of that type who they are from.
+    pub(super) fn is_signed(&self, name: &str) -> bool {
+        is_addressed(name) || self.destination(name) == Some(Destination::Room)
     }
 
     /// Where messages of that type go, if it is an application's own.

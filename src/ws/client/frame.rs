@@ -6,7 +6,7 @@ use crate::ws::frame::{Control, Opcode, encode_header};
 use crate::ws::mask;
 
 /// Masks everything. It should be one that nobody can guess, for each frame (RFC 6455 section 5.3), but that protects
-/// proxies from scripts in browsers; this makes the same work for the server, and less for us.
+/// proxies from scripts in browsers, of which none is here; this makes the same work for the server, and less for us.
 const KEY: [u8; 4] = [0x5a, 0xc3, 0x96, 0x2d];
 /// Of the second byte: a masking key follows the length.
 const MASKED: u8 = 0x80;

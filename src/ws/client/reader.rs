@@ -1,9 +1,4 @@
-//! How what comes back is judged: a connection's bytes are taken apart as RFC 6455 has them, and the numbers of its messages
-//! are kept.
-
-mod tracker;
-
-pub use tracker::Tracker;
+//! What a server sends, taken apart as RFC 6455 has it.
 
 use crate::hub::frame::MessageKind;
 use crate::limits::MAX_MESSAGE_BYTES;

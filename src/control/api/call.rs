@@ -1,0 +1,111 @@
+//! Asking the shards, and waiting for what they say.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::Api;
+use super::problem::{self, Problem};
+use crate::dialect::Position;
+use crate::shard::mail::{Act, Addressed, Answer, Asker, Message, Question, Receipt, Return, Stage};
+
+/// Time for the shards to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Until when the shards have to have answered.
+#[derive(Clone, Copy)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// From now on.
+    pub fn begin() -> Deadline {
+        Deadline(Instant::now() + PATIENCE)
+    }
+}
+
+/// Something that was asked.
+pub struct Call(flume::Receiver<Answer>);
+
+impl Call {
+    /// The next answer.
+    ///
+    /// # Errors
+    /// None came in time, or none will come, because the shard has ended.
+    pub async fn answer(&self, deadline: Deadline) -> Result<Answer, Problem> {
+        match timeout_at(deadline.0, self.0.recv_async()).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(problem::STOPPED),
+            Err(_) => Err(problem::TIMEOUT),
+        }
+    }
+
+    /// Where in its topic the message is.
+    pub async fn place(&self, deadline: Deadline) -> Result<Position, Problem> {
+        match self.answer(deadline).await? {
+            Answer::Ack { place: Some((_, position)), .. } => Ok(position),
+            _ => Err(problem::TIMEOUT),
+        }
+    }
+}
+
+fn call(answers: usize) -> (Return, Call) {
+    let (to, answer) = flume::bounded(answers);
+    (Return::Caller(to), Call(answer))
+}
+
+impl Api {
+    /// Publishes; answered by where the message is. `id` is what it is known by when it comes again.
+    pub fn publish(&self, topic: &str, message: Message, id: Option<Box<str>>) -> Call {
+        let (to, call) = call(1);
+        let client = self.name(id.as_deref());
+        let receipt = Receipt { to, client, id: id.unwrap_or_default(), place: true };
+        self.shards.publish(topic, message, Some(Box::new(receipt)));
+        call
+    }
+
+    /// Does something to a client, a user's clients or a room's.
+    ///
+    /// # Errors
+    /// There is nobody of that name, or nobody said so in time.
+    pub async fn act(&self, receiver: &str, act: Act, id: Option<Box<str>>) -> Result<(), Problem> {
+        let (to, call) = call(1);
+        // Without an id, nobody would be told.
+        let asker = Asker { to, client: self.name(id.as_deref()), id: Some(id.unwrap_or_default()), ack: true };
+        let there = self.shards.address(Addressed { receiver: receiver.into(), stage: Stage::Sent, act, asker });
+        match there {
+            false => Err(Problem::no_receiver(receiver)),
+            true => match call.answer(Deadline::begin()).await? {
+                Answer::NoReceiver { .. } => Err(Problem::no_receiver(receiver)),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// By which name the shards know what comes again: none, of what has no `id`.
+    fn name(&self, id: Option<&str>) -> Option<u64> {
+        id.map(|_| self.shards.shared().identity().process())
+    }
+
+    /// Asks the home shard of a room or topic.
+    pub async fn ask(&self, name: &str, question: Question) -> Result<Answer, Problem> {
+        let (to, call) = call(1);
+        self.shards.ask(name, question, to);
+        call.answer(Deadline::begin()).await
+    }
+
+    /// Every room with somebody in it, and how many they are, in no order.
+    pub async fn rooms(&self) -> Result<Vec<(Box<str>, usize)>, Problem> {
+        let shards = self.shards.postboxes().len();
+        let (to, call) = call(shards);
+        self.shards.ask_rooms(&to);
+        drop(to);
+        let deadline = Deadline::begin();
+        let mut all = Vec::new();
+        for _ in 0..shards {
+            if let Answer::Rooms(rooms) = call.answer(deadline).await? {
+                all.extend(rooms);
+            }
+        }
+        Ok(all)
+    }
+}

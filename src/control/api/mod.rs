@@ -1,0 +1,176 @@
+//! The HTTP API of the admin listener: publish, send, disconnect, and ask who and what is there. `docs/HTTP_API.md` is its
+//! guide, `openapi.json` its contract.
+//!
+//! | to find | look in |
+//! |---|---|
+//! | how a request's body is read, and what of it is refused | `body` |
+//! | messages that are published | `publish`, `message` |
+//! | what is done to one client, or to a user's or a room's | `direct` |
+//! | questions | `history`, `presence` |
+//! | how the shards are asked, and for how long | `call` |
+//! | what is wrong with a request | `problem` |
+//! | what is counted | `tally` |
+
+mod body;
+mod call;
+mod direct;
+mod history;
+mod message;
+mod presence;
+mod problem;
+mod publish;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use crate::shard::handle::Shards;
+pub use tally::Tally;
+
+/// Requests that are worked on at a time; those beyond are answered 503.
+const MAX_REQUESTS: usize = 64;
+/// What a publication's body may have beside its data.
+const MARGIN: usize = 64 * 1024;
+/// Bytes of a batch's body, unless one message may have more.
+const MAX_BATCH_BYTES: usize = 8 << 20;
+
+/// A path of the API.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// The one method that it takes.
+    pub method: &'static str,
+    /// Where it is.
+    pub path: &'static str,
+    /// What it does, in a few words.
+    pub what: &'static str,
+}
+
+/// All of them.
+pub const ENDPOINTS: [Endpoint; 9] = [
+    Endpoint { method: "POST", path: "/publish", what: "publish a message to a topic" },
+    Endpoint { method: "POST", path: "/broadcast", what: "publish a message to many topics" },
+    Endpoint { method: "POST", path: "/batch", what: "publish many messages" },
+    Endpoint { method: "POST", path: "/send", what: "send a message to a client, a user or a room" },
+    Endpoint { method: "POST", path: "/disconnect", what: "close a client's connection" },
+    Endpoint { method: "GET", path: "/history", what: "what is kept of a topic" },
+    Endpoint { method: "GET", path: "/presence", what: "who is in a room" },
+    Endpoint { method: "GET", path: "/rooms", what: "the rooms with somebody in them" },
+    Endpoint { method: "GET", path: "/openapi.json", what: "all of this, precisely (OpenAPI 3.1)" },
+];
+
+/// What the API works with.
+pub struct Api {
+    shards: Shards,
+    /// Bytes that a message may have.
+    max_message: usize,
+    /// Whether others than this machine's user might reach it by a name of theirs.
+    is_tcp: bool,
+    slots: Semaphore,
+    tally: Tally,
+}
+
+impl Api {
+    /// For the listener of a server. `is_tcp`: it listens on TCP, so that a browser could be made to come here under any name.
+    pub fn new(shards: Shards, max_message: u32, is_tcp: bool) -> Api {
+        let slots = Semaphore::new(MAX_REQUESTS);
+        Api { shards, max_message: max_message as usize, is_tcp, slots, tally: Tally::default() }
+    }
+
+    /// The shards.
+    pub fn shards(&self) -> &Shards {
+        &self.shards
+    }
+
+    /// How many requests there were.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    fn most_of_one(&self) -> usize {
+        self.max_message.saturating_add(MARGIN)
+    }
+
+    fn most_of_many(&self) -> usize {
+        self.most_of_one().max(MAX_BATCH_BYTES)
+    }
+}
+
+/// The API's part of the admin listener, and the answer to what is nowhere.
+pub fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/publish", post(publish::one))
+        .route("/broadcast", post(publish::broadcast))
+        .route("/batch", post(publish::batch))
+        .route("/send", post(direct::send))
+        .route("/disconnect", post(direct::disconnect))
+        .route("/history", get(history::history))
+        .route("/presence", get(presence::presence))
+        .route("/rooms", get(presence::rooms))
+        .route("/openapi.json", get(openapi))
+        .method_not_allowed_fallback(async || problem::METHOD)
+        .route_layer(from_fn_with_state(api.clone(), guard))
+        .fallback(async || problem::NOT_FOUND)
+        .with_state(api)
+}
+
+/// Lets a request in if it may come in and there is room, and counts it.
+async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let endpoint = ENDPOINTS.iter().position(|endpoint| endpoint.path == path);
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let is_here = !api.is_tcp || is_local(request.headers(), authority);
+    let response = if !is_here {
+        problem::MISDIRECTED.into_response()
+    } else if let Ok(_slot) = api.slots.try_acquire() {
+        next.run(request).await
+    } else {
+        problem::CROWDED.into_response()
+    };
+    if let Some(endpoint) = endpoint {
+        api.tally.count(endpoint, response.status());
+    }
+    response
+}
+
+/// Whether every name that the request has for this server is an address or `localhost`. A page can make a browser take a
+/// name of its own for this machine's, and would then be let read what is answered.
+fn is_local(headers: &HeaderMap, authority: Option<&str>) -> bool {
+    let hosts = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    hosts.chain(authority).all(|authority| {
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => host,
+            _ => authority,
+        };
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+    })
+}
+
+async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
+}
+
+/// An answer. What it says is of this moment, and is not to be taken for anything but JSON.
+fn answer(status: StatusCode, value: &impl Serialize) -> Response {
+    // Of our own types, whose maps have strings for keys.
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    let fields = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (status, fields, text).into_response()
+}
+
+/// An answer to what went well.
+fn done(value: &impl Serialize) -> Response {
+    answer(StatusCode::OK, value)
+}

@@ -1,0 +1,47 @@
+//! `uproar publish` and `uproar subscribe`: the command as a client of a server that runs.
+//!
+//! They block: one connection, one thread, no runtime. `publish` asks the HTTP API once (`http`). `subscribe` has a WebSocket
+//! of the `json` dialect (`link`), and what comes of its messages is decided without one (`follow`).
+
+mod address;
+mod follow;
+mod http;
+mod link;
+pub mod publish;
+pub mod subscribe;
+
+use std::process::ExitCode;
+
+/// Why a command did not do what it was to.
+#[derive(PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Error {
+    /// The arguments make no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The server said no; or the time was over.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no server, or it did not answer as one.
+    #[error("{0}")]
+    NoServer(String),
+}
+
+impl Error {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Error::Refused(_) => 1,
+            Error::Usage(_) => 2,
+            Error::NoServer(_) => 3,
+        }
+    }
+}
+
+fn end(command: &str, outcome: Result<(), Error>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("uproar {command}: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

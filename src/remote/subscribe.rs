@@ -1,0 +1,239 @@
+//! `uproar subscribe`.
+
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::address::Address;
+use super::follow::{Follow, Place, Step};
+use super::link::{Got, Link, random};
+use super::{Error, end};
+
+/// What it does.
+pub const LONG_ABOUT: &str = "Print the messages of topics, as they are published
+
+Each message is a line of JSON: what was published, if that is JSON; a string of it, if it is another text; a string of \
+base64, if it is binary. Line breaks between the parts of a JSON text are printed as spaces.
+
+A connection that breaks is made anew, and goes on where it was, as far as the topic's history reaches. What was lost is said \
+on standard error. It goes on until it is interrupted, unless --count or --timeout ends it.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  uproar subscribe prices.AAPL prices.MSFT
+  uproar subscribe prices.AAPL --count 1 --timeout 10s
+  uproar subscribe chat.general --since 0:0              first what is kept, all of it
+  uproar subscribe prices.AAPL --envelope | jq .offset
+
+Exit codes:
+  0  ended in order                         2  bad usage
+  1  the server refused it, or the time     3  there is no server there, or it did not
+     was over before all of --count came       answer";
+
+/// Without a word from the server for so long, it is asked; and after as long again, it is taken for gone.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Between attempts to connect anew: at first, and at most.
+const BACKOFF: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
+/// The close code of a client that did what it may not (RFC 6455 section 7.4.1): coming back would not help.
+const POLICY: u16 = 1008;
+
+/// Its arguments.
+#[derive(clap::Args, Debug)]
+#[command(after_help = AFTER_HELP)]
+pub struct Options {
+    /// Topics, at most 1024
+    #[arg(required = true, num_args = 1..=1024, value_name = "TOPIC")]
+    topics: Vec<String>,
+    /// The server: ws://host:port. A path or query is taken as it is; without, it is in a room of its own
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080")]
+    url: String,
+    /// Begin behind this place of the one topic; 0:0 is the beginning of what is kept
+    #[arg(long, value_name = "EPOCH:OFFSET", value_parser = place)]
+    since: Option<Place>,
+    /// Print each message with its topic, epoch and offset
+    #[arg(long)]
+    envelope: bool,
+    /// End after so many messages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// End after this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    timeout: Option<Duration>,
+}
+
+/// Why a connection is not listened to any more.
+enum Ended {
+    /// All is done.
+    Done,
+    /// The time is over.
+    TimeOut,
+    /// The connection is lost: in words, why.
+    Lost(String),
+}
+
+/// Prints messages until it is to end. Exit codes: see [`AFTER_HELP`].
+pub fn run(options: &Options) -> ExitCode {
+    end("subscribe", subscribe(options))
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    let parsed = text.rsplit_once(':').and_then(|(epoch, offset)| Some((epoch, offset.parse().ok()?)));
+    match parsed {
+        Some((epoch, offset)) => Ok(Place { epoch: epoch.to_owned(), offset }),
+        None => Err("expected EPOCH:OFFSET, as uproar publish prints them".to_owned()),
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    crate::config::parse_time(text).ok_or_else(|| format!("{text:?} is no time; for example 500ms, 30s or 10m"))
+}
+
+fn subscribe(options: &Options) -> Result<(), Error> {
+    if options.since.is_some() && options.topics.len() > 1 {
+        return Err(Error::Usage("--since is a place in one topic, and there are more".to_owned()));
+    }
+    let mut address = Address::parse("--url", "ws", &options.url)?;
+    if address.target == "/" {
+        // Whoever connects is a member of a room: nobody else is in this one.
+        address.target = format!("/?room=uproar-subscribe-{:016x}", random());
+    }
+    let until = options.timeout.and_then(|time| Instant::now().checked_add(time));
+    let mut follow = Follow::new(&options.topics, options.since.clone(), options.envelope, options.count);
+    let mut link = Link::open(&address)?;
+    loop {
+        match listen(&mut link, &mut follow, until)? {
+            Ended::Done => return Ok(()),
+            Ended::TimeOut => return time_is_over(&follow),
+            Ended::Lost(why) => eprintln!("uproar subscribe: {why}; connecting anew"),
+        }
+        link = match connect_anew(&address, until) {
+            Some(link) => link,
+            None => return time_is_over(&follow),
+        };
+    }
+}
+
+fn time_is_over(follow: &Follow) -> Result<(), Error> {
+    match follow.is_counting() {
+        true => Err(Error::Refused("the time was over before as many messages came".to_owned())),
+        false => Ok(()),
+    }
+}
+
+/// What is left of the time, which may be unlimited; at most `most`. `None`: nothing.
+fn left(until: Option<Instant>, most: Duration) -> Option<Duration> {
+    let Some(until) = until else { return Some(most) };
+    let left = until.saturating_duration_since(Instant::now());
+    (!left.is_zero()).then_some(left.min(most))
+}
+
+/// `None` if the time is over first.
+fn connect_anew(address: &Address, until: Option<Instant>) -> Option<Link> {
+    let [mut wait, most] = BACKOFF;
+    loop {
+        thread::sleep(left(until, wait)?);
+        left(until, most)?;
+        match Link::open(address) {
+            Ok(link) => return Some(link),
+            Err(error) => eprintln!("uproar subscribe: {error}"),
+        }
+        wait = most.min(wait * 2);
+    }
+}
+
+/// Subscribes, and prints what comes.
+fn listen(link: &mut Link, follow: &mut Follow, until: Option<Instant>) -> Result<Ended, Error> {
+    let lost = |error: io::Error| Ok(Ended::Lost(format!("the connection is lost: {error}")));
+    if let Err(error) = link.send(&follow.subscription()) {
+        return lost(error);
+    }
+    let mut asked = false;
+    loop {
+        let Some(within) = left(until, SILENCE) else { return Ok(Ended::TimeOut) };
+        let got = match link.receive(within) {
+            Ok(Some(got)) => got,
+            Ok(None) if within < SILENCE => continue,
+            Ok(None) if asked => return Ok(Ended::Lost("the server says nothing any more".to_owned())),
+            Ok(None) => {
+                asked = true;
+                match link.ping() {
+                    Ok(()) => continue,
+                    Err(error) => return lost(error),
+                }
+            }
+            Err(error) => return lost(error),
+        };
+        asked = false;
+        if let Some(ended) = print(got, follow, &mut io::stdout().lock())? {
+            return Ok(ended);
+        }
+    }
+}
+
+/// Prints what came, all of it at once.
+fn print(got: Vec<Got>, follow: &mut Follow, out: &mut impl Write) -> Result<Option<Ended>, Error> {
+    let (mut lines, mut ended) = (Vec::new(), None);
+    for got in got {
+        match got {
+            Got::Close(Some(POLICY)) => return Err(Error::Refused("the server has closed with 1008".to_owned())),
+            Got::Close(code) => {
+                let code = code.map_or("no code".to_owned(), |code| code.to_string());
+                ended = Some(Ended::Lost(format!("the server has closed with {code}")));
+            }
+            Got::Message(text) => match follow.take(&text) {
+                Step::Quiet => {}
+                Step::Line(line, note) => {
+                    note.into_iter().for_each(|note| eprintln!("uproar subscribe: {note}"));
+                    lines.extend(line);
+                }
+                Step::Note(note) => eprintln!("uproar subscribe: {note}"),
+                Step::Refused(why) => return Err(Error::Refused(why)),
+            },
+        }
+        if follow.is_over() {
+            ended = Some(Ended::Done);
+            break;
+        }
+    }
+    match out.write_all(&lines).and_then(|()| out.flush()) {
+        Ok(()) => Ok(ended),
+        // Nobody reads any more, as behind `| head`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Some(Ended::Done)),
+        Err(error) => Err(Error::Usage(format!("cannot write to standard output: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_an_epoch_and_an_offset() {
+        assert_eq!(place("9f86d081:41"), Ok(Place { epoch: "9f86d081".into(), offset: 41 }));
+        assert!(place("41").is_err() && place("e:").is_err() && place("e:-1").is_err());
+    }
+
+    #[test]
+    fn whoever_is_not_read_any_more_is_done() {
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let message = br#"{"type":"message","topic":"a","epoch":"e","offset":1,"data":1}"#;
+        let got = || vec![Got::Message(message.to_vec()), Got::Close(Some(1001))];
+        let follow = |count| Follow::new(&["a".into()], None, false, count);
+        assert!(matches!(print(got(), &mut follow(None), &mut Gone), Ok(Some(Ended::Done))));
+        let mut out = Vec::new();
+        assert!(matches!(print(got(), &mut follow(None), &mut out), Ok(Some(Ended::Lost(_)))));
+        assert!(matches!(print(got(), &mut follow(Some(1)), &mut out), Ok(Some(Ended::Done))), "before the close");
+        assert_eq!(out, b"1\n1\n");
+        let refused = vec![Got::Close(Some(POLICY))];
+        assert!(matches!(print(refused, &mut follow(None), &mut out), Err(Error::Refused(_))));
+    }
+}
