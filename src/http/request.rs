@@ -145,10 +145,11 @@ pub fn parse(bytes: &[u8], max_head: usize) -> Result<Option<Request<'_>>, HeadE
         return Err(HeadError::LineEnd);
     }
     let method = Method::from_wire(method).ok_or(HeadError::Method)?;
-    let (path, query) = split_target(target).ok_or(HeadError::RequestLine)?;
-    if !matches!(method, Method::Get | Method::Head) && path != PUBLISH {
+    let target = split_target(target);
+    if !matches!(method, Method::Get | Method::Head) && target.is_none_or(|(path, _)| path != PUBLISH) {
         return Err(HeadError::Method);
     }
+    let (path, query) = target.ok_or(HeadError::RequestLine)?;
     let mut request = Request { method, path, query, minor_version, head_len, body_len: 0, headers, header_count };
     check_host(&request)?;
     request.body_len = body_len(&request)?;
