@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::{BackendFactory, Factory};
 use crate::config::Config;
@@ -196,7 +197,7 @@ pub(super) fn listeners(config: &Config) -> Result<Vec<TcpListener>, StartError>
         Ok(listener)
     };
     // With SO_REUSEPORT a second server would silently get half of the first one's connections.
-    if sys::port_taken(address).map_err(cannot)? {
+    if !becomes_free(address).map_err(cannot)? {
         return Err(cannot(io::ErrorKind::AddrInUse.into()));
     }
     let first = listen(address)?;
@@ -205,6 +206,22 @@ pub(super) fn listeners(config: &Config) -> Result<Vec<TcpListener>, StartError>
     let others = (1..config.shards).map(|_| listen(address));
     std::iter::once(Ok(first)).chain(others).collect()
 }
+
+/// Whether nobody listens on an address, now or soon: the kernel closes the sockets of a ring some time after the process
+/// that had it has ended, and whoever is to take its place may be faster (seen with Linux 6.18, up to some 100 ms).
+fn becomes_free(address: SocketAddr) -> io::Result<bool> {
+    for _ in 0..BIND_ATTEMPTS {
+        if !sys::port_taken(address)? {
+            return Ok(true);
+        }
+        thread::sleep(BIND_PAUSE);
+    }
+    Ok(false)
+}
+
+/// How often, and after what time, it is looked again whether an address is free.
+const BIND_ATTEMPTS: u32 = 40;
+const BIND_PAUSE: Duration = Duration::from_millis(50);
 
 /// A postbox and a mailbox for each shard.
 #[expect(clippy::type_complexity, reason = "the two ends of the same queues")]

@@ -60,7 +60,8 @@ impl Reader {
     pub fn frame(&mut self) -> Option<Frame> {
         let bytes = self.bytes.make_contiguous();
         let (&first, &second) = (bytes.first()?, bytes.get(1)?);
-        assert_eq!(first & 0xb0, 0x80, "a server's frame is whole, and nothing but RSV1 was agreed on");
+        let shown = || String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
+        assert_eq!(first & 0xb0, 0x80, "a server's frame is whole, and nothing but RSV1 was agreed on: {}", shown());
         assert_eq!(second & 0x80, 0, "a server does not mask");
         let (header, len) = match second {
             126 => (4, u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap()))),
