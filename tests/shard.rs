@@ -306,3 +306,28 @@ fn who_is_held_is_not_read_from_beyond_a_backlog_and_then_sent_all() {
     assert_eq!(f.counter(|counters| counters.closed.iter().map(|closed| closed.get()).sum()), 0);
     assert!(f.shard.receive(), "it is read from again");
 }
+
+#[test]
+fn the_successor_in_a_slot_that_ends_in_the_same_turn_is_sent_its_bytes_once() {
+    let mut f = Fixture::new(1, &Config::default());
+    f.accept(3);
+    let completed = |kind, conn, result, buffer| {
+        [Completion { token: Token::new(kind, conn), result, more: kind != Kind::Receive, buffer }]
+    };
+    let handshake = format!("GET /?room=r {HEAD}");
+    // One is answered, and ends before the answer is sent.
+    let first = ConnId { index: 3, generation: 0 };
+    f.readable(3);
+    let (_, buffer) = f.receives()[0];
+    let mut bytes = Buffer(handshake.clone().into_bytes());
+    f.shard.complete(&completed(Kind::Receive, first, handshake.len() as i32, buffer), &mut bytes);
+    f.shard.complete(&completed(Kind::Readable, first, -sys::ECONNABORTED, 0), &mut bytes);
+    // Another comes to its slot and is answered, all in one turn.
+    f.shard.complete(&completed(Kind::Accept, Token::RING, 3, 0), &mut bytes);
+    let second = ConnId { index: 3, generation: 1 };
+    f.shard.complete(&completed(Kind::Readable, second, 1, 0), &mut bytes);
+    let (_, buffer) = f.receives()[0];
+    let ops = f.turn(&completed(Kind::Receive, second, handshake.len() as i32, buffer), handshake.as_bytes());
+    let sends = ops.iter().filter(|op| matches!(op, Op::Send { .. })).count();
+    assert_eq!(sends, 1, "{ops:?}");
+}

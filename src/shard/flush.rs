@@ -59,7 +59,8 @@ impl Core {
 
     #[inline]
     fn flush_one(&mut self, index: u32) {
-        let Some((id, conn)) = self.conns.by_index(index) else { return };
+        // Who was put on the list may have ended since, and another have come to its slot, and be on the list itself.
+        let Some((id, conn)) = self.conns.by_index(index).filter(|(_, conn)| conn.flags.dirty()) else { return };
         conn.flags.set_dirty(false);
         if conn.flags.blocked() || conn.held > 0 {
             return;

@@ -152,7 +152,11 @@ impl Node {
         self.shard.mailbox().awake();
         self.shard.set_now(now, 0);
         self.shard.complete(&completions, &mut self.kernel);
-        if self.shard.receive() {
+        // As the worker does it: what is read may end a connection, and another may come to its slot, before the turn.
+        for _ in 0..4 {
+            if !self.shard.receive() {
+                break;
+            }
             self.kernel.submit(&mut self.shard.core.ops, &self.shard.core.frames, net, rng);
             let completions = self.kernel.collect(net, rng);
             self.shard.complete(&completions, &mut self.kernel);
