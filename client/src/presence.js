@@ -85,9 +85,9 @@ export class Presence {
 
   /** `user_joined`, `user_left`, `presence`. */
   take(message) {
-    const { type, clientId, topic, joined, left, userCount, members } = message;
-    if (type === "user_joined") this.#change("joined", this.#room, [clientId], NOBODY, userCount);
-    else if (type === "user_left") this.#change("left", this.#room, NOBODY, [clientId], userCount);
+    const { type, clientId, room = this.#room, topic, joined, left, userCount, members } = message;
+    if (type === "user_joined") this.#change("joined", room, [clientId], NOBODY, userCount);
+    else if (type === "user_left") this.#change("left", room, NOBODY, [clientId], userCount);
     else if (joined || left) this.#change("moved", topic, joined ?? NOBODY, left ?? NOBODY, userCount);
     else this.#answer(topic, userCount, members ?? null);
   }
