@@ -5,6 +5,7 @@ mod api;
 mod memory;
 mod metrics;
 mod signals;
+mod warnings;
 
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -75,6 +76,7 @@ async fn run(setup: Setup, stopped: flume::Receiver<()>) {
     if signals {
         tokio_uring::spawn(signals::stop_on_signal(shards.clone(), shutdown_timeout));
     }
+    tokio_uring::spawn(warnings::watch(shards.clone()));
     tokio_uring::spawn(admin.serve(shards, max_message));
     let _ = stopped.recv_async().await;
 }

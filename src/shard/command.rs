@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use crate::conn::{Session, outbox};
+use crate::conn::{Awaited, Session, outbox};
 use crate::dialect::{self, Command, Event, Failure, Refusal, Since, json};
 use crate::error::CloseReason;
 use crate::hub::frame::{Class, Frames, MessageKind, Span};
@@ -239,7 +239,8 @@ impl Core {
             }
             _ => 0,
         };
-        let topics = self.hub.topics_of(id.index).len() + conn.session.awaited().len();
+        let is_new = |awaited: &&Awaited| !self.hub.is_subscribed(id.index, awaited.topic);
+        let topics = self.hub.topics_of(id.index).len() + conn.session.awaited().iter().filter(is_new).count();
         topics >= self.settings.max_topics as usize + others
     }
 

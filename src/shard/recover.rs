@@ -56,7 +56,6 @@ impl Core {
     fn ask_for_past(&mut self, id: ConnId, topic: &str, wanted: Wanted, then: Then) -> u32 {
         let local = self.hub.intern(topic);
         self.hub.pin(local);
-        self.unsubscribe(id, topic);
         if !self.await_past(id, Awaited { topic: local, then }) {
             self.unpin(local);
             return local;
@@ -117,7 +116,7 @@ impl Core {
 
     fn join_recovered(&mut self, id: ConnId, topic: u32, recover: bool, past: Past, then: Then) {
         let name = self.hub.name(topic).to_owned();
-        // It has asked twice, and joined by the first answer: what is on its way from there comes before the past.
+        // What it is subscribed to, it is until now: so nothing is missed meanwhile, and what is on its way comes first.
         self.unsubscribe(id, &name);
         let Some(class) = self.class_of(id, &name) else { return };
         let Some(conn) = self.conns.get_mut(id) else { return };

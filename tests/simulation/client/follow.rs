@@ -3,6 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 /// How far a client has followed a topic.
@@ -19,6 +21,8 @@ pub struct Trails {
     all: BTreeMap<usize, Trail>,
     /// For each topic, what it said that it has, in the order in which it asked.
     asked: BTreeMap<usize, VecDeque<Option<Trail>>>,
+    /// Those that it was told, on this connection, it is subscribed to.
+    joined: BTreeSet<usize>,
     pub received: usize,
     /// Messages that were passed over.
     pub missed: usize,
@@ -48,7 +52,9 @@ impl Client {
     pub(super) fn follow(&mut self, topics: &[usize], scene: &mut Scene<'_>) {
         let mut since = serde_json::Map::new();
         for topic in topics {
-            let trail = self.trails.all.get(topic).cloned();
+            // Now and then, one that it is subscribed to is asked for anew, without a word on where it is.
+            let anew = self.trails.joined.contains(topic) && scene.rng.percent(30);
+            let trail = self.trails.all.get(topic).filter(|_| !anew).cloned();
             if let Some(Trail { epoch, next }) = &trail {
                 let name = scene.oracle.names[*topic].clone();
                 since.insert(name, json!({"epoch": epoch, "offset": next - 1}));
@@ -73,8 +79,14 @@ impl Client {
             }
             let asked = asked.pop_front().expect("asked for");
             let (epoch, newest) = (epoch_of(result), offset_of(result, "offset"));
+            let lossy = scene.plan.drops();
+            let before = self.trails.all.get(&topic).filter(|_| !self.trails.joined.insert(topic));
             let next = match asked {
-                None => newest + 1,
+                None => {
+                    let missed = before.is_some_and(|before| before.epoch == epoch && before.next <= newest);
+                    assert!(lossy || !missed, "client {} is at {before:?}: {event}", self.id);
+                    newest + 1
+                }
                 Some(had) if had.epoch == epoch => had.next,
                 // The topic was forgotten meanwhile: all that it is now is new.
                 Some(_) => {
