@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use common::client::{TEXT, frame, handshake};
 use common::{Client, SHARDS, TestServer, config};
 use serde_json::Value;
 use uproar::config::parse_history;
@@ -132,4 +133,45 @@ fn index(topic: &Value) -> usize {
 
 fn text(value: &Value) -> String {
     value.as_str().expect("a text").to_owned()
+}
+
+#[test]
+fn a_room_that_is_asked_for_again_while_it_is_waited_for_stays_the_room() {
+    for shards in SHARDS {
+        let mut config = config(shards);
+        config.max_topics = 100;
+        let server = TestServer::start(config);
+        let topics: Vec<_> = (0..100).map(|topic| format!("t{topic}")).collect();
+        for attempt in 0..20 {
+            let room = format!("room{attempt}");
+            let mut bytes = handshake(&format!("/?room={room}&recover=true"), "").into_bytes();
+            for message in [
+                serde_json::json!({"type": "subscribe", "topics": topics}),
+                serde_json::json!({"type": "subscribe", "topic": room}),
+                serde_json::json!({"type": "chat", "text": "here"}),
+            ] {
+                bytes.extend(frame(TEXT, message.to_string().as_bytes()));
+            }
+            let mut client = Client::connect(server.addr);
+            client.send(&bytes);
+            client.switched();
+            let mut texts = std::iter::from_fn(|| client.frame()).map(|frame| frame.text().to_owned());
+            assert!(texts.any(|text| text.contains("\"here\"")), "it is in its room");
+        }
+        server.wait_idle();
+    }
+}
+
+#[test]
+fn who_is_held_for_a_last_value_is_let_go_though_there_is_none() {
+    for shards in SHARDS {
+        let mut config = config(shards);
+        config.history = parse_history("* count=1 last_value").expect("a rule");
+        config.ping_interval = None;
+        let server = TestServer::start(config);
+        for attempt in 0..20 {
+            server.ws(&format!("/raw/r{attempt}"));
+            Client::json(server.addr, &format!("j{attempt}"));
+        }
+    }
 }

@@ -121,6 +121,8 @@ pub enum Then {
     Tell,
     /// Let go of the connection, which was held: it expects to be subscribed.
     Release,
+    /// Let go of the connection, and nothing else: it was given up.
+    OnlyRelease,
     /// Nothing: it was given up.
     Nothing,
 }

@@ -131,7 +131,6 @@ impl Core {
             let begun = if recover || self.has_last_value(&topic) {
                 self.recover(id, &topic, since.filter(|_| recover), recover).err()
             } else {
-                self.cancel_waits(id, &topic);
                 match self.subscribe(id, &topic) {
                     Ok(_) => {
                         results.push((topic, Ok(None)));
@@ -170,7 +169,12 @@ impl Core {
     /// Tells a client what came of its command, or what happened to its messages.
     pub(crate) fn tell(&mut self, id: ConnId, event: Event<'_>) {
         // Of these alone it is known where a stream is: of one topic, nobody counts what it is delivered.
-        let placed = matches!(event, Event::Subscribed(_) | Event::Gap { .. });
+        let placed = match event {
+            // The last one says it, for all topics of the stream.
+            Event::Subscribed(_) => self.conns.get(id).is_some_and(|conn| conn.session.awaited().is_empty()),
+            Event::Gap { .. } => true,
+            _ => false,
+        };
         let text = json::event(event);
         match self.conns.get(id) {
             Some(conn) if conn.is_backend() => self.tell_backend(id, &text),
@@ -192,12 +196,16 @@ impl Core {
         if !is_topic_name(topic) {
             return Err(Refusal::BadName);
         }
-        let joined = self.hub.find(topic).is_some_and(|local| self.hub.is_subscribed(id.index, local));
+        // What it waits for is no topic more.
+        let known = self.hub.find(topic);
+        let joined = known.is_some_and(|local| self.hub.is_subscribed(id.index, local) || self.awaits(id, local));
         if !joined && self.has_all_topics(id) {
             return Err(Refusal::TooMany);
         }
         let Some(class) = self.class_of(id, topic) else { return Err(Refusal::BadName) };
-        Ok(self.enlist(id, topic, class))
+        let local = self.enlist(id, topic, class);
+        self.cancel_waits(id, topic);
+        Ok(local)
     }
 
     /// How a connection gets the messages of a topic that it is plainly subscribed to.

@@ -235,15 +235,19 @@ pub(super) fn kept(partial: &Partial) -> usize {
 /// Acts on what a client has sent; says whether it published or did something else that other shards have to know.
 fn on_event(core: &mut Core, routes: &mut Routes, scratch: &mut Vec<u8>, id: ConnId, event: Event<'_>) -> bool {
     let Some(conn) = core.conns.get_mut(id) else { return false };
+    core.inflated_bytes += match &event {
+        Event::Message { compressed: true, payload, .. } => payload.len(),
+        Event::TooBig { inflated } => *inflated,
+        _ => 0,
+    };
     match (event, conn.phase) {
         (Event::Close { code, .. }, _) => core.peer_closed(id, code),
         (Event::Message { kind, compressed, payload }, Phase::Open) => {
             core.counters.messages_in.add(1);
             core.counters.inflated.add(u64::from(compressed));
-            core.inflated_bytes += if compressed { payload.len() } else { 0 };
             return on_message(core, routes, scratch, id, kind, payload);
         }
-        (Event::TooBig, Phase::Open) => {
+        (Event::TooBig { .. }, Phase::Open) => {
             let is_backend = conn.is_backend();
             let error = json::event(dialect::Event::TooLarge);
             return match is_backend {

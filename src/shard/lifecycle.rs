@@ -195,6 +195,10 @@ impl Core {
     pub(super) fn end_of_stream(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let reason = match conn.phase {
+            Phase::Head if matches!(conn.session, Session::Posted { .. }) => {
+                conn.session = Session::Posted { keep_alive: false };
+                return;
+            }
             // A client that half-closes after its request still reads the response.
             Phase::Head if !conn.outbox.is_empty() => {
                 conn.phase = Phase::Flushing;
@@ -203,10 +207,6 @@ impl Core {
                 return self.mark_dirty(id.index);
             }
             Phase::Flushing if !conn.outbox.is_empty() => return conn.flags.set_linger(false),
-            Phase::Head if matches!(conn.session, Session::Posted { .. }) => {
-                conn.session = Session::Posted { keep_alive: false };
-                return;
-            }
             Phase::Head => CloseReason::Http,
             // That is how a stream's client goes.
             Phase::Open if conn.class.is_events() => CloseReason::Peer,

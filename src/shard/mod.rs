@@ -321,6 +321,15 @@ impl Core {
             let goes_on = flags.sending() || flags.blocked() || flags.dirty() || conn.held > 0;
             assert!(conn.outbox.is_empty() || goes_on, "nothing makes {id:?} send the rest");
             assert!(conn.phase != Phase::Lingering || conn.outbox.is_empty());
+            if let Session::Json { room, more } = &conn.session {
+                let rooms = more.iter().flat_map(|more| &more.rooms).chain(Some(room).filter(|room| **room != NO_ROOM));
+                for &room in rooms {
+                    assert!(
+                        self.hub.is_subscribed(id.index, room) || self.awaits(id, room),
+                        "a room that is not joined"
+                    );
+                }
+            }
             websockets += u64::from(conn.session.is_websocket());
             event_streams += u64::from(conn.class.is_events());
             assert_eq!(conn.class.is_events(), matches!(conn.session, Session::Events(_)));

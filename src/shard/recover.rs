@@ -109,9 +109,17 @@ impl Core {
     fn join_awaited(&mut self, id: ConnId, topic: u32, recover: bool, past: Past) {
         match self.stop_awaiting(id, topic) {
             Some(then @ (Then::Tell | Then::Release)) => self.join_recovered(id, topic, recover, past, then),
+            Some(Then::OnlyRelease) => self.release(id),
             Some(Then::Nothing) | None => {}
         }
         self.unpin(topic);
+    }
+
+    /// What a connection was held for has come.
+    fn release(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.held = conn.held.saturating_sub(1);
+        self.mark_dirty(id.index);
     }
 
     fn join_recovered(&mut self, id: ConnId, topic: u32, recover: bool, past: Past, then: Then) {
@@ -122,7 +130,7 @@ impl Core {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.flags.set_subscriber(true);
         if then == Then::Release {
-            conn.held = conn.held.saturating_sub(1);
+            self.release(id);
         }
         self.hub.subscribe(id.index, if recover { class.in_envelope() } else { class }, &name);
         let at = |offset| Position { epoch: past.now.epoch, offset };
@@ -173,18 +181,24 @@ impl Core {
     pub(super) fn cancel_waits(&mut self, id: ConnId, topic: &str) -> bool {
         let Some(local) = self.hub.find(topic) else { return false };
         let Some(awaited) = self.conns.get_mut(id).and_then(|conn| conn.session.awaited_mut()) else { return false };
-        let waits = awaited.iter_mut().filter(|awaited| awaited.topic == local && awaited.then == Then::Tell);
-        let cancelled = waits.map(|awaited| awaited.then = Then::Nothing).count();
-        for _ in 0..cancelled {
+        let (mut told, mut untold) = (0, 0);
+        for awaited in awaited.iter_mut().filter(|awaited| awaited.topic == local) {
+            match awaited.then {
+                Then::Tell => (awaited.then, told) = (Then::Nothing, told + 1),
+                Then::Release => (awaited.then, untold) = (Then::OnlyRelease, untold + 1),
+                Then::OnlyRelease | Then::Nothing => {}
+            }
+        }
+        for _ in 0..told {
             self.tell(id, Event::Subscribed(&[(Cow::Borrowed(topic), Err(Refusal::GivenUp))]));
         }
-        cancelled > 0
+        told + untold > 0
     }
 
     /// Whether a connection waits for a topic's past.
     pub(super) fn awaits(&self, id: ConnId, topic: u32) -> bool {
         let awaited = self.conns.get(id).map_or(&[][..], |conn| conn.session.awaited());
-        awaited.iter().any(|awaited| awaited.topic == topic && awaited.then != Then::Nothing)
+        awaited.iter().any(|awaited| awaited.topic == topic && matches!(awaited.then, Then::Tell | Then::Release))
     }
 
     /// Notes that a connection waits for a topic; `false` if it is none that does.

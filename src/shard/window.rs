@@ -18,8 +18,9 @@ type Key = (u64, u64);
 
 /// The messages that a shard has ordered.
 pub(super) struct Window {
-    known: HashMap<Key, Position>,
-    /// In the order in which they are forgotten.
+    /// Where each went, and when it is forgotten.
+    known: HashMap<Key, (Position, Tick)>,
+    /// In the order in which they are forgotten. Some are no more known, or known for longer.
     ends: VecDeque<(Tick, Key)>,
     length: Duration,
     hasher: RandomState,
@@ -33,7 +34,7 @@ impl Window {
     /// Where the message went when it came before, if it did.
     pub(super) fn find(&mut self, now: Tick, client: u64, to: &str, id: &str) -> Option<Position> {
         self.forget_old(now);
-        self.known.get(&self.key(client, to, id)).copied()
+        self.known.get(&self.key(client, to, id)).map(|(position, _)| *position)
     }
 
     /// Forgets a message that went nowhere.
@@ -41,13 +42,14 @@ impl Window {
         self.known.remove(&self.key(client, to, id));
     }
 
-    /// Notes where a message went.
+    /// Notes where a message went. It is known for the whole length from now.
     pub(super) fn note(&mut self, now: Tick, client: u64, to: &str, id: &str, position: Position) {
-        let key = self.key(client, to, id);
-        if self.known.insert(key, position).is_none() {
-            self.ends.push_back((now.after(self.length), key));
+        let (key, end) = (self.key(client, to, id), now.after(self.length));
+        let before = self.known.insert(key, (position, end));
+        if before.is_none_or(|(_, before)| before != end) {
+            self.ends.push_back((end, key));
         }
-        while self.ends.len() > MAX_KNOWN {
+        while self.known.len() > MAX_KNOWN || self.ends.len() > 2 * MAX_KNOWN {
             self.drop_oldest();
         }
     }
@@ -62,7 +64,8 @@ impl Window {
     }
 
     fn drop_oldest(&mut self) {
-        if let Some((_, key)) = self.ends.pop_front() {
+        let Some((end, key)) = self.ends.pop_front() else { return };
+        if self.known.get(&key).is_some_and(|(_, known_until)| *known_until == end) {
             self.known.remove(&key);
         }
     }
@@ -90,6 +93,20 @@ mod tests {
         }
         assert_eq!(window.find(start.after(LENGTH - Duration::from_millis(20)), 1, "a", "7"), Some(FIRST));
         assert_eq!(window.find(start.after(LENGTH), 1, "a", "7"), None);
+    }
+
+    #[test]
+    fn what_went_nowhere_and_comes_again_is_known_for_the_whole_time() {
+        let mut window = Window::new(LENGTH);
+        let later = Tick(0).after(LENGTH - Duration::from_millis(100));
+        window.note(Tick(0), 1, "a", "7", FIRST);
+        window.forget(1, "a", "7");
+        assert_eq!(window.find(Tick(0), 1, "a", "7"), None);
+        window.note(later, 1, "a", "7", FIRST);
+        window.note(later, 1, "a", "7", FIRST);
+        assert_eq!(window.find(Tick(0).after(LENGTH), 1, "a", "7"), Some(FIRST));
+        assert_eq!(window.find(later.after(LENGTH), 1, "a", "7"), None);
+        assert!(window.ends.is_empty());
     }
 
     #[test]

@@ -61,7 +61,10 @@ pub enum Event<'a> {
         payload: &'a mut [u8],
     },
     /// The end of a message that was too large, and skipped.
-    TooBig,
+    TooBig {
+        /// Bytes that were inflated before it was known.
+        inflated: usize,
+    },
     /// To be answered with a pong of the same payload, at most 125 bytes.
     Ping(&'a [u8]),
     /// At most 125 bytes.
@@ -237,7 +240,7 @@ impl<'s> Decoder<'s> {
         let unit = self.unit(input).inspect_err(|_| end(self.partial))?;
         let Some(unit) = unit else { return Ok(None) };
         let event = match unit {
-            Unit::TooBig => Ok(Event::TooBig),
+            Unit::TooBig => Ok(Event::TooBig { inflated: 0 }),
             Unit::Control(control, payload) => control_event(control, lend(payload, &mut self.own)),
             Unit::Message { kind, compressed: false, payload: payload @ Payload::Own(_) } => {
                 Ok(Event::Message { kind, compressed: false, payload: lend(payload, &mut self.own) })
@@ -249,7 +252,9 @@ impl<'s> Decoder<'s> {
                 let payload = lend(payload, &mut self.own);
                 match inflate(self.settings, payload, self.inflater, self.arena) {
                     Ok(payload) => message_event(kind, true, payload),
-                    Err(TOO_BIG) if self.settings.skips_inflated() => Ok(Event::TooBig),
+                    Err(TOO_BIG) if self.settings.skips_inflated() => {
+                        Ok(Event::TooBig { inflated: self.settings.max_message as usize })
+                    }
                     Err(violation) => Err(violation),
                 }
             }

@@ -106,6 +106,10 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
     let histories =
         ["off", "topic/* count=5 age=1s", "topic/* count=50 age=10s bytes=64KiB", "topic/1 count=1000 age=3s"];
     settings.history = parse_history(rng.pick(&histories)).expect("rules");
+    if rng.percent(30) {
+        // The room of all: whoever comes is held until its home shard has said what is kept of it, which is nothing.
+        settings.history.0.extend(parse_history("game count=1 last_value").expect("a rule").0);
+    }
     settings.history_bytes = rng.pick(&[10_000, 1 << 20]);
     let droppy = [BacklogPolicy::DropOldest, BacklogPolicy::DropNewest, BacklogPolicy::Latest];
     settings.backlog_policy = rng.pick(&droppy);

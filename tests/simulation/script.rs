@@ -48,7 +48,11 @@ impl Persona {
                 let path = format!("/raw/{}{query}", oracle.names[topic]);
                 after_pages(rng, upgrade(&path, extra), 101)
             }
-            Persona::Json | Persona::Follower => after_pages(rng, upgrade("/game", extra), 101),
+            Persona::Json | Persona::Follower => {
+                let path =
+                    rng.pick(&["/game", "/game", "/game?recover=true", "/game?recover=true&epoch=none&offset=7"]);
+                after_pages(rng, upgrade(path, extra), 101)
+            }
             Persona::Visitor => {
                 let last = "GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned();
                 after_pages(rng, last, 200)

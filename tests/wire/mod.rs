@@ -24,7 +24,7 @@ impl From<Event<'_>> for Seen {
     fn from(event: Event<'_>) -> Seen {
         match event {
             Event::Message { kind, payload, .. } => Seen::Message(kind, payload.to_vec()),
-            Event::TooBig => Seen::TooBig,
+            Event::TooBig { .. } => Seen::TooBig,
             Event::Ping(payload) => Seen::Ping(payload.to_vec()),
             Event::Pong(payload) => Seen::Pong(payload.to_vec()),
             Event::Close { code, reason } => Seen::Close(code, reason.to_owned()),

@@ -98,6 +98,11 @@ impl Client {
         match event["type"].as_str() {
             Some("gap") if !event["topic"].is_null() => return self.lacks(&event, scene),
             Some("message") => return self.followed(&event, scene),
+            // Of its room, which it has not asked for.
+            Some("subscribed") if event["topics"][0]["topic"] == "game" => {
+                assert_eq!(event["topics"][0]["ok"], true);
+                return;
+            }
             Some("subscribed") if follows => return self.follows(&event, scene),
             Some("gap") => return self.told += event["dropped"].as_u64().expect("a count") as usize,
             Some("connected") => {
