@@ -84,7 +84,7 @@ class Backend {
     for (const listener of this.#listeners.get(message.type) ?? []) listener(message);
   }
 
-  /** Tries again later, once for each connection. An error does not say why: a refusal looks like a server that is away. */
+  /** Tries again later, once for each connection. An error does not tell a refusal from a server that is away. */
   #lost(socket, detail) {
     socket.onerror = socket.onclose = null;
     if (this.#closed) return;
