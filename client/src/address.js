@@ -1,4 +1,5 @@
 const SCHEMES = { "http:": "ws:", "https:": "wss:", "ws:": "ws:", "wss:": "wss:" };
+const WANTED = "wanted is one that begins with ws:, wss:, http: or https:, ws://127.0.0.1:8080/chat for instance";
 const HTTP = { "ws:": "http:", "wss:": "https:" };
 
 /** The server's addresses, and what the queries say. */
@@ -9,9 +10,9 @@ export class Address {
 
   /** `url` of the WebSocket, relative to the page if there is one; `sseUrl` and `publishUrl` relative to that. */
   constructor(url, { sseUrl, publishUrl, room }) {
-    const address = new URL(url, globalThis.location?.href);
-    const scheme = SCHEMES[address.protocol];
-    if (!scheme) throw new TypeError(`not the URL of a server: ${url}`);
+    const address = parse(url);
+    const scheme = SCHEMES[address?.protocol];
+    if (!scheme) throw new TypeError(`not the URL of a server: ${url}; ${WANTED}`);
     address.protocol = scheme;
     address.hash = "";
     this.#websocket = address;
@@ -50,6 +51,16 @@ export class Address {
   /** With an identity, the server knows a message that is posted again. */
   publish(identity, accessToken) {
     return identified(withToken(this.#publish, accessToken), identity).href;
+  }
+}
+
+/** The whole address, or `null`. What is not given would be a path in a browser: /undefined. */
+function parse(url) {
+  if (url === undefined || url === null) return null;
+  try {
+    return new URL(url, globalThis.location?.href);
+  } catch {
+    return null;
   }
 }
 

@@ -262,3 +262,10 @@ test("addresses and rooms", async () => {
   await clock.advance(0);
   assert.equal(network.attempts.at(-1), "ws://server/room?room=%C5%BE");
 });
+
+test("what is no server's address is named, and what is wanted", () => {
+  for (const url of [undefined, null, "nope", "", "ftp://127.0.0.1/", 7]) {
+    const wanted = { name: "TypeError", message: new RegExp(`^not the URL of a server: ${url}; wanted is .*ws:`) };
+    assert.throws(() => new Uproar(url, { WebSocket: null }), wanted);
+  }
+});

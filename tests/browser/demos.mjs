@@ -29,13 +29,28 @@ async function startBackends() {
   return { stop, freeze: () => child.kill("SIGSTOP"), thaw: () => child.kill("SIGCONT") };
 }
 
-/** A demo in a tab, connected. `cuts` collects functions that cut its connections, from within the browser. */
+/** With another key than the server's, a backend says so and tries again. */
+async function checkWrongKey() {
+  const env = { ...process.env, UPROAR_BACKEND_KEY: "not-the-key-of-the-server", UPROAR_URL: url.replace(/^http/, "ws") };
+  const child = spawn(process.execPath, ["--experimental-websocket", "--no-warnings", BACKENDS], { env, stdio: ["ignore", "inherit", "pipe"] });
+  process.once("exit", () => child.kill("SIGKILL"));
+  let said = "";
+  child.stderr.on("data", (text) => { said += text; });
+  const tries = () => said.match(/: not reached, or the key is not the server's.*, again in \d+ ms$/gm)?.length ?? 0;
+  await until("a refused backend says why, each time", () => tries() >= 3);
+  child.kill("SIGTERM");
+  assert.deepEqual(await once(child, "exit"), [0, null], "it ends when it is told to");
+  assert.equal(said.trim().split("\n").length, tries(), "and says nothing else");
+}
+
+/** A demo in a tab, connected. `cuts` collects functions that cut its connections; while it is `down`, all are refused. */
 async function open(context, path, name, cuts = null) {
   const page = await newPage(context, name);
   if (cuts) {
     await page.routeWebSocket(/./, (route) => {
+      if (cuts.down) return route.close({ code: 1012, reason: "down in the test" });
       route.connectToServer();
-      cuts.push(() => route.close({ code: 1012, reason: "cut by the test" }));
+      return cuts.push(() => route.close({ code: 1012, reason: "cut by the test" }));
     });
   }
   await page.goto(new URL(`/demo/${path}`, url).href);
@@ -119,8 +134,26 @@ async function checkChat(context, room) {
   await until("and is told the names", () => members(cid), "Ann|Ben|Cid (you)");
   await ben.close();
   await until("who goes is gone", () => members(cid), "Ann|Cid (you)");
+  await ann.fill("#other", `${room} & more`);
+  await ann.press("#other", "Enter");
+  await until("Ann goes to another room", () => ann.textContent("#room"), `${room} & more`);
+  await until("where nobody else is", () => ann.textContent("#count"), "1");
+  await until("and is gone from the first", () => members(cid), "Cid (you)");
   await ann.close();
   await cid.close();
+}
+
+/** What cannot be a room is told, and the page works. */
+async function checkNoRoom(context) {
+  for (const name of ["é".repeat(129), "%00"]) {
+    const page = await open(context, `chat?room=${name}`, "chat, no such room");
+    assert.equal(await page.textContent("#room"), "lobby");
+    assert.match(await page.locator("#log .note").first().textContent(), /^No room can have that name/);
+    await page.close();
+  }
+  const game = await open(context, `game?room=${"x".repeat(256)}`, "game, no such field");
+  assert.ok(await game.isVisible("#unnamed"), "what cannot be a field is told");
+  await game.close();
 }
 
 // ---- Ticker ------------------------------------------------------------------------------------
@@ -162,8 +195,8 @@ async function placeOf(page, name) {
   return item.evaluate(({ dataset: { x, y, mine } }) => ({ x: Number(x), y: Number(y), mine: mine === "true" }));
 }
 
-async function play(context, room, name) {
-  const page = await open(context, `game?room=${room}`, name);
+async function play(context, room, name, cuts) {
+  const page = await open(context, `game?room=${room}`, name, cuts);
   await page.fill("#name", name);
   await page.locator("#name").blur();
   await until(`${name} plays`, async () => (await placeOf(page, name))?.mine);
@@ -179,7 +212,8 @@ async function checkMove(from, to, name, key, moved) {
 }
 
 async function checkGame(context, room) {
-  const [ann, ben] = [await play(context, room, "Ann"), await play(context, room, "Ben")];
+  const cuts = [];
+  const [ann, ben] = [await play(context, room, "Ann", cuts), await play(context, room, "Ben")];
   await until("Ann sees both", () => ann.textContent("#count"), "2");
   await until("states come many times a second", async () => Number(await ann.textContent("#rate")) > 10);
   await ann.bringToFront();
@@ -197,6 +231,12 @@ async function checkGame(context, room) {
   await ben.close();
   await until("who goes is gone", () => ann.textContent("#count"), "1");
   assert.equal(await placeOf(ann, "Ben"), null);
+  assert.equal(await ann.isVisible("#cover"), false);
+  cuts.down = true;
+  cuts.at(-1)();
+  await until("without a server, the field says so", () => ann.isVisible("#cover"));
+  cuts.down = false;
+  await until("and is played on when it is back", async () => !(await ann.isVisible("#cover")) && (await placeOf(ann, "Ann"))?.mine === true);
   await ann.close();
 }
 
@@ -296,6 +336,8 @@ await run("demos", async (browser, address, outdir) => {
   await checkPolicy(context);
   await checkNoBackend(context);
   await checkChat(context, room);
+  await checkNoRoom(context);
+  await checkWrongKey();
   const backends = await startBackends();
   await checkTicker(context, backends);
   await checkGame(context, room);

@@ -1,6 +1,7 @@
 // Drives the playground in a real browser: node playground.mjs URL OUTDIR
 // CHROMIUM names the browser, /usr/bin/chromium otherwise. Screenshots go to OUTDIR. Exits 1 at the first failed check.
 import assert from "node:assert/strict";
+import { exec } from "node:child_process";
 import { join } from "node:path";
 import { NARROW, WIDE, fits, newPage, run, until } from "./common.mjs";
 
@@ -16,6 +17,8 @@ async function openTab(context, name) {
   return page;
 }
 
+/** What a command of a shell says, whatever its exit code. */
+const shell = (command) => new Promise((resolve) => { exec(command, (_, stdout) => resolve(stdout)); });
 const received = (page) => page.locator("#count").getAttribute("value").then(Number);
 const lastBody = (page) => page.locator("#messages .row .body").last();
 const lastWho = (page) => page.locator("#messages .row .who").last().textContent();
@@ -85,6 +88,26 @@ async function checkPauseAndClear(one, two) {
   await until("the gap is told", () => two.locator("#messages .note").last().textContent().then((t) => /1 arrived while paused/.test(t)), true);
   await two.click("#clear");
   assert.equal(await two.locator("#messages li").count(), 0, "clear empties the tape");
+}
+
+/** The commands of a shell that the page shows work for this topic, whatever is in it. */
+async function checkCode(page) {
+  const name = `${topic} it's "é"`;
+  await page.fill("#topic", name);
+  await page.press("#topic", "Enter");
+  await until("the topic is joined", () => page.textContent("#state"), "Open");
+  await page.click("#tab-curl");
+  const commands = (await page.textContent("#code")).split("\n").filter((line) => line.startsWith("curl "));
+  const [events, publish, health] = commands.map((command) => command.replace(/^curl/, "curl --silent --max-time 2"));
+  const stream = shell(events); // ends by its time
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  assert.match(await shell(publish), /"offset":\d+/, "what is published is ordered");
+  await until("and arrives here", () => lastBody(page).textContent(), '"hello"');
+  assert.match(await stream, /^data: .*"hello"/m, "and in the stream");
+  assert.match(await shell(health), /"connections":\d+/);
+  await page.fill("#topic", topic);
+  await page.press("#topic", "Enter");
+  await until("the first topic is joined again", () => page.textContent("#state"), "Open");
 }
 
 async function checkBurst(one, two) {
@@ -171,6 +194,7 @@ await run("playground", async (browser, address, outdir) => {
   await checkPayloads(one, two);
   await checkRecall(one);
   await checkPauseAndClear(one, two);
+  await checkCode(two);
   await checkBurst(one, two);
   await until("the health of the server is shown", () => one.textContent("#connections").then((t) => Number(t) >= 2), true);
   await checkSwitch(two);

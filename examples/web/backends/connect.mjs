@@ -29,6 +29,7 @@ export function connect() {
 class Backend {
   #socket;
   #listeners = new Map();
+  #welcomed = false; // by the server, on this connection
   #closed = false;
   #failures = 0;
   #timer;
@@ -66,24 +67,30 @@ class Backend {
     const url = new URL("/backend?presence=true", server);
     url.searchParams.set("key", key);
     const socket = this.#socket = new WebSocket(url);
+    this.#welcomed = false;
     socket.onmessage = ({ data }) => this.#receive(data);
-    socket.onerror = () => {}; // a close follows
-    socket.onclose = ({ code, reason }) => this.#lost(code, reason);
+    // Of a handshake that failed, Node.js 20 tells an error and no close, later versions both.
+    socket.onerror = () => this.#lost(socket, "");
+    socket.onclose = ({ code, reason }) => this.#lost(socket, ` (${code}${reason && ` ${reason}`})`);
   }
 
   #receive(data) {
     const message = JSON.parse(data);
     if (message.type === "connected") {
+      this.#welcomed = true;
       this.#failures = 0;
       console.log(`connected to ${server}`);
     }
     for (const listener of this.#listeners.get(message.type) ?? []) listener(message);
   }
 
-  #lost(code, reason) {
+  /** Tries again later, once for each connection. An error does not tell a refusal from a server that is away. */
+  #lost(socket, detail) {
+    socket.onerror = socket.onclose = null;
     if (this.#closed) return;
+    const what = this.#welcomed ? "the connection is lost" : "not reached, or the key is not the server's";
     const delay = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#failures++) * (0.5 + Math.random() / 2);
-    console.log(`no connection to ${server} (${code}${reason && ` ${reason}`}), again in ${Math.ceil(delay)} ms`);
+    console.error(`${server}: ${what}${detail}, again in ${Math.ceil(delay)} ms`);
     this.#timer = setTimeout(() => this.#open(), delay);
   }
 }
