@@ -141,7 +141,7 @@ fn what_is_wrong_is_said_in_words() {
         ("GET", "/history?topic=t&limit=zero", "bad_limit", "limit is 1 to 10000"),
         ("GET", "/history?topic=t&epoch=e&offset=x", "bad_since", "an offset is an integer from 0"),
         ("GET", "/rooms?limit=", "bad_limit", "limit is 1 to 10000"),
-        ("GET", "/rooms?limits=1", "bad_query", "unknown field `limits`, expected"),
+        ("GET", "/rooms?limits=1", "bad_query", "limits: unknown field `limits`, expected"),
     ] {
         let (status, answer) = if path == "GET" { get(&server.admin, body) } else { post(&server.admin, path, body) };
         let said = answer["message"].as_str().expect("a message");
