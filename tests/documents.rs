@@ -87,11 +87,24 @@ fn anchor(heading: &str) -> String {
 /// Environment and arguments.
 type Invocation<'a> = (Vec<(&'a str, &'a str)>, Vec<&'a str>);
 
+/// The words of a command; one in double quotes may have spaces.
+fn words(command: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut rest = command.trim_start();
+    while !rest.is_empty() {
+        let quoted = rest.strip_prefix('"').and_then(|rest| rest.split_once('"'));
+        let (word, behind) = quoted.or_else(|| rest.split_once(char::is_whitespace)).unwrap_or((rest, ""));
+        words.push(word);
+        rest = behind.trim_start();
+    }
+    words
+}
+
 /// The environment, the arguments and nothing else of a command that runs `uproar`; `None` of another command.
 fn invocation(command: &str) -> Option<Invocation<'_>> {
     // What a shell does with it then is not the server's concern.
     let command = command.split([';', '|', '&', '>']).next()?;
-    let mut words = command.split_whitespace().peekable();
+    let mut words = words(command).into_iter().peekable();
     let mut env = Vec::new();
     while let Some((name, value)) = words.peek().and_then(|word| word.split_once('=')) {
         env.push((name, value));
@@ -164,7 +177,9 @@ fn harmless<'a>(args: &[&'a str], nowhere: &'a str) -> (Vec<String>, i32, &'stat
             (words, 3, "Connection refused")
         }
         Some(&"subscribe") => {
-            add(&["--url", "ws://127.0.0.1:1"]);
+            if !args.contains(&"--url") {
+                add(&["--url", "ws://127.0.0.1:1"]);
+            }
             (words, 3, "Connection refused")
         }
         Some(&"doctor") => {
@@ -322,6 +337,8 @@ fn commands_are_told_apart() {
     assert_eq!(args("PORT=9000 uproar --pin false > log &").as_deref(), Some("--pin false"));
     assert_eq!(args("cargo run --release -- --shards 2").as_deref(), Some("--shards 2"));
     assert_eq!(args("target/release/uproar").as_deref(), Some(""));
+    let (_, quoted) = invocation(r#"uproar --history "a count=1" --check"#).expect("a command");
+    assert_eq!(quoted, ["--history", "a count=1", "--check"]);
     assert_eq!(args("cargo run --release --example echo 127.0.0.1:9002"), None);
     assert_eq!(args("cargo build --release"), None);
     assert_eq!(args("bash tests/run.sh"), None);

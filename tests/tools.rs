@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use common::{Process, SHARDS, TestServer, config, wait_until};
 use uproar::config::{AdminListen, parse_history};
+use uproar::{Connection, Handler, Message, Server};
 
 fn command(args: &[&str]) -> Command {
     let mut command = Process::command(args);
@@ -151,7 +152,13 @@ fn a_place_in_the_past_is_gone_on_from() {
         assert_eq!(subscribed("0:0", "5").1, "1\n2\n3\n4\n5\n");
         publish(&server, "t", "1");
         let lost = run(&["subscribe", "t", "--url", &url, "--since", "0:0", "--timeout", "300ms"]);
-        assert_eq!(lost.0, Some(0));
+        assert!(lost.0 == Some(0) && lost.2.contains("t: nothing of the past is kept"), "{lost:?}");
+        let mut reader = server.ws("/raw/t");
+        publish(&server, "t", "1");
+        reader.expect_text("1");
+        let lost = run(&["subscribe", "t", "--url", &url, "--since", "0:0", "--timeout", "300ms"]);
+        let note = "t: message 1 is lost: nothing of the past is kept";
+        assert!(lost.0 == Some(0) && lost.2.contains(note), "{lost:?}");
     }
 }
 
@@ -167,6 +174,55 @@ fn time_and_numbers_end_it() {
     assert!(code == Some(1) && err.contains("bad_topic"), "{err}");
     let (code, _, err) = run(&["subscribe", "t", "--url", &format!("ws://{}", server.admin)]);
     assert!(code == Some(3) && err.contains("no WebSocket"), "{err}");
+}
+
+#[test]
+fn only_where_topics_are_subscribed_to_is_anything_sent() {
+    let server = start(1);
+    let mut reader = server.ws("/raw/t");
+    for path in ["/raw/t", "/raw", "/raw/t?room=x", "/sse", "/publish", "/backend?key=x", "/health"] {
+        let (code, out, err) = run(&["subscribe", "t", "--url", &format!("ws://{}{path}", server.addr)]);
+        let wanted = format!("ws://{}/?room=", server.addr);
+        assert!(code == Some(2) && out.is_empty() && err.contains(&wanted), "{path}: {code:?} {err}");
+    }
+    publish(&server, "t", "1");
+    reader.expect_text("1");
+    let (code, _, err) = run(&["subscribe", "t", "--url", &server.addr.to_string(), "--timeout", "100ms"]);
+    assert_eq!((code, &*err), (Some(0), ""), "the scheme may be left out");
+}
+
+/// Sends a word to whoever connects, if it is given one.
+struct Greets(&'static str);
+
+impl Handler for Greets {
+    fn open(&mut self, conn: &mut Connection<'_>) {
+        if !self.0.is_empty() {
+            conn.send(self.0);
+        }
+    }
+
+    fn message(&mut self, _: &mut Connection<'_>, _: Message<'_>) {}
+}
+
+#[test]
+fn nothing_is_sent_before_the_welcome() {
+    let server = Server::new(config(1)).route("/dumb", || Greets("")).route("/other", || Greets("hello"));
+    let server = TestServer::serve(server);
+    for (path, said) in [("/dumb", "no welcome has come within"), ("/other", "no welcome; is --url right?")] {
+        let (code, out, err) = run(&["subscribe", "t", "--url", &format!("ws://{}{path}", server.addr)]);
+        assert!(code == Some(3) && out.is_empty() && err.contains(said), "{path}: {code:?} {err}");
+    }
+    assert_eq!(server.metric("messages_received_total"), 0);
+}
+
+#[test]
+fn the_options_of_one_command_lead_to_the_others() {
+    for (args, right) in
+        [(["publish", "t", "1", "--url", "ws://x"], "--admin"), (["subscribe", "t", "u", "--admin", "x"], "--url")]
+    {
+        let (code, _, err) = run(&args);
+        assert!(code == Some(2) && err.contains("unexpected argument") && err.contains(right), "{err}");
+    }
 }
 
 #[test]

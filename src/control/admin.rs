@@ -83,6 +83,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/", get(show_contents))
         .route("/health", get(show_health))
         .route("/metrics", get(show_metrics))
+        .method_not_allowed_fallback(api::wrong_method)
         .with_state(api.clone());
     own.merge(api::router(api))
 }

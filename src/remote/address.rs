@@ -23,13 +23,14 @@ pub struct Address {
 }
 
 impl Address {
-    /// Of a URL of this scheme, `ws` or `http`.
+    /// Of a URL of this scheme, `ws` or `http`, which may be left out.
     ///
     /// # Errors
     /// [`Error::Usage`]; `option` is where the URL was given.
     pub fn parse(option: &str, scheme: &str, url: &str) -> Result<Address, Error> {
         let wrong = || Error::Usage(format!("{option} {url}: expected {scheme}://host:port"));
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let whole = if url.contains("://") { url.to_owned() } else { format!("{scheme}://{url}") };
+        let uri: Uri = whole.parse().map_err(|_| wrong())?;
         let authority = uri.authority().filter(|_| uri.scheme_str() == Some(scheme)).ok_or_else(wrong)?;
         // What follows the host, if anything does.
         let port = authority.as_str().strip_prefix(authority.host()).ok_or_else(wrong)?.strip_prefix(':');
@@ -43,6 +44,11 @@ impl Address {
             port,
             target: uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
         })
+    }
+
+    /// What the target has before its query.
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
     }
 
     /// A connection to the first of the host's addresses that takes one.
@@ -70,7 +76,11 @@ mod tests {
         assert_eq!((&*address.authority, &*address.target), ("[::1]:9000", "/chat?room=a%20b"));
         let address = parsed("http", "http://localhost").expect("a URL");
         assert_eq!((&*address.host, address.port, &*address.target), ("localhost", 80, "/"));
-        for url in ["", "localhost:8080", "http://localhost", "wss://localhost", "ws://", "ws://a@b", "ws://a:99999"] {
+        let address = parsed("ws", "127.0.0.1:8080").expect("a URL");
+        assert_eq!((&*address.host, address.port, &*address.target), ("127.0.0.1", 8080, "/"));
+        let address = parsed("ws", "localhost/chat?room=a").expect("a URL");
+        assert_eq!((address.port, address.path(), &*address.target), (80, "/chat", "/chat?room=a"));
+        for url in ["", "/raw", "http://localhost", "wss://localhost", "ws://", "ws://a@b", "ws://a:99999", "a:b:c"] {
             let error = parsed("ws", url).expect_err("no URL of a WebSocket");
             assert_eq!(error, Error::Usage(format!("--url {url}: expected ws://host:port")));
         }

@@ -19,6 +19,10 @@ pub struct Place {
 pub struct Follow {
     /// Each topic, and where one is in it, once that is known.
     topics: BTreeMap<String, Option<Place>>,
+    /// Each topic's newest message when it was subscribed to.
+    newest: BTreeMap<String, u64>,
+    /// Whether the past was asked for, and not answered yet.
+    past: bool,
     /// Lines are whole envelopes.
     envelope: bool,
     /// Messages that are still wanted; `None`: all.
@@ -78,8 +82,9 @@ struct Subscribed {
 impl Follow {
     /// Follows topics; `since` is where to begin in all of them, if not with what is new.
     pub fn new(topics: &[String], since: Option<Place>, envelope: bool, count: Option<u64>) -> Follow {
+        let past = since.is_some();
         let topics = topics.iter().map(|topic| (topic.clone(), since.clone())).collect();
-        Follow { topics, envelope, left: count }
+        Follow { topics, newest: BTreeMap::new(), past, envelope, left: count }
     }
 
     /// Whether all that was wanted has come.
@@ -115,6 +120,7 @@ impl Follow {
 
     fn subscribed(&mut self, topics: Vec<Subscribed>) -> Step {
         let mut notes = Vec::new();
+        let past = std::mem::take(&mut self.past);
         for Subscribed { topic, ok, epoch, offset, error } in topics {
             if !ok {
                 return Step::Refused(format!("{topic}: {}", error.unwrap_or_default()));
@@ -122,6 +128,10 @@ impl Follow {
             let (Some(place), Some(epoch), Some(offset)) = (self.topics.get_mut(&topic), epoch, offset) else {
                 continue;
             };
+            if past && offset == 0 {
+                notes.push(format!("{topic}: nothing of the past is kept"));
+            }
+            self.newest.insert(topic.clone(), offset);
             match place {
                 Some(known) if known.epoch == epoch => {}
                 Some(known) => {
@@ -159,7 +169,8 @@ impl Follow {
         };
         let Some(place) = self.topics.get_mut(topic) else { return Step::Quiet };
         *place = Some(Place { epoch: epoch.clone(), offset: *to });
-        Step::Note(missed(topic, *from, *to))
+        let all = self.newest.get(topic) == Some(to);
+        Step::Note(missed(topic, *from, *to) + if all { ": nothing of the past is kept" } else { "" })
     }
 }
 
@@ -223,6 +234,27 @@ mod tests {
         let mut follow = follow(Some(place("0", 0)));
         let answer = br#"{"type":"subscribed","topics":[{"topic":"a","ok":true,"epoch":"f","offset":9}]}"#;
         assert_eq!(follow.take(answer), Step::Quiet, "nothing was missed by one who had nothing");
+    }
+
+    #[test]
+    fn a_topic_without_a_past_is_said_to_have_none() {
+        let subscribed = |offset| {
+            let topic = format!(r#"{{"topic":"a","ok":true,"epoch":"f","offset":{offset}}}"#);
+            format!(r#"{{"type":"subscribed","topics":[{topic}]}}"#)
+        };
+        let gap = |to| format!(r#"{{"type":"gap","topic":"a","epoch":"f","from":1,"to":{to}}}"#);
+        let nothing = Step::Note("a: nothing of the past is kept".into());
+        let mut unused = follow(Some(place("0", 0)));
+        assert_eq!(unused.take(subscribed(0).as_bytes()), nothing);
+        assert_eq!(unused.take(subscribed(0).as_bytes()), Step::Quiet, "it is said once");
+        let mut forgetful = follow(Some(place("0", 0)));
+        assert_eq!(forgetful.take(subscribed(9).as_bytes()), Step::Quiet);
+        let lost = Step::Note("a: messages 1 to 9 are lost: nothing of the past is kept".into());
+        assert_eq!(forgetful.take(gap(9).as_bytes()), lost);
+        let mut keeps_some = follow(Some(place("0", 0)));
+        keeps_some.take(subscribed(9).as_bytes());
+        assert_eq!(keeps_some.take(gap(5).as_bytes()), Step::Note("a: messages 1 to 5 are lost".into()));
+        assert_eq!(follow(None).take(subscribed(0).as_bytes()), Step::Quiet, "nobody asked");
     }
 
     #[test]

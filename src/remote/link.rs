@@ -29,6 +29,8 @@ pub struct Link {
     buffer: Box<[u8]>,
     /// What came behind the handshake's answer.
     rest: Vec<u8>,
+    /// What came and was not taken yet.
+    early: Vec<Got>,
 }
 
 /// What came.
@@ -57,6 +59,7 @@ impl Link {
             tools: Tools::default(),
             buffer: vec![0; READ_BUFFER_BYTES].into(),
             rest: Vec::new(),
+            early: Vec::new(),
         };
         link.shake_hands(address).map_err(|error| refused(error.to_string()))?;
         Ok(link)
@@ -104,11 +107,20 @@ impl Link {
         self.stream.write_all(&frame)
     }
 
+    /// Has this come next, once more.
+    pub fn put_back(&mut self, got: Vec<Got>) {
+        self.early = got;
+    }
+
     /// What comes next; nothing, if that is no message. Pings are answered. `None` if nothing came in time.
     ///
     /// # Errors
     /// The connection is over, or the server broke RFC 6455.
     pub fn receive(&mut self, within: Duration) -> io::Result<Option<Vec<Got>>> {
+        let early = std::mem::take(&mut self.early);
+        if !early.is_empty() {
+            return Ok(Some(early));
+        }
         let rest = std::mem::take(&mut self.rest);
         if !rest.is_empty() {
             return self.take(&rest).map(Some);

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
+use clap::builder::UnknownArgumentValueParser;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -45,6 +46,9 @@ pub struct Options {
     /// The server's admin listener: http://host:port or unix:/path
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
     admin: String,
+    /// The option of `uproar subscribe`: whoever gives it is told which is meant.
+    #[arg(long = "url", hide = true, value_parser = UnknownArgumentValueParser::suggest_arg("--admin"))]
+    _url: Option<String>,
 }
 
 /// What is posted.

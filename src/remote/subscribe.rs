@@ -5,10 +5,14 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::builder::UnknownArgumentValueParser;
+use serde::Deserialize;
+
 use super::address::Address;
 use super::follow::{Follow, Place, Step};
 use super::link::{Got, Link, random};
 use super::{Error, end};
+use crate::http::route::{Route, route};
 
 /// What it does.
 pub const LONG_ABOUT: &str = "Print the messages of topics, as they are published
@@ -31,6 +35,8 @@ Exit codes:
   1  the server refused it, or the time     3  there is no server there, or it did not
      was over before all of --count came       answer";
 
+/// Time for the welcome to come, which the server sends first of all.
+const WELCOME: Duration = Duration::from_secs(5);
 /// Without a word from the server for so long, it is asked; and after as long again, it is taken for gone.
 const SILENCE: Duration = Duration::from_secs(30);
 /// Between attempts to connect anew: at first, and at most.
@@ -45,7 +51,7 @@ pub struct Options {
     /// Topics, at most 1024
     #[arg(required = true, num_args = 1..=1024, value_name = "TOPIC")]
     topics: Vec<String>,
-    /// The server: ws://host:port. A path or query is taken as it is; without, it is in a room of its own
+    /// The server: ws://host:port. With a path or query, those of a room; without, it is in a room of its own
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080")]
     url: String,
     /// Begin behind this place of the one topic; 0:0 is the beginning of what is kept
@@ -60,6 +66,9 @@ pub struct Options {
     /// End after this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     timeout: Option<Duration>,
+    /// The option of `uproar publish`: whoever gives it is told which is meant.
+    #[arg(long = "admin", hide = true, value_parser = UnknownArgumentValueParser::suggest_arg("--url"))]
+    _admin: Option<String>,
 }
 
 /// Why a connection is not listened to any more.
@@ -94,20 +103,27 @@ fn subscribe(options: &Options) -> Result<(), Error> {
         return Err(Error::Usage("--since is a place in one topic, and there are more".to_owned()));
     }
     let mut address = Address::parse("--url", "ws", &options.url)?;
+    if route(address.path(), true) != Route::Json {
+        let (url, path, authority) = (&options.url, address.path(), &address.authority);
+        return Err(Error::Usage(format!(
+            "--url {url}: {path} is no room; expected the server's address, ws://{authority}, or a room's, as \
+             ws://{authority}/?room=general. The topics are arguments of their own"
+        )));
+    }
     if address.target == "/" {
         // Whoever connects is a member of a room: nobody else is in this one.
         address.target = format!("/?room=uproar-subscribe-{:016x}", random());
     }
     let until = options.timeout.and_then(|time| Instant::now().checked_add(time));
     let mut follow = Follow::new(&options.topics, options.since.clone(), options.envelope, options.count);
-    let mut link = Link::open(&address)?;
+    let mut link = connect(&address)?;
     loop {
         match listen(&mut link, &mut follow, until)? {
             Ended::Done => return Ok(()),
             Ended::TimeOut => return time_is_over(&follow),
             Ended::Lost(why) => eprintln!("uproar subscribe: {why}; connecting anew"),
         }
-        link = match connect_anew(&address, until) {
+        link = match connect_anew(&address, until)? {
             Some(link) => link,
             None => return time_is_over(&follow),
         };
@@ -128,14 +144,60 @@ fn left(until: Option<Instant>, most: Duration) -> Option<Duration> {
     (!left.is_zero()).then_some(left.min(most))
 }
 
+/// Connects, and waits for the welcome. Who sends none speaks no `json`: what is sent there could be somebody's message.
+fn connect(address: &Address) -> Result<Link, Error> {
+    let mut link = Link::open(address)?;
+    let other = |what: String| {
+        let Address { authority, target, .. } = address;
+        Error::NoServer(format!("{authority} has no rooms and topics at {target}: {what}; is --url right?"))
+    };
+    let until = Instant::now().checked_add(WELCOME);
+    while let Some(within) = left(until, WELCOME) {
+        let got = link.receive(within).map_err(|error| other(format!("no welcome has come, but {error}")))?;
+        let mut got = got.unwrap_or_default().into_iter();
+        match got.next() {
+            Some(Got::Message(text)) if is_welcome(&text) => {
+                link.put_back(got.collect());
+                return Ok(link);
+            }
+            Some(Got::Message(_)) => return Err(other("what came first is no welcome".to_owned())),
+            Some(Got::Close(Some(POLICY))) => return Err(refused()),
+            Some(Got::Close(_)) => return Err(other("it has closed without a welcome".to_owned())),
+            None => {}
+        }
+    }
+    Err(other(format!("no welcome has come within {} s", WELCOME.as_secs())))
+}
+
+fn is_welcome(text: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Welcome {
+        r#type: String,
+        #[serde(rename = "clientId")]
+        _client_id: String,
+    }
+    serde_json::from_slice::<Welcome>(text).is_ok_and(|message| message.r#type == "connected")
+}
+
+fn refused() -> Error {
+    Error::Refused("the server has closed with 1008".to_owned())
+}
+
 /// `None` if the time is over first.
-fn connect_anew(address: &Address, until: Option<Instant>) -> Option<Link> {
+///
+/// # Errors
+/// The server will not have it.
+fn connect_anew(address: &Address, until: Option<Instant>) -> Result<Option<Link>, Error> {
     let [mut wait, most] = BACKOFF;
     loop {
-        thread::sleep(left(until, wait)?);
-        left(until, most)?;
-        match Link::open(address) {
-            Ok(link) => return Some(link),
+        let Some(nap) = left(until, wait) else { return Ok(None) };
+        thread::sleep(nap);
+        if left(until, most).is_none() {
+            return Ok(None);
+        }
+        match connect(address) {
+            Ok(link) => return Ok(Some(link)),
+            Err(error @ Error::Refused(_)) => return Err(error),
             Err(error) => eprintln!("uproar subscribe: {error}"),
         }
         wait = most.min(wait * 2);
@@ -176,7 +238,7 @@ fn print(got: Vec<Got>, follow: &mut Follow, out: &mut impl Write) -> Result<Opt
     let (mut lines, mut ended) = (Vec::new(), None);
     for got in got {
         match got {
-            Got::Close(Some(POLICY)) => return Err(Error::Refused("the server has closed with 1008".to_owned())),
+            Got::Close(Some(POLICY)) => return Err(refused()),
             Got::Close(code) => {
                 let code = code.map_or("no code".to_owned(), |code| code.to_string());
                 ended = Some(Ended::Lost(format!("the server has closed with {code}")));
@@ -212,6 +274,14 @@ mod tests {
     fn a_place_is_an_epoch_and_an_offset() {
         assert_eq!(place("9f86d081:41"), Ok(Place { epoch: "9f86d081".into(), offset: 41 }));
         assert!(place("41").is_err() && place("e:").is_err() && place("e:-1").is_err());
+    }
+
+    #[test]
+    fn only_the_servers_welcome_is_one() {
+        assert!(is_welcome(br#"{"type":"connected","clientId":"c81e728d9d4c2f63","room":"general"}"#));
+        for text in ["", "hello", "1", "{}", r#"{"type":"connected"}"#, r#"{"type":"chat","clientId":"a"}"#] {
+            assert!(!is_welcome(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

@@ -27,13 +27,8 @@ fn requests_that_are_not_in_order_are_refused() {
     let host = "Host: localhost\r\n";
     for (head, body, status, code) in [
         (format!("POST /publish HTTP/1.1\r\n{host}{JSON}"), "", 411, "no_length"),
-        (format!("POST /publish HTTP/1.1\r\n{host}{length}"), body, 415, "bad_content_type"),
-        (
-            format!("POST /publish HTTP/1.1\r\n{host}Content-Type: text/plain\r\n{length}"),
-            body,
-            415,
-            "bad_content_type",
-        ),
+        (format!("POST /publish HTTP/1.1\r\n{host}{length}"), body, 415, "media_type"),
+        (format!("POST /publish HTTP/1.1\r\n{host}Content-Type: text/plain\r\n{length}"), body, 415, "media_type"),
         (format!("POST /publish HTTP/1.1\r\n{host}{JSON}Content-Length: 99999999\r\n"), "", 413, "too_large"),
         (format!("POST /publish HTTP/1.1\r\nHost: evil.example\r\n{JSON}{length}"), body, 421, "bad_host"),
         (
@@ -45,6 +40,7 @@ fn requests_that_are_not_in_order_are_refused() {
         (format!("POST http://evil.example/publish HTTP/1.1\r\n{host}{JSON}{length}"), body, 421, "bad_host"),
         ("GET /rooms HTTP/1.1\r\nHost: evil.example\r\n".into(), "", 421, "bad_host"),
         (format!("PUT /publish HTTP/1.1\r\n{host}{JSON}{length}"), body, 405, "method_not_allowed"),
+        (format!("PUT /metrics HTTP/1.1\r\n{host}{JSON}{length}"), body, 405, "method_not_allowed"),
         (format!("DELETE /rooms HTTP/1.1\r\n{host}"), "", 405, "method_not_allowed"),
         (format!("OPTIONS /publish HTTP/1.1\r\n{host}Origin: http://evil.example\r\n"), "", 405, "method_not_allowed"),
         (format!("POST /publish/ HTTP/1.1\r\n{host}{JSON}{length}"), body, 404, "not_found"),
@@ -62,6 +58,8 @@ fn requests_that_are_not_in_order_are_refused() {
         if status == 405 {
             let allow = response.field("allow").expect("an Allow field");
             assert!(["POST", "GET,HEAD"].contains(&allow), "{allow}");
+            let said = format!("\"Only {}\"", allow.trim_end_matches(",HEAD"));
+            assert!(response.body.contains(&said), "{}", response.body);
         }
     }
     let fine =
@@ -101,7 +99,7 @@ fn bodies_that_are_not_in_order_are_refused() {
         ("/send", r#"{"data":1}"#, 400, "invalid_json"),
         ("/send", r#"{"receiver":"\u0000user:ann","data":1}"#, 400, "bad_receiver"),
         ("/disconnect", r#"{"clientId":"0123456789abcdef","code":1001}"#, 400, "bad_close"),
-        ("/disconnect", r#"{"clientId":"0123456789abcdef","code":70000}"#, 400, "invalid_json"),
+        ("/disconnect", r#"{"clientId":"0123456789abcdef","code":70000}"#, 400, "bad_close"),
         ("/disconnect", &format!(r#"{{"clientId":"0123456789abcdef","reason":"{long}"}}"#), 400, "bad_close"),
     ] {
         assert_eq!(refused(post(&server.admin, path, body)), (status, code.to_owned()), "{path} {body}");
@@ -113,6 +111,44 @@ fn bodies_that_are_not_in_order_are_refused() {
     let whole = format!(r#"{{"topic":"t","data":{}}}"#, "7".repeat(300));
     posted(&server.admin, "/publish", &whole);
     assert_eq!(server.metric("published_total"), 2, "nothing else was");
+}
+
+#[test]
+fn what_is_wrong_is_said_in_words() {
+    let server = start();
+    let object = "expected an object, {…}";
+    for (path, body, code, message) in [
+        ("/publish", "", "invalid_json", object),
+        ("/publish", r#" ["arr",1,"json","i"]"#, "invalid_json", object),
+        ("/publish", r#"{"topic":"t","data":1,"encoding":"hex"}"#, "invalid_json", "encoding is json, text or base64"),
+        ("/broadcast", r#"[["t"],1,"json",null]"#, "invalid_json", object),
+        ("/batch", r#"[[{"topic":"t","data":1}]]"#, "invalid_json", object),
+        (
+            "/batch",
+            r#"{"messages":[{"topic":"t","data":1},["t",1,"json",2]]}"#,
+            "invalid_json",
+            "messages[1]: expected an",
+        ),
+        (
+            "/batch",
+            r#"{"messages":[{"topic":"t","dat":1}]}"#,
+            "invalid_json",
+            "messages[0]: unknown field `dat`, expected",
+        ),
+        ("/send", r#"["r",1,null]"#, "invalid_json", object),
+        ("/disconnect", r#"["0123456789abcdef",1000,""]"#, "invalid_json", object),
+        ("/disconnect", r#"{"clientId":"0123456789abcdef","code":"x"}"#, "bad_close", "code is 1000 or 3000 to 4999"),
+        ("GET", "/history?topic=t&limit=zero", "bad_limit", "limit is 1 to 10000"),
+        ("GET", "/history?topic=t&epoch=e&offset=x", "bad_since", "an offset is an integer from 0"),
+        ("GET", "/rooms?limit=", "bad_limit", "limit is 1 to 10000"),
+        ("GET", "/rooms?limits=1", "bad_query", "limits: unknown field `limits`, expected"),
+    ] {
+        let (status, answer) = if path == "GET" { get(&server.admin, body) } else { post(&server.admin, path, body) };
+        let said = answer["message"].as_str().expect("a message");
+        assert_eq!((status, answer["code"].as_str()), (400, Some(code)), "{path} {body}: {said}");
+        assert!(said.starts_with(message) || code == "bad_since" && said.contains(message), "{path} {body}: {said}");
+    }
+    assert_eq!(server.metric("published_total"), 0);
 }
 
 fn exchange_bytes(admin: &str, body: &[u8]) -> String {

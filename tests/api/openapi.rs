@@ -23,13 +23,24 @@ struct Example {
     answer: Value,
 }
 
-/// The examples of an operation's answers: name, status, and what is answered.
-fn answers(operation: &Value) -> Vec<(String, u16, Value)> {
+/// An example of an operation's answers.
+struct Answered {
+    name: String,
+    status: u16,
+    answer: Value,
+    /// What is answered so, where that is no example of a request: `Of the body …` or `Of the query …`.
+    summary: Option<String>,
+}
+
+/// The examples of an operation's answers.
+fn answers(operation: &Value) -> Vec<Answered> {
     let mut found = Vec::new();
     for (status, response) in operation["responses"].as_object().expect("answers") {
         let examples = response.pointer("/content/application~1json/examples").and_then(Value::as_object);
         for (name, example) in examples.into_iter().flatten() {
-            found.push((name.clone(), status.parse().expect("a status"), example["value"].clone()));
+            let summary = example["summary"].as_str().map(str::to_owned);
+            let (status, answer) = (status.parse().expect("a status"), example["value"].clone());
+            found.push(Answered { name: name.clone(), status, answer, summary });
         }
     }
     found
@@ -53,11 +64,16 @@ fn examples(path: &str, method: &str, operation: &Value) -> Vec<Example> {
     let mut answers = answers(operation);
     // In the order in which they are written down, as far as there is one to the bodies.
     let order: Vec<&String> = bodies.and_then(Value::as_object).into_iter().flat_map(Map::keys).collect();
-    answers.sort_by_key(|(name, _, _)| order.iter().position(|other| *other == name));
-    let example = |(name, status, answer): (String, u16, Value)| {
-        let body =
-            bodies.map(|bodies| named(bodies, &name).unwrap_or_else(|| panic!("{path}: no body {name}")).clone());
-        let target = format!("{path}?{}", query(operation, &name)).trim_end_matches('?').to_owned();
+    answers.sort_by_key(|answered| order.iter().position(|other| **other == answered.name).unwrap_or(usize::MAX));
+    let example = |Answered { name, status, answer, summary }: Answered| {
+        assert!(status != 400 || summary.is_some(), "{path}: {name} is no valid request, but an example of one");
+        let said = |what: &str| summary.as_deref().and_then(|summary| summary.strip_prefix(what)).map(str::trim);
+        let body = bodies.map(|bodies| match said("Of the body ") {
+            Some(body) => serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {name}: {error}")),
+            None => named(bodies, &name).unwrap_or_else(|| panic!("{path}: no body {name}")).clone(),
+        });
+        let query = said("Of the query").map_or_else(|| query(operation, &name), str::to_owned);
+        let target = format!("{path}?{query}").trim_end_matches('?').to_owned();
         Example { name, method: method.to_owned(), target, body, status, answer }
     };
     let examples: Vec<_> = answers.into_iter().map(example).collect();

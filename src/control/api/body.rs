@@ -1,8 +1,10 @@
 //! Bodies and queries of requests.
 
+use std::error::Error;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -46,21 +48,35 @@ impl Body {
     /// # Errors
     /// It is not JSON, or not what was expected.
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
-        serde_json::from_slice(&self.bytes).map_err(|error| Problem::bad("invalid_json", error.to_string()))
+        object(&self.bytes).map_err(|wrong| Problem::bad("invalid_json", wrong))
     }
+}
+
+/// What an object says: derived types would take the values of a list in the order of their fields, too.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err("expected an object, {…}".to_owned());
+    }
+    serde_json::from_slice(text).map_err(|error| error.to_string())
 }
 
 /// What a query says.
 pub fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     let parsed = Query::<T>::try_from_uri(uri);
-    parsed.map(|Query(query)| query).map_err(|rejection| Problem::bad("bad_query", rejection.body_text()))
+    // Behind the library's words is what is wrong.
+    let words =
+        |rejection: QueryRejection| rejection.source().map_or_else(|| rejection.body_text(), ToString::to_string);
+    parsed.map(|Query(query)| query).map_err(|rejection| Problem::bad("bad_query", words(rejection)))
 }
 
 /// A page cannot have a browser send this type to another origin without asking that first, and nobody says yes here.
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media = value.split(';').next().unwrap_or_default().trim();
-    if media.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(problem::CONTENT_TYPE) }
+    if media.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(problem::MEDIA_TYPE) }
 }
 
 /// Refuses what is too long before it is sent, if it says how long it is.

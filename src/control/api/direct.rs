@@ -42,7 +42,7 @@ pub struct Disconnect {
     pub client_id: String,
     /// What its connection is closed with.
     #[serde(default = "normal")]
-    pub code: u16,
+    pub code: Value,
     /// Why, in words for it.
     #[serde(default)]
     pub reason: String,
@@ -52,8 +52,8 @@ pub struct Disconnect {
 #[derive(Serialize)]
 pub struct Done {}
 
-fn normal() -> u16 {
-    NORMAL
+fn normal() -> Value {
+    NORMAL.into()
 }
 
 /// `POST /send`.
@@ -74,14 +74,16 @@ pub async fn send(State(api): State<Arc<Api>>, request: Request) -> Result<Respo
 pub async fn disconnect(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let body = Body::read(request, api.most_of_one()).await?;
     let asked: Disconnect = body.parse()?;
-    if !matches!(asked.code, NORMAL | 3000..=4999) || asked.reason.len() > MAX_REASON {
+    let code = asked.code.as_u64().and_then(|code| u16::try_from(code).ok());
+    let code = code.filter(|code| matches!(*code, NORMAL | 3000..=4999)).ok_or(problem::BAD_CLOSE)?;
+    if asked.reason.len() > MAX_REASON {
         return Err(problem::BAD_CLOSE);
     }
     // What is no clientId is nobody's: users and rooms are not closed.
     if json::parse_client_id(&asked.client_id).is_none() {
         return Err(Problem::no_receiver(&asked.client_id));
     }
-    let act = Act::Close { code: asked.code, reason: asked.reason.into() };
+    let act = Act::Close { code, reason: asked.reason.into() };
     api.act(&asked.client_id, act, None).await?;
     Ok(done(&Done {}))
 }

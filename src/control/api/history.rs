@@ -34,9 +34,9 @@ pub struct History {
     /// With `offset`: everything after that; the oldest of it.
     pub epoch: Option<String>,
     /// See `epoch`. Without both: the newest.
-    pub offset: Option<u64>,
+    pub offset: Option<String>,
     /// How many.
-    pub limit: Option<usize>,
+    pub limit: Option<String>,
 }
 
 /// What is kept.
@@ -71,8 +71,8 @@ pub struct Message {
 pub async fn history(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Problem> {
     let asked: History = query(&uri)?;
     let topic = topic(asked.topic.as_deref())?;
-    let since = since(asked.epoch.as_deref(), asked.offset)?;
-    let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let since = since(asked.epoch.as_deref(), asked.offset.as_deref())?;
+    let limit = limit(asked.limit.as_deref(), DEFAULT_LIMIT, MAX_LIMIT)?;
     match api.ask(topic, Question::History { topic: topic.into(), since, limit }).await? {
         Answer::History(past) => {
             let some = few_enough(&past.messages, since.is_none(), MAX_BYTES);
@@ -83,17 +83,17 @@ pub async fn history(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, 
 }
 
 /// How many of something may be in an answer.
-pub fn limit(asked: Option<usize>, default: usize, most: usize) -> Result<usize, Problem> {
-    match asked.unwrap_or(default) {
-        limit if (1..=most).contains(&limit) => Ok(limit),
+pub fn limit(asked: Option<&str>, default: usize, most: usize) -> Result<usize, Problem> {
+    match asked.map_or(Ok(default), str::parse) {
+        Ok(limit) if (1..=most).contains(&limit) => Ok(limit),
         _ => Err(Problem::bad("bad_limit", format!("limit is 1 to {most}"))),
     }
 }
 
-fn since(epoch: Option<&str>, offset: Option<u64>) -> Result<Option<Since>, Problem> {
-    match (epoch, offset) {
+fn since(epoch: Option<&str>, offset: Option<&str>) -> Result<Option<Since>, Problem> {
+    match (epoch, offset.map(str::parse)) {
         (None, None) => Ok(None),
-        (Some(epoch), Some(offset)) if offset <= json::MAX_OFFSET => {
+        (Some(epoch), Some(Ok(offset))) if offset <= json::MAX_OFFSET => {
             Ok(Some(Since { epoch: json::parse_epoch(epoch), offset }))
         }
         _ => Err(problem::BAD_SINCE),

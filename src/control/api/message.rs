@@ -30,7 +30,7 @@ pub struct Publish<'a> {
 
 /// What `data` says.
 #[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq, Debug)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum Encoding {
     /// The text to be published, as it is spelled.
     #[default]
@@ -39,6 +39,19 @@ pub enum Encoding {
     Text,
     /// A string of the bytes to be published, as a binary message.
     Base64,
+}
+
+impl TryFrom<String> for Encoding {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Encoding, &'static str> {
+        match name.as_str() {
+            "json" => Ok(Encoding::Json),
+            "text" => Ok(Encoding::Text),
+            "base64" => Ok(Encoding::Base64),
+            _ => Err("encoding is json, text or base64"),
+        }
+    }
 }
 
 /// Also `null` is data.

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -37,6 +37,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::shard::handle::Shards;
+use problem::Problem;
 pub use tally::Tally;
 
 /// Requests that are worked on at a time; those beyond are answered 503.
@@ -67,7 +68,7 @@ pub const ENDPOINTS: [Endpoint; 9] = [
     Endpoint { method: "GET", path: "/history", what: "what is kept of a topic" },
     Endpoint { method: "GET", path: "/presence", what: "who is in a room" },
     Endpoint { method: "GET", path: "/rooms", what: "the rooms with somebody in them" },
-    Endpoint { method: "GET", path: "/openapi.json", what: "all of this, precisely (OpenAPI 3.1)" },
+    Endpoint { method: "GET", path: "/openapi.json", what: "the API, precisely (OpenAPI 3.1)" },
 ];
 
 /// What the API works with.
@@ -119,10 +120,16 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/presence", get(presence::presence))
         .route("/rooms", get(presence::rooms))
         .route("/openapi.json", get(openapi))
-        .method_not_allowed_fallback(async || problem::METHOD)
+        .method_not_allowed_fallback(wrong_method)
         .route_layer(from_fn_with_state(api.clone(), guard))
         .fallback(async || problem::NOT_FOUND)
         .with_state(api)
+}
+
+/// The answer to another method than the one that a path takes.
+pub async fn wrong_method(uri: Uri) -> impl IntoResponse {
+    let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.path == uri.path());
+    Problem::only(endpoint.map_or("GET", |endpoint| endpoint.method))
 }
 
 /// Lets a request in if it may come in and there is room, and counts it.

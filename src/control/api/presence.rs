@@ -47,7 +47,7 @@ pub struct Rooms {
     #[serde(default)]
     pub prefix: String,
     /// How many.
-    pub limit: Option<usize>,
+    pub limit: Option<String>,
 }
 
 /// The first of the rooms by name.
@@ -85,7 +85,7 @@ pub async fn presence(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response,
 /// `GET /rooms`.
 pub async fn rooms(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Problem> {
     let asked: Rooms = query(&uri)?;
-    let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let limit = limit(asked.limit.as_deref(), DEFAULT_LIMIT, MAX_LIMIT)?;
     Ok(done(&first(api.rooms().await?, &asked.prefix, limit)))
 }
 

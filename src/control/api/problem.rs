@@ -35,15 +35,13 @@ const fn problem(status: StatusCode, code: &'static str, message: &'static str) 
 // What goes wrong with a request, whatever it asks for.
 
 pub const NOT_FOUND: Problem = problem(StatusCode::NOT_FOUND, "not_found", "nothing is here; GET / lists what is");
-pub const METHOD: Problem =
-    problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the Allow header has the method that is");
 pub const MISDIRECTED: Problem = problem(
     StatusCode::MISDIRECTED_REQUEST,
     "bad_host",
     "the Host must be localhost or an IP address: a page could give this server any other name",
 );
-pub const CONTENT_TYPE: Problem =
-    problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", "the Content-Type must be application/json");
+pub const MEDIA_TYPE: Problem =
+    problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", "the Content-Type must be application/json");
 pub const NO_LENGTH: Problem = problem(StatusCode::LENGTH_REQUIRED, "no_length", "the request has no body");
 pub const SLOW: Problem =
     problem(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not come in time; nothing was done");
@@ -85,6 +83,12 @@ impl Problem {
     /// A 400 in words.
     pub fn bad(code: &'static str, message: String) -> Problem {
         Problem { status: StatusCode::BAD_REQUEST, code, message: message.into() }
+    }
+
+    /// A 405: something is there, for the one method.
+    pub fn only(method: &str) -> Problem {
+        let (status, message) = (StatusCode::METHOD_NOT_ALLOWED, format!("Only {method}"));
+        Problem { status, code: "method_not_allowed", message: message.into() }
     }
 
     /// A 413.

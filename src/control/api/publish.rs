@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::body::Body;
+use super::body::{Body, object};
 use super::call::{Call, Deadline};
 use super::message::{Encoding, Publish, known_by, message, present, topic};
 use super::problem::Problem;
@@ -39,9 +39,9 @@ pub struct Broadcast<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Batch<'a> {
-    /// The messages.
+    /// The messages, each a [`Publish`].
     #[serde(borrow)]
-    pub messages: Vec<Publish<'a>>,
+    pub messages: Vec<&'a RawValue>,
 }
 
 /// Where a message is.
@@ -110,11 +110,12 @@ pub async fn batch(State(api): State<Arc<Api>>, request: Request) -> Result<Resp
     let body = Body::read(request, api.most_of_many()).await?;
     let asked: Batch<'_> = body.parse()?;
     check_number("messages", asked.messages.len())?;
+    let messages: Vec<_> = asked.messages.iter().enumerate().map(element).collect::<Result<_, _>>()?;
     api.shards.available()?;
     let key = body.key.as_deref();
     let post = |(index, asked): (usize, &Publish<'_>)| api.post(asked, key, index);
-    let named = asked.messages.iter().map(|message| message.topic.as_deref());
-    let calls: Vec<_> = named.zip(asked.messages.iter().enumerate().map(post)).collect();
+    let named = messages.iter().map(|message| message.topic.as_deref());
+    let calls: Vec<_> = named.zip(messages.iter().enumerate().map(post)).collect();
     Ok(done(&outcomes(&calls).await))
 }
 
@@ -127,6 +128,12 @@ impl Api {
         self.shards.available()?;
         Ok(self.publish(topic, message, id))
     }
+}
+
+/// The `index`-th message of a batch.
+fn element<'a>((index, text): (usize, &&'a RawValue)) -> Result<Publish<'a>, Problem> {
+    let wrong = |wrong| Problem::bad("invalid_json", format!("messages[{index}]: {wrong}"));
+    object(text.get().as_bytes()).map_err(wrong)
 }
 
 fn check_number(what: &str, number: usize) -> Result<(), Problem> {

@@ -8,7 +8,6 @@ use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::problem::Problem;
 use super::*;
 use crate::dialect::Position;
 use crate::hub::frame::MessageKind;
