@@ -1,6 +1,6 @@
 //! Publish/subscribe of one shard: who gets which bytes. No sockets, no clock; subscribers are numbers.
 //!
-//! A message is encoded once for each [`Class`] that has subscribers and appended to the topic's [`Log`] for it.
+//! A message is encoded once for each [`Class`] that has subscribers and appended to the topic's [`log::Log`] for it.
 //! At the end of the turn what was published becomes a fan-out, which is delivered in slices: a topic with a hundred
 //! thousand subscribers takes many turns, and neither the other topics nor those who come and go meanwhile notice.
 //! A subscriber gets exactly what was published while it was subscribed, in order.

@@ -74,7 +74,7 @@ struct Problem {
     message: String,
 }
 
-/// Publishes, and prints where the message is. Exit codes: see [`AFTER_HELP`].
+/// Publishes, and prints where the message is. Exit codes: see its help.
 pub fn run(options: &Options) -> ExitCode {
     end("publish", publish(options))
 }

@@ -81,7 +81,7 @@ enum Ended {
     Lost(String),
 }
 
-/// Prints messages until it is to end. Exit codes: see [`AFTER_HELP`].
+/// Prints messages until it is to end. Exit codes: see its help.
 pub fn run(options: &Options) -> ExitCode {
     end("subscribe", subscribe(options))
 }
