@@ -13,6 +13,7 @@ use crate::dialect::{Event, Refusal as TopicRefusal};
 use crate::error::CloseReason;
 use crate::http::request::Request;
 use crate::hub::frame::MessageKind;
+use crate::limits::is_close_code;
 use crate::ring::token::ConnId;
 use crate::shard::{Core, Notice, Publication};
 
@@ -235,7 +236,7 @@ impl Connection<'_> {
 
 /// A close code that may be sent (RFC 6455 section 7.4).
 fn closable(code: u16) -> u16 {
-    if matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) { code } else { 1011 }
+    if is_close_code(code) { code } else { 1011 }
 }
 
 /// The handlers of a shard by path.

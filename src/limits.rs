@@ -39,6 +39,17 @@ pub const MAX_CONTROL_PAYLOAD: usize = 125;
 /// Header fields of an HTTP head.
 pub const MAX_HEADERS: usize = 64;
 
+/// Whether a close frame may carry that code (RFC 6455 section 7.4; 1012 to 1014 are of the IANA registry). 1004 to 1006 and
+/// 1015 must not be sent.
+pub fn is_close_code(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// Whether an application may close a connection with that code: 1000, or one that is its own (RFC 6455 section 7.4.2).
+pub fn is_application_close(code: u16) -> bool {
+    matches!(code, 1000 | 3000..=4999)
+}
+
 /// Whether a topic may have that name. Those that begin with a NUL are the server's own.
 pub fn is_topic_name(name: &str) -> bool {
     (1..=MAX_TOPIC_BYTES).contains(&name.len()) && !name.starts_with('\0')

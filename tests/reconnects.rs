@@ -6,7 +6,6 @@
 mod common;
 mod simulation {
     #![allow(dead_code, reason = "the simulation uses the rest")]
-    pub mod rng;
     pub mod wire;
 }
 
@@ -21,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use common::Process;
 use common::client::{TEXT, frame, handshake};
+use common::rng::Rng;
 use serde_json::{Value, json};
-use simulation::rng::Rng;
 use simulation::wire::{Frame, Reader};
 
 const CLIENTS: usize = 2_000;

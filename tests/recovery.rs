@@ -4,9 +4,9 @@ mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use common::client::{TEXT, frame, handshake};
+use common::rng::Rng;
 use common::{Client, SHARDS, TestServer, config};
 use serde_json::Value;
 use uproar::config::parse_history;
@@ -14,17 +14,6 @@ use uproar::config::parse_history;
 const TOPICS: usize = 3;
 const CLIENTS: u64 = 8;
 const LIVES: usize = 40;
-
-/// SplitMix64.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (z ^ z >> 27) % n
-    }
-}
 
 /// Where a client is in a topic.
 #[derive(Clone, Default, Debug)]
@@ -44,10 +33,10 @@ fn who_comes_back_goes_on_where_it_was() {
         let server = TestServer::start(config);
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
-            scope.spawn(|| publish_until(&server, &over));
+            scope.spawn(|| server.count_in(TOPICS, &over));
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|seed| (seed, &server))
-                .map(|(seed, server)| scope.spawn(move || live(server, Rng(seed))))
+                .map(|(seed, server)| scope.spawn(move || live(server, seed)))
                 .collect();
             let lived: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
             over.store(true, Ordering::Relaxed);
@@ -58,24 +47,12 @@ fn who_comes_back_goes_on_where_it_was() {
     }
 }
 
-fn publish_until(server: &TestServer, over: &AtomicBool) {
-    let publisher = server.publisher();
-    for number in 1.. {
-        for topic in 0..TOPICS {
-            let _ = publisher.publish(&format!("deep.{topic}"), &number.to_string());
-        }
-        if over.load(Ordering::Relaxed) {
-            return;
-        }
-        thread::sleep(Duration::from_micros(200));
-    }
-}
-
 /// Comes and goes, and checks that each message is the one after the last.
-fn live(server: &TestServer, mut rng: Rng) {
+fn live(server: &TestServer, seed: u64) {
+    let mut rng = Rng::new(seed);
     let mut places: Vec<Option<Place>> = vec![None; TOPICS];
     for life in 0..LIVES {
-        let mut client = Client::json(server.addr, &format!("room{}-{life}", rng.0));
+        let mut client = Client::json(server.addr, &format!("room{}-{life}", rng.bits()));
         client.text(&subscription(&places));
         for _ in 0..rng.below(60) {
             let text = client.frame().expect("a message").text().to_owned();

@@ -3,13 +3,13 @@
 //! `UPROAR_SIM_SEEDS=n` runs the first `n` seeds, `UPROAR_SIM_SEED=x` that one alone. A seed that fails is run again
 //! with a trace, of which the end is printed.
 
+mod common;
 mod simulation {
     pub mod client;
     pub mod kernel;
     pub mod net;
     pub mod oracle;
     pub mod plan;
-    pub mod rng;
     pub mod script;
     pub mod trace;
     pub mod wire;

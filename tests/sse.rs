@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::events::Events;
+use common::rng::Rng;
 use common::{Client, PATIENCE, Process, SHARDS, TestServer, config, wait_until};
 use serde_json::json;
 use uproar::Message;
@@ -173,16 +174,7 @@ fn silence_is_broken_and_nothing_else() {
     assert_eq!(busy.expect("message")["data"], 7);
 }
 
-/// SplitMix64.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (z ^ z >> 27) % n
-    }
-}
+const TOPICS: usize = 3;
 
 /// What a reader has had of a topic: the offset, and the number in the message there; 0 of none.
 type Had = BTreeMap<String, (u64, u64)>;
@@ -196,10 +188,10 @@ fn who_is_cut_off_at_any_byte_goes_on_where_it_was() {
         let server = TestServer::start(config);
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
-            scope.spawn(|| publish_until(&server, &over));
+            scope.spawn(|| server.count_in(TOPICS, &over));
             let readers: Vec<_> = (0..6).map(|seed| (seed, &server)).collect();
             let readers: Vec<_> =
-                readers.into_iter().map(|(seed, server)| scope.spawn(move || live(server, Rng(seed)))).collect();
+                readers.into_iter().map(|(seed, server)| scope.spawn(move || live(server, seed))).collect();
             let lived: Vec<_> = readers.into_iter().map(|reader| reader.join()).collect();
             over.store(true, Ordering::Relaxed);
             lived.into_iter().for_each(|reader| reader.expect("one that missed nothing"));
@@ -209,28 +201,16 @@ fn who_is_cut_off_at_any_byte_goes_on_where_it_was() {
     }
 }
 
-fn publish_until(server: &TestServer, over: &AtomicBool) {
-    let publisher = server.publisher();
-    for number in 1.. {
-        for topic in 0..3 {
-            let _ = publisher.publish(&format!("deep.{topic}"), &number.to_string());
-        }
-        if over.load(Ordering::Relaxed) {
-            return;
-        }
-        thread::sleep(Duration::from_micros(300));
-    }
-}
-
 /// Comes back behind the last whole event, with one topic or three, and checks that each message is the next one.
-fn live(server: &TestServer, mut rng: Rng) {
+fn live(server: &TestServer, seed: u64) {
+    let mut rng = Rng::new(seed);
     let topics: Vec<String> =
-        (0..if rng.0.is_multiple_of(2) { 1 } else { 3 }).map(|topic| format!("deep.{topic}")).collect();
+        (0..if seed.is_multiple_of(2) { 1 } else { TOPICS }).map(|topic| format!("deep.{topic}")).collect();
     let query: Vec<String> = topics.iter().map(|topic| format!("topic={topic}")).collect();
     let (mut last_id, mut had) = (String::new(), Had::new());
     for _ in 0..40 {
         let mut events = Events::open(server.addr, &query.join("&"), &last_id);
-        events.budget = rng.below(6000) as usize;
+        events.budget = rng.below(6000);
         while let Some(event) = events.event() {
             let places = event.id.as_ref().map_or(0, |id| id.split(',').count());
             let least = usize::from(event.name != "subscribed");

@@ -4,8 +4,6 @@
 //! connections are subscribed to, under a name that no client can say; so its home shard knows whether there are any. A room
 //! is known at its home shard.
 
-use bytes::Bytes;
-
 use crate::dialect::{Receipt, json};
 use crate::error::CloseReason;
 use crate::hub::frame::MessageKind;
@@ -166,13 +164,5 @@ impl Core {
         {
             self.tell(to, event);
         }
-    }
-
-    /// Sends a text to the subscribers of a topic that is ordered here, but one, beside what is published in it.
-    pub(super) fn notify(&mut self, topic: u32, payload: impl Into<Bytes>, but: Option<Origin>) {
-        let message = super::mail::Message { kind: MessageKind::Text, payload: payload.into() };
-        self.send_to_interested(topic, 0, &message, but);
-        let exclude = but.filter(|origin| origin.shard == self.id).map(|origin| origin.conn);
-        self.distribute(topic, None, message.kind, &message.payload, exclude);
     }
 }

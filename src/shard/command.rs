@@ -16,7 +16,7 @@ use super::events::stamp;
 use super::mail::{Ask, Mail, Origin, Question, Receipt, Return, TopicRef};
 use super::publish::Publication;
 use super::shared::Shared;
-use super::{Core, NO_ROOM, Notice};
+use super::{Core, NO_TOPIC, Notice};
 
 impl Core {
     /// Carries out what a client's message asks for. Says whether other shards may have work of it, as the topics' homes.
@@ -77,7 +77,7 @@ impl Core {
     fn broadcast(&mut self, id: ConnId, kind: MessageKind, payload: &[u8]) {
         let (topic, own) = match self.conns.get(id).map(|conn| &conn.session) {
             Some(&Session::Raw { topic, own }) => (topic, own),
-            Some(&Session::Json { room: NO_ROOM, .. }) => return self.not_in_a_room(id, None),
+            Some(&Session::Json { room: NO_TOPIC, .. }) => return self.not_in_a_room(id, None),
             Some(&Session::Json { room, .. }) => (room, true),
             _ => return,
         };
@@ -88,7 +88,7 @@ impl Core {
     fn relay(&mut self, id: ConnId, object: Vec<u8>, receipt: Option<dialect::Receipt<'_>>) {
         let Some(&Session::Json { room, .. }) = self.conns.get(id).map(|conn| &conn.session) else { return };
         let Some(client) = self.client_of(id) else { return };
-        if room == NO_ROOM {
+        if room == NO_TOPIC {
             return self.not_in_a_room(id, receipt.as_ref().map(|receipt| &*receipt.id));
         }
         let object = json::signed(object, client, Some(self.unix_ms));
@@ -116,7 +116,7 @@ impl Core {
         let Some(&Session::Json { room: own, .. }) = self.conns.get(id).map(|conn| &conn.session) else { return };
         let room: Box<str> = match room {
             Some(room) => room.into(),
-            None if own == NO_ROOM => return self.not_in_a_room(id, None),
+            None if own == NO_TOPIC => return self.not_in_a_room(id, None),
             None => self.hub.name(own).into(),
         };
         let to = Return::Conn(Origin { shard: self.id, conn: id });
@@ -217,7 +217,7 @@ impl Core {
     /// Subscribes a connection to a topic in a class, or changes its class there, whatever the name and however many it has;
     /// the local topic.
     pub(super) fn enlist(&mut self, id: ConnId, topic: &str, class: Class) -> u32 {
-        let Some(conn) = self.conns.get_mut(id) else { return NO_ROOM };
+        let Some(conn) = self.conns.get_mut(id) else { return NO_TOPIC };
         conn.flags.set_subscriber(true);
         let known = self.hub.find(topic).and_then(|local| Some((local, self.hub.class(id.index, local)?)));
         if let Some((local, before)) = known {
@@ -243,7 +243,7 @@ impl Core {
         let others = match &conn.session {
             Session::Json { room, more } => {
                 let given = more.as_ref().map_or(0, |more| more.rooms.len() + usize::from(more.user.is_some()));
-                given + usize::from(*room != NO_ROOM)
+                given + usize::from(*room != NO_TOPIC)
             }
             _ => 0,
         };
@@ -295,11 +295,7 @@ impl Core {
     /// Lets go of those who were held until a home shard confirmed, or until nobody wanted that any more.
     fn release_held(&mut self, waiting: &[u64]) {
         for &waiter in waiting {
-            let id = unpack(waiter);
-            if let Some(conn) = self.conns.get_mut(id) {
-                conn.held = conn.held.saturating_sub(1);
-                self.mark_dirty(id.index);
-            }
+            self.release(unpack(waiter));
         }
     }
 

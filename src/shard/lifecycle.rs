@@ -29,7 +29,7 @@ use crate::ws::frame;
 
 use super::inbound::kept;
 use super::mail::{Origin, RoomEvent, RoomMail};
-use super::{Core, NO_ROOM, Notice};
+use super::{Core, NO_TOPIC, Notice};
 
 /// How long accepting pauses when there is no descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -293,7 +293,7 @@ impl Core {
         let &Session::Json { room, ref more } = session else { return None };
         let claimed = more.as_ref().and_then(|more| more.claimed);
         let others = more.iter().flat_map(|more| more.rooms.iter().copied());
-        let rooms = Some(room).filter(|&room| room != NO_ROOM).into_iter().chain(others);
+        let rooms = Some(room).filter(|&room| room != NO_TOPIC).into_iter().chain(others);
         Some(Parting {
             client: self.client_named(id, claimed),
             claimed: claimed.is_some(),

@@ -13,7 +13,7 @@ use crate::ring::token::ConnId;
 
 use super::address::user_topic;
 use super::mail::{Act, Addressed, Answer, Asker, Mail, Origin, Return, RoomEvent, RoomMail, Stage};
-use super::{Core, NO_ROOM};
+use super::{Core, NO_TOPIC};
 
 impl Core {
     /// Changes the rooms or the user of a client of this shard, as a backend wants it.
@@ -70,7 +70,7 @@ impl Core {
             }
         };
         match self.session_of(id) {
-            Some((own, _)) if *own == NO_ROOM => *own = local,
+            Some((own, _)) if *own == NO_TOPIC => *own = local,
             Some((_, more)) => more.get_or_insert_default().rooms.push(local),
             None => return Ok(()),
         }
@@ -86,7 +86,7 @@ impl Core {
         let rooms = more.as_mut().map(|more| &mut more.rooms);
         match rooms {
             Some(rooms) if *own == local && !rooms.is_empty() => *own = rooms.remove(0),
-            _ if *own == local => *own = NO_ROOM,
+            _ if *own == local => *own = NO_TOPIC,
             Some(rooms) => rooms.retain(|&other| other != local),
             None => {}
         }
@@ -158,7 +158,7 @@ impl Core {
     /// The room of a `json` connection, if it is in one.
     pub(crate) fn room_of(&self, id: ConnId) -> Option<&str> {
         match self.conns.get(id)?.session {
-            Session::Json { room, .. } if room != NO_ROOM => Some(self.hub.name(room)),
+            Session::Json { room, .. } if room != NO_TOPIC => Some(self.hub.name(room)),
             _ => None,
         }
     }

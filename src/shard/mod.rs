@@ -65,8 +65,8 @@ use settings::Settings;
 use shared::Shared;
 use window::Window;
 
-/// Of a `json` connection that is in no room, or not yet: no index of a topic.
-const NO_ROOM: u32 = u32::MAX;
+/// No index of a topic: of a `json` connection that is in no room, and of one that has not joined its topic yet.
+const NO_TOPIC: u32 = u32::MAX;
 
 /// Of a message that is ordered, but in no topic.
 const NOWHERE: Position = Position { epoch: 0, offset: 0 };
@@ -322,7 +322,8 @@ impl Core {
             assert!(conn.outbox.is_empty() || goes_on, "nothing makes {id:?} send the rest");
             assert!(conn.phase != Phase::Lingering || conn.outbox.is_empty());
             if let Session::Json { room, more } = &conn.session {
-                let rooms = more.iter().flat_map(|more| &more.rooms).chain(Some(room).filter(|room| **room != NO_ROOM));
+                let rooms =
+                    more.iter().flat_map(|more| &more.rooms).chain(Some(room).filter(|room| **room != NO_TOPIC));
                 for &room in rooms {
                     assert!(
                         self.hub.is_subscribed(id.index, room) || self.awaits(id, room),

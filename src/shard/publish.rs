@@ -141,7 +141,7 @@ impl Core {
 
     /// Publishes to a topic that is ordered here, to all but one connection of any shard. Nothing is copied unless somebody
     /// elsewhere or later wants it.
-    pub(super) fn publish_here(
+    fn publish_here(
         &mut self,
         topic: u32,
         kind: MessageKind,
@@ -154,10 +154,11 @@ impl Core {
         if keeps || !self.hub.interested(topic).is_empty() {
             let message = Message { kind, payload: Bytes::copy_from_slice(payload) };
             self.remember(topic, position, &message, keeps);
-            self.send_to_interested(topic, position.offset, &message, but);
+            self.spread(topic, Some(position), &message, but);
+        } else {
+            let exclude = self.here(but);
+            self.distribute(topic, Some(position), kind, payload, exclude);
         }
-        let exclude = but.filter(|origin| origin.shard == self.id).map(|origin| origin.conn);
-        self.distribute(topic, Some(position), kind, payload, exclude);
     }
 
     /// A publication from another shard, at the home shard.
@@ -179,9 +180,7 @@ impl Core {
         if let Some(position) = self.order(local, receipt.as_deref()) {
             let keeps = self.keeps(local);
             self.remember(local, position, &message, keeps);
-            self.send_to_interested(local, position.offset, &message, exclude);
-            // Who is to be excluded is on another shard: what is published here is not mailed.
-            self.distribute(local, Some(position), message.kind, &message.payload, None);
+            self.spread(local, Some(position), &message, exclude);
         }
         if made {
             self.unpin(local);
@@ -244,7 +243,26 @@ impl Core {
         }
     }
 
-    pub(super) fn send_to_interested(&mut self, topic: u32, offset: u64, message: &Message, exclude: Option<Origin>) {
+    /// Sends a text to the members of a room, or the connections of a user, whose topic is ordered here, but to one: beside
+    /// what is published in it.
+    pub(super) fn notify(&mut self, topic: u32, payload: impl Into<Bytes>, but: Option<Origin>) {
+        let message = Message { kind: MessageKind::Text, payload: payload.into() };
+        self.spread(topic, None, &message, but);
+    }
+
+    /// Sends what a topic that is ordered here is to carry to all shards that have subscribers, and to those of this one.
+    fn spread(&mut self, topic: u32, position: Option<Position>, message: &Message, but: Option<Origin>) {
+        self.send_to_interested(topic, position.map_or(0, |position| position.offset), message, but);
+        let exclude = self.here(but);
+        self.distribute(topic, position, message.kind, &message.payload, exclude);
+    }
+
+    /// The connection, if it is of this shard.
+    fn here(&self, origin: Option<Origin>) -> Option<ConnId> {
+        origin.filter(|origin| origin.shard == self.id).map(|origin| origin.conn)
+    }
+
+    fn send_to_interested(&mut self, topic: u32, offset: u64, message: &Message, exclude: Option<Origin>) {
         for i in 0..self.hub.interested(topic).len() {
             let (shard, remote) = self.hub.interested(topic)[i];
             let exclude = exclude.filter(|origin| origin.shard == shard).map(|origin| origin.conn);
@@ -268,7 +286,7 @@ impl Core {
 
     /// Encodes for each class of local subscribers, once; the fan-out follows at the end of the turn. What has no place in
     /// the topic is for members alone, and has no envelope.
-    pub(super) fn distribute(
+    fn distribute(
         &mut self,
         topic: u32,
         position: Option<Position>,

@@ -15,7 +15,7 @@ use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
 
 use super::mail::{Mail, Origin, Past, Recover, Recovered, Wanted};
-use super::{Core, NO_ROOM};
+use super::{Core, NO_TOPIC};
 
 impl Core {
     /// Begins to subscribe a `json` connection or an event stream, to be told when the home shard has answered. `recover`:
@@ -116,7 +116,7 @@ impl Core {
     }
 
     /// What a connection was held for has come.
-    fn release(&mut self, id: ConnId) {
+    pub(super) fn release(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.held = conn.held.saturating_sub(1);
         self.mark_dirty(id.index);
@@ -169,7 +169,7 @@ impl Core {
         let session = &mut self.conns.get_mut(id)?.session;
         if let Session::Raw { topic: own, .. } = *session {
             // It waits once, when it is opened.
-            let waits = [NO_ROOM, topic].contains(&own) && !self.hub.is_subscribed(id.index, topic);
+            let waits = [NO_TOPIC, topic].contains(&own) && !self.hub.is_subscribed(id.index, topic);
             return waits.then_some(Then::Release);
         }
         let awaited = session.awaited_mut()?;

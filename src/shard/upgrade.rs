@@ -13,7 +13,7 @@ use crate::ws::{deflate, handshake};
 
 use super::inbound::Next;
 use super::mail::{Origin, RoomEvent, Wanted};
-use super::{Core, NO_ROOM};
+use super::{Core, NO_TOPIC};
 
 /// The room of those who name none.
 const DEFAULT_ROOM: &str = "default";
@@ -25,7 +25,7 @@ impl Core {
     pub(super) fn upgrade_to_raw(&mut self, id: ConnId, request: &Request<'_>, topic: &str) -> Next {
         let own = request.query_value("self") != Some(Cow::Borrowed("false"));
         // The topic's index comes with the subscription, which needs the connection's class: so this is set last.
-        let next = self.upgrade(id, request, &[], Session::Raw { topic: u32::MAX, own });
+        let next = self.upgrade(id, request, &[], Session::Raw { topic: NO_TOPIC, own });
         if matches!(next, Next::Frames) {
             let topic = match self.conns.get(id).map(|conn| conn.class) {
                 Some(_) if self.has_last_value(topic) => self.open_with_past(id, topic, NEWEST),
@@ -46,7 +46,7 @@ impl Core {
         };
         let claimed = self.claimed(request);
         let wanted = past_of_room(request).or_else(|| self.has_last_value(&room).then_some(NEWEST));
-        let next = self.upgrade(id, request, &[], Session::Json { room: NO_ROOM, more: None });
+        let next = self.upgrade(id, request, &[], Session::Json { room: NO_TOPIC, more: None });
         let Some(class) = self.conns.get(id).filter(|_| matches!(next, Next::Frames)).map(|conn| conn.class) else {
             return next;
         };

@@ -3,7 +3,7 @@
 
 use crate::error::CloseReason;
 use crate::hub::frame::MessageKind;
-use crate::limits::MAX_CONTROL_PAYLOAD;
+use crate::limits::{MAX_CONTROL_PAYLOAD, is_close_code};
 
 /// The longest header of a client: two bytes, a 64-bit length and the masking key.
 pub const MAX_CLIENT_HEADER: usize = 14;
@@ -326,8 +326,7 @@ pub fn parse_close(payload: &[u8]) -> Result<(Option<u16>, &str), Violation> {
         };
     };
     let code = u16::from_be_bytes(*code);
-    // 1012 to 1014 are in the IANA registry; 1004 to 1006 and 1015 must not be sent.
-    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+    if !is_close_code(code) {
         return Err(Violation::protocol("close code is not allowed"));
     }
     let reason = simdutf8::basic::from_utf8(reason).map_err(|_| Violation::payload("close reason is not UTF-8"))?;

@@ -146,12 +146,12 @@ fn choose_protocol<'p>(headers: &[Header<'_>], protocols: &[&'p str]) -> Result<
 }
 
 /// The values of all fields of that name, whatever its case.
-fn values<'h>(headers: &'h [Header<'_>], name: &'static str) -> impl Iterator<Item = &'h [u8]> {
+pub(super) fn values<'h>(headers: &'h [Header<'_>], name: &'static str) -> impl Iterator<Item = &'h [u8]> {
     headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
 }
 
 /// The items of the lists in all fields of that name; empty ones do not count (RFC 9110 section 5.6.1).
-fn items<'h>(headers: &'h [Header<'_>], name: &'static str) -> impl Iterator<Item = &'h [u8]> {
+pub(super) fn items<'h>(headers: &'h [Header<'_>], name: &'static str) -> impl Iterator<Item = &'h [u8]> {
     values(headers, name)
         .flat_map(|value| value.split(|&byte| byte == b','))
         .map(<[u8]>::trim_ascii)

@@ -3,11 +3,13 @@
 
 pub mod client;
 pub mod events;
+pub mod rng;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use uproar::config::AdminListen;
@@ -66,6 +68,20 @@ impl TestServer {
 
     pub fn running(&self) -> &Running {
         self.running.as_ref().expect("it runs until it is dropped")
+    }
+
+    /// Publishes 1, 2, 3 and so on to each of the topics `deep.0` to `deep.TOPICS`, until that is over.
+    pub fn count_in(&self, topics: usize, over: &AtomicBool) {
+        let publisher = self.publisher();
+        for number in 1.. {
+            for topic in 0..topics {
+                let _ = publisher.publish(&format!("deep.{topic}"), &number.to_string());
+            }
+            if over.load(Ordering::Relaxed) {
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
 
     /// A client whose WebSocket is open.

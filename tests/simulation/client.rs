@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::net::Socket;
 use super::oracle::{Form, Oracle, View};
 use super::plan::Plan;
-use super::rng::Rng;
 use super::script::{Persona, violation};
 use super::trace::note;
 use super::wire::{self, ACCEPT, BINARY, CLOSE, Frame, PING, PONG, Reader, Response, TEXT};
 use super::world::Tally;
+use crate::common::rng::Rng;
 
 mod follow;
 mod receive;

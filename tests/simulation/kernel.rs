@@ -8,8 +8,8 @@ use uproar::ring::token::{ConnId, Kind, Token};
 
 use super::net::{POLLERR, POLLIN, Socket};
 use super::plan::Faults;
-use super::rng::Rng;
 use super::trace::note;
+use crate::common::rng::Rng;
 
 const ENOENT: i32 = 2;
 const EAGAIN: i32 = 11;

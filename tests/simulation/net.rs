@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::rng::Rng;
+use crate::common::rng::Rng;
 
 /// One connection, seen from both ends.
 pub struct Socket {

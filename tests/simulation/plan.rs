@@ -7,7 +7,7 @@ use uproar::config::{BacklogPolicy, parse_history};
 use uproar::limits::SPARE_SLOTS;
 use uproar::shard::settings::Settings;
 
-use super::rng::Rng;
+use crate::common::rng::Rng;
 
 /// How often the kernel misbehaves within what it may do.
 #[derive(Clone, Copy)]

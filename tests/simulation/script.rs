@@ -2,8 +2,8 @@
 
 use super::oracle::Oracle;
 use super::plan::Plan;
-use super::rng::Rng;
 use super::wire::upgrade;
+use crate::common::rng::Rng;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Persona {

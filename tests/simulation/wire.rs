@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::rng::Rng;
+use crate::common::rng::Rng;
 
 /// A WebSocket frame of the server.
 #[derive(PartialEq, Eq, Debug)]

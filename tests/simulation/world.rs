@@ -19,9 +19,9 @@ use super::kernel::Kernel;
 use super::net::Socket;
 use super::oracle::Oracle;
 use super::plan::{Faults, Plan, SHUTDOWN_TICKS};
-use super::rng::Rng;
 use super::script::Persona;
 use super::trace::note;
+use crate::common::rng::Rng;
 
 /// Rounds of everybody after which nothing may be under way.
 const PATIENCE: usize = 20_000;

@@ -13,7 +13,7 @@ use super::message::{Encoding, known_by, message, present};
 use super::problem::{self, Problem};
 use super::{Api, done};
 use crate::dialect::json;
-use crate::limits::{MAX_CONTROL_PAYLOAD, is_topic_name};
+use crate::limits::{MAX_CONTROL_PAYLOAD, is_application_close, is_topic_name};
 use crate::shard::mail::Act;
 
 /// The close code of a connection that ends because it is over (RFC 6455 section 7.4.1).
@@ -75,7 +75,7 @@ pub async fn disconnect(State(api): State<Arc<Api>>, request: Request) -> Result
     let body = Body::read(request, api.most_of_one()).await?;
     let asked: Disconnect = body.parse()?;
     let code = asked.code.as_u64().and_then(|code| u16::try_from(code).ok());
-    let code = code.filter(|code| matches!(*code, NORMAL | 3000..=4999)).ok_or(problem::BAD_CLOSE)?;
+    let code = code.filter(|&code| is_application_close(code)).ok_or(problem::BAD_CLOSE)?;
     if asked.reason.len() > MAX_REASON {
         return Err(problem::BAD_CLOSE);
     }

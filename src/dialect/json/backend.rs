@@ -14,7 +14,7 @@ use super::request::id_text;
 use super::text::no_receiver;
 use crate::dialect::{Deed, Instruction, Receipt};
 use crate::hub::frame::MessageKind;
-use crate::limits::is_topic_name;
+use crate::limits::{is_application_close, is_topic_name};
 
 /// The close code of a backend that names none.
 const NORMAL: u16 = 1000;
@@ -90,7 +90,7 @@ impl<'a> Message<'a, '_> {
 
     fn close(&self) -> Result<Deed<'a>, Problem> {
         let code = self.value.get("code").map_or(Some(NORMAL), |code| code.as_u16());
-        let code = code.filter(|code| matches!(code, 1000 | 3000..=4999)).ok_or(BAD_CODE)?;
+        let code = code.filter(|&code| is_application_close(code)).ok_or(BAD_CODE)?;
         let reason = if self.has("reason") { self.string("reason").ok_or(BAD_REASON)? } else { Cow::Borrowed("") };
         Ok(Deed::Close { code, reason })
     }

@@ -3,6 +3,7 @@
 use httparse::Header;
 
 use crate::limits::MAX_HEADERS;
+use crate::ws::handshake::{items, values};
 
 /// Bytes that an answer's head may have.
 const MAX_HEAD: usize = 64 * 1024;
@@ -116,19 +117,6 @@ fn check_parameter(parameter: &[u8]) -> Result<&[u8], String> {
 fn is_window_bits(value: &[u8]) -> bool {
     let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
     matches!(unquoted, b"8" | b"9" | b"10" | b"11" | b"12" | b"13" | b"14" | b"15")
-}
-
-/// The values of all fields of that name, whatever its case.
-fn values<'h>(headers: &'h [Header<'_>], name: &'static str) -> impl Iterator<Item = &'h [u8]> {
-    headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
-}
-
-/// The items of the lists in all fields of that name; empty ones do not count (RFC 9110 section 5.6.1).
-fn items<'h>(headers: &'h [Header<'_>], name: &'static str) -> impl Iterator<Item = &'h [u8]> {
-    values(headers, name)
-        .flat_map(|value| value.split(|&byte| byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|item| !item.is_empty())
 }
 
 /// A field of a server's, fit for a message.
