@@ -9,15 +9,17 @@ use super::net::Socket;
 use super::oracle::{Form, Oracle, View};
 use super::plan::Plan;
 use super::script::{Persona, violation};
+use super::tally::Tally;
 use super::trace::note;
 use super::wire::{self, ACCEPT, BINARY, CLOSE, Frame, PING, PONG, Reader, Response, TEXT};
-use super::world::Tally;
 use crate::common::rng::Rng;
 
 mod follow;
 mod receive;
+mod stream;
 
 pub use follow::Trails;
+pub use stream::{Place, Stream};
 
 /// What a client acts on.
 pub struct Scene<'a> {
@@ -67,8 +69,10 @@ pub struct Client {
     /// Statuses of the responses to come.
     expected: VecDeque<u16>,
     views: BTreeMap<usize, View>,
-    /// Of one that follows.
+    /// Of one that follows, or reads a stream.
     pub trails: Trails,
+    /// Of one that reads a stream.
+    pub stream: Stream,
     /// The last that was seen of a topic and publisher, in whatever subscription.
     ever: BTreeMap<(usize, usize), usize>,
     /// The welcome has come.
@@ -108,6 +112,7 @@ impl Client {
             expected: opening.expected.into(),
             views: BTreeMap::new(),
             trails: Trails::default(),
+            stream: Stream::default(),
             ever: BTreeMap::new(),
             welcomed: false,
             asked: VecDeque::new(),
@@ -217,6 +222,9 @@ impl Client {
     fn take(&mut self, scene: &mut Scene<'_>) -> bool {
         match self.state {
             State::Asking => self.reader.response().map(|response| self.answered(&response, scene)).is_some(),
+            State::Open if self.persona == Persona::Reader => {
+                self.reader.block().map(|block| self.read_block(&block, scene)).is_some()
+            }
             State::Open => self.reader.frame().map(|frame| self.got(frame, scene)).is_some(),
             State::Ending => {
                 assert!(self.reader.is_empty(), "client {}: bytes after the last words", self.id);
@@ -232,10 +240,13 @@ impl Client {
             self.reads = !self.reads;
             self.stalled |= !self.reads;
         }
-        if !calm && rng.permille(3) {
+        // What it is to get right is what comes after.
+        let restless = self.persona == Persona::Reader;
+        if !calm && rng.permille(if restless { 10 } else { 3 }) {
             return self.vanish(scene);
         }
         if self.state != State::Open
+            || self.persona == Persona::Reader
             || self.closing.is_some()
             || self.violation.is_some()
             || self.outgoing.len() > 9_000
@@ -269,13 +280,16 @@ impl Client {
     /// Leaves for good, one way or another.
     pub fn leave(&mut self, scene: &mut Scene<'_>) {
         match self.state {
-            State::Open if self.closing.is_none() && self.violation.is_none() && scene.rng.percent(70) => {
-                self.close(scene)
-            }
+            State::Open if self.may_close() && scene.rng.percent(70) => self.close(scene),
             State::Gone => {}
             _ if scene.rng.percent(50) => self.vanish(scene),
             _ => {}
         }
+    }
+
+    /// Whether it may begin a close handshake.
+    fn may_close(&self) -> bool {
+        self.closing.is_none() && self.violation.is_none() && self.persona != Persona::Reader
     }
 
     /// Leaves at once.
@@ -323,7 +337,7 @@ impl Client {
     /// Publishes, perhaps, more than one read takes, and nothing after it.
     pub fn burst(&mut self, scene: &mut Scene<'_>) {
         let count = scene.rng.pick(&[0, 1, 300]);
-        if self.is_well(scene.net) {
+        if self.is_well(scene.net) && self.persona != Persona::Reader {
             (0..count).for_each(|_| self.publish(scene));
         }
     }
@@ -424,7 +438,7 @@ impl Client {
         let (seen, missed) =
             self.views.values().fold(self.past, |(seen, missed), view| (seen + view.received, missed + view.missed));
         let (seen, missed) = (seen + self.trails.received, missed + self.trails.missed);
-        let is_told = matches!(self.persona, Persona::Json | Persona::Follower);
+        let is_told = matches!(self.persona, Persona::Json | Persona::Follower | Persona::Reader);
         (seen, missed, is_told.then_some(self.told))
     }
 }

@@ -120,6 +120,7 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
         settings.head_timeout = forever;
         settings.keep_alive_timeout = forever;
         settings.close_timeout = forever;
+        settings.sse_heartbeat = forever;
         settings.max_topics = 10;
         return settings;
     }
@@ -129,6 +130,7 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
     settings.head_timeout = millis(rng, 200, 2_000);
     settings.keep_alive_timeout = millis(rng, 200, 2_000);
     settings.close_timeout = millis(rng, 200, 1_000);
+    settings.sse_heartbeat = millis(rng, 200, 2_000);
     if rng.percent(50) {
         settings.ping_interval = Some(millis(rng, 300, 2_000));
         settings.ping_timeout = millis(rng, 100, 300);

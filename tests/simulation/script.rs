@@ -13,6 +13,8 @@ pub enum Persona {
     Json,
     /// Speaks it too, and goes on where another that is gone was.
     Follower,
+    /// Reads a stream of Server-Sent Events, and goes on where another that is gone was.
+    Reader,
     /// Asks for pages.
     Visitor,
     /// Sends a head that is refused.
@@ -30,12 +32,13 @@ pub struct Opening {
 impl Persona {
     pub fn new(plan: &Plan, rng: &mut Rng) -> Persona {
         let rude = rng.percent(plan.rude);
-        match rng.below(8) {
+        match rng.below(10) {
             0 | 1 if rude => Persona::Rude,
             2 | 3 if rude => Persona::Dawdler,
             4 if !plan.calm => Persona::Visitor,
             5 => Persona::Follower,
-            6.. => Persona::Json,
+            6 => Persona::Reader,
+            7.. => Persona::Json,
             _ => Persona::Raw { topic: rng.below(plan.topics), own: rng.percent(60) },
         }
     }
@@ -53,6 +56,8 @@ impl Persona {
                     rng.pick(&["/game", "/game", "/game?recover=true", "/game?recover=true&epoch=none&offset=7"]);
                 after_pages(rng, upgrade(path, extra), 101)
             }
+            // What it asks for is said when it is known who was there before.
+            Persona::Reader => Opening { bytes: String::new(), expected: Vec::new() },
             Persona::Visitor => {
                 let last = "GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned();
                 after_pages(rng, last, 200)
@@ -67,7 +72,7 @@ impl Persona {
 }
 
 /// A request, at times after others on the same connection.
-fn after_pages(rng: &mut Rng, last: String, status: u16) -> Opening {
+pub fn after_pages(rng: &mut Rng, last: String, status: u16) -> Opening {
     let pages = if rng.percent(20) { rng.between(1, 4) } else { 0 };
     let mut bytes = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n".repeat(pages);
     bytes.push_str(&last);

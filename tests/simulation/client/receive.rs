@@ -6,8 +6,14 @@ impl Client {
     pub(super) fn answered(&mut self, response: &Response, scene: &mut Scene<'_>) {
         note(|| format!("c{} is answered {}", self.id, response.status));
         let expected = self.expected.pop_front();
-        assert!(response.status == 101 || response.body.len() > 1, "a body");
+        let is_stream = response.head.contains("\r\nContent-Type: text/event-stream\r\n");
+        assert!(response.status == 101 || is_stream || response.body.len() > 1, "a body");
         match response.status {
+            200 if is_stream => {
+                assert_eq!((self.persona, expected), (Persona::Reader, Some(200)));
+                self.state = State::Open;
+                scene.tally.streams += 1;
+            }
             101 => {
                 assert!(response.head.contains(ACCEPT));
                 assert_eq!(expected, Some(101));
@@ -169,15 +175,14 @@ impl Client {
     pub(super) fn ended(&mut self, scene: &mut Scene<'_>) {
         note(|| format!("c{} is at the end", self.id));
         let cut = scene.net[self.socket].server_reset || self.is_cut(scene);
+        let stream_may_end = self.persona == Persona::Reader && self.stream_may_be_ended(scene);
         let socket = &mut scene.net[self.socket];
         assert!(cut || self.reader.is_empty(), "client {}: the stream ends inside something", self.id);
-        let words = self.state != State::Open || socket.client_fin;
+        let words = self.state != State::Open || socket.client_fin || stream_may_end;
         assert!(cut || words, "client {}: the stream ends without a close frame", self.id);
         socket.finish();
         self.state = State::Gone;
     }
-
-    // What it checks in the end.
 }
 
 fn inflated(payload: Vec<u8>, tally: &mut Tally) -> Vec<u8> {
