@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use uproar::config::Secret;
 use uproar::hub::TopicHandle;
 use uproar::ring::op::{Completion, Op, ReadBuffers, Wait};
 use uproar::ring::token::{ConnId, Kind, Token};
@@ -330,4 +331,33 @@ fn the_successor_in_a_slot_that_ends_in_the_same_turn_is_sent_its_bytes_once() {
     let ops = f.turn(&completed(Kind::Receive, second, handshake.len() as i32, buffer), handshake.as_bytes());
     let sends = ops.iter().filter(|op| matches!(op, Op::Send { .. })).count();
     assert_eq!(sends, 1, "{ops:?}");
+}
+
+#[test]
+fn a_backend_that_is_told_in_the_flush_of_who_ends_there_is_not_sent_to_twice() {
+    let mut config = Config::default();
+    config.backend_key = Some(Secret::new("correct-horse-battery"));
+    let mut f = Fixture::new(1, &config);
+    f.websocket(0, "/backend?presence=true&key=correct-horse-battery");
+    f.json(1);
+    let [backend, client] = [0, 1].map(|index| ConnId { index, generation: 0 });
+    let name = f.shared.identity().client(0, client);
+    f.receive(0, &text(&format!(r#"{{"type":"close","clientId":"{name:016x}"}}"#)));
+    // The backend is sent a pong, and then the client, all of whose bytes are sent, ends.
+    let ping = text(r#"{"type":"ping"}"#);
+    let close = frame(8, &1000u16.to_be_bytes());
+    let came = |conn, bytes: &[u8], buffer| {
+        let token = Token::new(Kind::Receive, conn);
+        [Completion { token, result: bytes.len() as i32, more: false, buffer }]
+    };
+    f.readable(0);
+    let (_, buffer) = f.receives()[0];
+    f.shard.complete(&came(backend, &ping, buffer), &mut Buffer(ping.clone()));
+    f.readable(1);
+    let (_, buffer) = f.receives()[0];
+    let ops = f.turn(&came(client, &close, buffer), &close);
+    assert!(ops.contains(&Op::Close(client)), "{ops:?}");
+    assert_eq!(sends_to(&ops, 0), 1, "{ops:?}");
+    assert_eq!(f.shard.wait().at(f.now), Wait::None);
+    assert_eq!(sends_to(&f.turn(&[], b""), 0), 1, "it is told in the next turn");
 }
