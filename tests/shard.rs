@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use uproar::config::Secret;
+use uproar::dialect::Position;
 use uproar::hub::TopicHandle;
 use uproar::ring::op::{Completion, Op, ReadBuffers, Wait};
 use uproar::ring::token::{ConnId, Kind, Token};
 use uproar::ring::{WakeFd, sys};
-use uproar::shard::mail::Mail;
+use uproar::shard::mail::{Mail, Past, Recovered};
 use uproar::shard::mailbox::{Mailbox, Postbox};
 use uproar::shard::settings::Settings;
 use uproar::shard::shared::Shared;
@@ -360,4 +361,24 @@ fn a_backend_that_is_told_in_the_flush_of_who_ends_there_is_not_sent_to_twice() 
     assert_eq!(sends_to(&ops, 0), 1, "{ops:?}");
     assert_eq!(f.shard.wait().at(f.now), Wait::None);
     assert_eq!(sends_to(&f.turn(&[], b""), 0), 1, "it is told in the next turn");
+}
+
+#[test]
+fn a_stream_is_not_given_up_for_what_a_late_turn_has_just_for_it() {
+    let config = Config::default();
+    let mut f = Fixture::new(2, &config);
+    let topic = f.remote_topic();
+    f.accept(0);
+    f.receive(0, format!("GET /sse?topic={topic} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+    let Some(Mail::Recover(asked)) = f.neighbours[0].1.take() else { panic!("it asks for nothing") };
+    let past = Past { now: Position { epoch: 1, offset: 0 }, gap: None, messages: Vec::new(), snapshot: true };
+    let home = TopicHandle { index: 0, generation: 0 };
+    let told = Recovered { topic: asked.topic, home, to: asked.from.conn, recover: true, past };
+    // The shard stands still; then it reads its mail before it looks at the time.
+    f.pass(config.sse_heartbeat + config.ping_timeout + Duration::from_secs(1));
+    f.postbox.post(Mail::Recovered(Box::new(told)));
+    let ops = f.turn(&[], b"");
+    assert_eq!(sends_to(&ops, 0), 1, "{ops:?}");
+    let ops = f.turn(&[], b"");
+    assert!(!ops.contains(&Op::Shutdown(asked.from.conn)), "{ops:?}");
 }

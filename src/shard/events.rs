@@ -127,6 +127,8 @@ impl Core {
             true => quiet,
             false if is_due => self.now.after(interval),
             false if stuck.is_after(self.now) => stuck,
+            // What waits was put there in this turn, which is late: it has yet to be sent.
+            false if !conn.flags.blocked() => self.now.after(timeout),
             false => return self.close(id, 1001, "", CloseReason::PingTimeout),
         };
         let end = conn.flags.mortal().then_some(conn.expires).filter(|end| next.is_after(*end));
