@@ -7,6 +7,7 @@ mod common;
 mod simulation {
     pub mod client;
     pub mod kernel;
+    pub mod ledger;
     pub mod net;
     pub mod node;
     pub mod oracle;

@@ -6,7 +6,7 @@ use flate2::{Decompress, FlushDecompress};
 use serde_json::{Value, json};
 
 use super::net::Socket;
-use super::oracle::{Form, Oracle, View};
+use super::oracle::{Form, Message, Oracle, View};
 use super::plan::Plan;
 use super::script::{Persona, violation};
 use super::tally::Tally;
@@ -14,11 +14,15 @@ use super::trace::note;
 use super::wire::{self, ACCEPT, BINARY, CLOSE, Frame, PING, PONG, Reader, Response, TEXT};
 use crate::common::rng::Rng;
 
+mod backend;
 mod follow;
 mod receive;
+mod send;
 mod stream;
 
+pub use backend::Desk;
 pub use follow::Trails;
+pub use send::Letters;
 pub use stream::{Place, Stream};
 
 /// What a client acts on.
@@ -61,6 +65,8 @@ enum State {
 
 pub struct Client {
     id: usize,
+    /// Its first connection, if it has come back.
+    pub author: usize,
     pub socket: usize,
     pub persona: Persona,
     state: State,
@@ -73,6 +79,10 @@ pub struct Client {
     pub trails: Trails,
     /// Of one that reads a stream.
     pub stream: Stream,
+    /// Of a sender.
+    pub letters: Letters,
+    /// Of a backend.
+    pub desk: Desk,
     /// The last that was seen of a topic and publisher, in whatever subscription.
     ever: BTreeMap<(usize, usize), usize>,
     /// The welcome has come.
@@ -104,6 +114,7 @@ impl Client {
         note(|| format!("c{id} is {persona:?}"));
         Client {
             id,
+            author: id,
             socket,
             persona,
             state: State::Asking,
@@ -113,6 +124,8 @@ impl Client {
             views: BTreeMap::new(),
             trails: Trails::default(),
             stream: Stream::default(),
+            letters: Letters::default(),
+            desk: Desk::default(),
             ever: BTreeMap::new(),
             welcomed: false,
             asked: VecDeque::new(),
@@ -142,7 +155,11 @@ impl Client {
 
     /// Whether it is subscribed to all that it wants.
     pub fn has_joined(&self) -> bool {
-        self.state == State::Open && self.asked.is_empty() && (!self.views.is_empty() || self.trails.are_begun())
+        let joined = match self.persona {
+            Persona::Sender | Persona::Backend => self.welcomed,
+            _ => !self.views.is_empty() || self.trails.are_begun(),
+        };
+        self.state == State::Open && self.asked.is_empty() && joined
     }
 
     // What it does.
@@ -241,7 +258,7 @@ impl Client {
             self.stalled |= !self.reads;
         }
         // What it is to get right is what comes after.
-        let restless = self.persona == Persona::Reader;
+        let restless = matches!(self.persona, Persona::Reader | Persona::Sender | Persona::Backend);
         if !calm && rng.permille(if restless { 10 } else { 3 }) {
             return self.vanish(scene);
         }
@@ -312,6 +329,11 @@ impl Client {
     }
 
     fn publish(&mut self, scene: &mut Scene<'_>) {
+        match self.persona {
+            Persona::Sender => return self.correspond(scene),
+            Persona::Backend => return self.serve(scene),
+            _ => {}
+        }
         let rng = &mut *scene.rng;
         let large = if scene.plan.calm { 9_000 } else { 90_000 };
         let padding = if rng.permille(5) { rng.below(large) } else { rng.below(scene.plan.payload) };
@@ -325,7 +347,7 @@ impl Client {
         match form {
             Form::Text => self.say_message(TEXT, &payload, rng),
             Form::Binary => self.say_message(BINARY, &payload, rng),
-            Form::Data => {
+            Form::Data | Form::State => {
                 let name = &scene.oracle.names[topic];
                 let data = String::from_utf8_lossy(&payload);
                 let text = format!(r#"{{"type":"publish","topic":"{name}","data":{data}}}"#);
@@ -417,14 +439,21 @@ impl Client {
     // What it gets.
 
     /// Nothing is under way any more: whatever it was owed must be here.
-    pub fn check_rest(&mut self, oracle: &Oracle, plan: &Plan, is_done: impl Fn(usize) -> bool) {
+    pub fn check_rest(&mut self, oracle: &mut Oracle, plan: &Plan, is_done: impl Fn(usize) -> bool) {
         let lossy = plan.drops();
         assert!(self.reader.is_empty(), "client {} holds half a frame", self.id);
         assert!(self.outgoing.is_empty(), "client {} could not send {} bytes", self.id, self.outgoing.len());
         assert_eq!(self.pings.len(), 0, "client {} lacks pongs", self.id);
         assert_eq!(self.asked, [], "client {} lacks answers", self.id);
-        self.views.values_mut().for_each(|view| view.finish(oracle, &is_done, lossy));
+        self.views.values_mut().for_each(|view| view.finish(&*oracle, &is_done, lossy));
         self.check_trails(oracle, lossy, plan.calm);
+        self.check_letters(oracle, is_done);
+        self.check_desk();
+    }
+
+    /// Whether what a backend was sent may be lost.
+    pub fn may_have_lost(&self, is_well: bool) -> bool {
+        self.persona == Persona::Backend && !is_well && !self.desk.orderly
     }
 
     /// Whether there is something between it and the server that no time need pass for.
@@ -438,7 +467,7 @@ impl Client {
         let (seen, missed) =
             self.views.values().fold(self.past, |(seen, missed), view| (seen + view.received, missed + view.missed));
         let (seen, missed) = (seen + self.trails.received, missed + self.trails.missed);
-        let is_told = matches!(self.persona, Persona::Json | Persona::Follower | Persona::Reader);
+        let is_told = matches!(self.persona, Persona::Json | Persona::Follower | Persona::Reader | Persona::Sender);
         (seen, missed, is_told.then_some(self.told))
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use uproar::Config;
-use uproar::config::{BacklogPolicy, parse_history};
+use uproar::config::{BacklogPolicy, Secret, parse_history};
 use uproar::limits::SPARE_SLOTS;
 use uproar::shard::settings::Settings;
 
@@ -46,10 +46,14 @@ pub struct Plan {
     pub abrupt: bool,
     /// Percent of clients that misbehave.
     pub rude: usize,
+    /// There may be backends.
+    pub backends: bool,
     /// Largest payload, but for a few.
     pub payload: usize,
 }
 
+/// What backends prove themselves with.
+pub const BACKEND_KEY: &str = "correct-horse-battery";
 /// Ticks within which a shutdown must be over.
 pub const SHUTDOWN_TICKS: u32 = 60;
 
@@ -70,6 +74,7 @@ impl Plan {
             shutdown: rng.percent(40),
             abrupt: !calm && rng.percent(50),
             rude: if calm { 0 } else { rng.pick(&[0, 10, 30]) },
+            backends: rng.percent(80),
             payload: rng.pick(&[10, 200, 2_000]),
         }
     }
@@ -103,6 +108,7 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
     // What is dropped is counted: notices would be among it.
     settings.presence.notices = false;
     settings.max_errors = 1_000_000;
+    settings.backend_key = Some(Secret::new(BACKEND_KEY));
     let histories =
         ["off", "topic/* count=5 age=1s", "topic/* count=50 age=10s bytes=64KiB", "topic/1 count=1000 age=3s"];
     settings.history = parse_history(rng.pick(&histories)).expect("rules");

@@ -56,6 +56,23 @@ tally! {
     continued,
     /// Heartbeats of event streams.
     comments,
+    acknowledged,
+    /// Connections under a name that the client had before.
+    claims,
+    /// Messages that backends had.
+    handed_over,
+    /// Those for which there was no backend.
+    no_backend,
+    /// Messages of backends to clients.
+    streamed,
+    /// Wishes of backends that concerned nobody.
+    no_receiver,
+    /// Times that a backend has made a client a member of its room, or ended that.
+    memberships,
+    /// Clients that were made users.
+    identified,
+    /// Comings and goings that backends were told of.
+    introduced,
 }
 
 impl Tally {
@@ -64,7 +81,7 @@ impl Tally {
         for (name, count) in self.counts() {
             assert!(count > 0, "nothing {name}: {self:?}");
         }
-        for code in [1000, 1001, 1002, 1005, 1007, 1009, 1013, 3000] {
+        for code in [1000, 1001, 1002, 1005, 1007, 1009, 1013, 3000, 4001, 4100] {
             assert!(self.closes.contains_key(&code), "nobody was closed with {code}");
         }
     }

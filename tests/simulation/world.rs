@@ -7,7 +7,7 @@ use uproar::shard::mail::Mail;
 use uproar::shard::shared::Shared;
 use uproar::time::Tick;
 
-use super::client::{Client, Place, Scene, Trails};
+use super::client::{Client, Letters, Place, Scene, Trails};
 use super::net::Socket;
 use super::node::{Node, check_empty, nodes};
 use super::oracle::Oracle;
@@ -115,6 +115,11 @@ impl World {
         let mut client = Client::new(id, id, &self.plan, &self.oracle, &mut self.rng);
         match client.persona {
             Persona::Follower => client.trails = self.trails_of_the_gone(),
+            Persona::Backend => client.ask_for_desk(&mut self.oracle, &mut self.rng),
+            Persona::Sender => {
+                let heritage = self.heritage();
+                client.write_as(heritage, &mut self.oracle, &mut self.rng);
+            }
             Persona::Reader => {
                 let place = self.place_of_the_gone();
                 client.ask_for_stream(place, &self.plan, &self.oracle, &mut self.rng);
@@ -138,6 +143,13 @@ impl World {
     fn place_of_the_gone(&mut self) -> Place {
         let mut gone = self.clients.iter_mut().filter(|client| client.is_gone() && client.stream.has_place());
         gone.next().map(|client| client.stream.take_place()).unwrap_or_default()
+    }
+
+    /// What a sender leaves to the next: one that is gone, or one that does not know yet that it will be replaced.
+    fn heritage(&mut self) -> Option<(usize, Letters)> {
+        let early = !self.plan.calm && self.rng.percent(30);
+        let senders = self.clients.iter_mut().filter(|client| client.persona == Persona::Sender);
+        senders.filter(|client| early || client.is_gone()).find_map(Client::hand_on)
     }
 
     fn pass(&mut self, ticks: usize) {
@@ -200,8 +212,14 @@ impl World {
         }
         self.settle();
         let well: Vec<_> = self.clients.iter().map(|client| client.is_well(&self.net)).collect();
+        // Whoever has come back goes on with what he has published.
+        let mut done = vec![false; self.clients.len()];
+        self.clients.iter().zip(&well).for_each(|(client, well)| done[client.author] = *well);
         for (client, _) in self.clients.iter_mut().zip(&well).filter(|(_, well)| **well) {
-            client.check_rest(&self.oracle, &self.plan, |publisher| well[publisher]);
+            client.check_rest(&mut self.oracle, &self.plan, |author| done[author]);
+        }
+        if !self.clients.iter().zip(&well).any(|(client, well)| client.may_have_lost(*well)) {
+            self.oracle.ledger.check_received();
         }
         if self.plan.calm {
             assert!(well.iter().all(|&well| well), "calm, and all are well");

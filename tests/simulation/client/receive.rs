@@ -46,6 +46,7 @@ impl Client {
                 let topics: Vec<_> = (0..scene.plan.topics).filter(|&topic| self.trails.follows(topic)).collect();
                 self.follow(&topics, scene);
             }
+            Persona::Sender | Persona::Backend => {}
             _ => {
                 let topics = (0..scene.plan.topics).filter(|_| scene.rng.percent(50)).take(3).collect::<Vec<_>>();
                 let topics = if topics.is_empty() { vec![0] } else { topics };
@@ -98,7 +99,16 @@ impl Client {
     /// The server has said something in `json`.
     pub(super) fn told(&mut self, text: &[u8], scene: &mut Scene<'_>) {
         let event: Value = serde_json::from_slice(text).expect("JSON");
-        note(|| format!("c{} is told {event}", self.id));
+        // Members are introduced in an order that no seed says.
+        match event["type"].as_str() {
+            Some(kind @ ("client_joined" | "client_left")) => note(|| format!("c{} is told of a {kind}", self.id)),
+            _ => note(|| format!("c{} is told {event}", self.id)),
+        }
+        match self.persona {
+            Persona::Sender => return self.sender_told(&event, text, scene),
+            Persona::Backend => return self.backend_told(&event, text, scene),
+            _ => {}
+        }
         let follows = self.persona == Persona::Follower;
         assert!(follows || self.persona == Persona::Json);
         match event["type"].as_str() {
@@ -160,9 +170,12 @@ impl Client {
             code if self.closing == Some(code) => self.violation.is_none(),
             Some(1001) => may_end,
             Some(1013) => tight,
+            Some(4001) => self.may_be_replaced(),
+            Some(code) if self.is_shown_out(code, scene.oracle) => true,
             code => code.is_some() && code == self.violation,
         };
         assert!(right, "client {} is closed with {code:?}: {:?} {:?}", self.id, self.closing, self.violation);
+        self.desk.orderly = self.closing == Some(code);
         *scene.tally.closes.entry(code.unwrap_or(1005)).or_default() += 1;
         if self.closing.is_none() && self.violation.is_none() && !self.mute {
             self.say_close(code, scene.rng);
