@@ -303,6 +303,11 @@ impl Core {
         self.conns.len()
     }
 
+    /// Names of clients that are known to be elsewhere, for tests.
+    pub fn claims(&self) -> usize {
+        self.claims.len()
+    }
+
     /// Panics unless the tables agree with each other. For tests, after a turn.
     pub fn invariants(&self) {
         self.frames.invariants();

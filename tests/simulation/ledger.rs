@@ -72,6 +72,8 @@ pub struct Ledger {
     pub backends: (usize, usize),
     /// `clientId` and room of each connection.
     names: BTreeMap<usize, (String, String)>,
+    /// The newest connection of each `clientId`.
+    newest: BTreeMap<String, usize>,
     said: Vec<Prompt>,
     /// Prompts that a backend has had, by author and number.
     received: BTreeSet<(usize, usize)>,
@@ -141,6 +143,16 @@ impl Ledger {
         let served = *self.served.entry(room.clone()).or_insert(backend);
         assert!(!calm || served == backend, "room {room} has two backends: {served}, {backend}");
         prompt
+    }
+
+    /// A connection has a `clientId` for certain, and no older one may.
+    pub fn takes_over(&mut self, connection: usize) {
+        self.newest.insert(self.names[&connection].0.clone(), connection);
+    }
+
+    /// Whether another connection should have taken over.
+    pub fn is_replaced(&self, connection: usize) -> bool {
+        self.newest.get(&self.names[&connection].0).is_some_and(|newest| *newest != connection)
     }
 
     pub fn name(&self, connection: usize) -> &str {

@@ -119,6 +119,10 @@ pub fn check_empty(node: &Node, shared: &Shared) {
         assert_eq!(left(|c| c.topics.get()), 0, "topics");
         assert_eq!(left(|c| c.subscriptions.get()), 0, "subscriptions");
         assert_eq!(left(|c| c.websockets.get()), 0, "WebSockets");
+        assert_eq!(left(|c| c.event_streams.get()), 0, "event streams");
+        assert_eq!(left(|c| c.backends.get()), 0, "backends");
+        assert_eq!(left(|c| c.rooms.get()), 0, "rooms");
+        assert_eq!(core.claims(), 0, "names of clients that are gone");
         assert_eq!(left(|c| c.backlogged.get()), 0, "backlogged connections");
     }
 }

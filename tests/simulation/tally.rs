@@ -63,6 +63,8 @@ tally! {
     handed_over,
     /// Those for which there was no backend.
     no_backend,
+    /// Those whose id was on its way already.
+    busy,
     /// Messages of backends to clients.
     streamed,
     /// Wishes of backends that concerned nobody.

@@ -69,8 +69,8 @@ impl Client {
             (_, None) => {}
             (15..65, _) => self.tell_story(scene),
             (65..90, Some(client)) if !scene.plan.calm => self.move_client(client, scene),
-            (90..97, Some(client)) if scene.oracle.ledger.may_identify(&client) => self.identify(client, scene),
-            (97, Some(client)) if !scene.plan.calm => self.show_out(client, scene),
+            (90..95, Some(client)) if scene.oracle.ledger.may_identify(&client) => self.identify(client, scene),
+            (95..98, Some(client)) if !scene.plan.calm => self.show_out(client, scene),
             _ => {}
         }
     }

@@ -225,6 +225,9 @@ impl Client {
         assert_ne!(letters.denied.as_ref(), Some(&client), "client {} has proved nothing", self.id);
         scene.oracle.ledger.welcomed(self.id, &client, &word("room"));
         letters.name = Some((client, token));
+        if !letters.contested {
+            scene.oracle.ledger.takes_over(self.id);
+        }
         for letter in letters.open.clone() {
             self.write_letter(letter, scene);
         }
@@ -261,11 +264,13 @@ impl Client {
 
     /// A prompt did not reach a backend.
     fn refused(&mut self, event: &Value, scene: &mut Scene<'_>) {
+        let mut again = true;
         if event["id"].is_null() {
             self.letters.unasked = self.letters.unasked.checked_sub(1).expect("something that can fail");
         } else {
             let letter = self.answered_letter(event, scene);
             assert!(matches!(letter, Letter::Prompt(_)), "{event}");
+            again = self.letters.returns || self.letters.asked.contains_key(&letter);
         }
         match event["code"].as_str() {
             Some("no_backend") => {
@@ -273,8 +278,11 @@ impl Client {
                 assert!(!there, "there is a backend all the time");
                 scene.tally.no_backend += 1;
             }
-            // Another of the same id is under way.
-            Some("busy") => assert!(!event["id"].is_null()),
+            // Another of the same id is under way, and will be answered after this one.
+            Some("busy") => {
+                assert!(!event["id"].is_null() && again, "client {}: {event}", self.id);
+                scene.tally.busy += 1;
+            }
             _ => panic!("client {}: {event}", self.id),
         }
     }
@@ -362,6 +370,8 @@ impl Client {
         assert!(self.letters.asked.is_empty(), "client {} lacks answers: {:?}", self.id, self.letters.asked);
         let unordered = self.letters.open.iter().find(|letter| matches!(letter, Letter::Publication { .. }));
         assert_eq!(unordered, None, "client {} was not acknowledged", self.id);
+        let is_replaced = oracle.ledger.is_replaced(self.id);
+        assert!(!is_replaced || self.letters.contested, "client {} has connected anew, and is still here", self.id);
         if self.may_be_replaced() {
             return;
         }
