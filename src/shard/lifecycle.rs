@@ -92,6 +92,7 @@ impl Core {
         self.counters.accepted.add(1);
         let id = self.conns.insert(slot, Conn::new());
         self.counters.connections.add(1);
+        self.meters.start(slot, self.now);
         self.ops.push(Op::Watch(id));
         self.wheel.set(slot, self.now.after(self.settings.head_timeout));
         if self.life != Life::Serving {

@@ -18,6 +18,7 @@ pub mod identity;
 mod inbound;
 mod introduce;
 mod lifecycle;
+mod limit;
 pub mod mail;
 pub mod mailbox;
 mod membership;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::conn::meter::Meters;
 use crate::conn::table::Table;
 use crate::conn::{Conn, HandlerSession, Phase, Session};
 use crate::counters::Counters;
@@ -145,6 +147,8 @@ pub struct Core {
     /// Whether an embedder's backend is to know which clients have gone.
     has_backend: bool,
     window: Window,
+    /// How fast each connection sends.
+    meters: Meters,
     mailbox: Mailbox,
     postboxes: Vec<Postbox>,
     /// Shards that were posted mail in this turn.
@@ -231,6 +235,7 @@ impl Shard {
             introductions: Introductions::default(),
             has_backend: parts.routes.has_backend(),
             window: Window::new(parts.settings.ack_window),
+            meters: Meters::new(parts.settings.message_rate, parts.settings.byte_rate),
             mailbox: parts.mailbox,
             postboxes: parts.postboxes,
             posted: Vec::new(),
