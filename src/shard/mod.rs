@@ -4,6 +4,7 @@
 //! [`Core::ops`]; the [`worker`] hands that to the ring. So the whole of it runs in a test, on a seeded clock, with
 //! faults, as `tests/simulation.rs` does.
 
+mod accept;
 mod address;
 mod ask;
 mod backend;
@@ -14,6 +15,7 @@ mod events;
 mod flush;
 pub mod handle;
 mod handover;
+mod heartbeat;
 pub mod identity;
 mod inbound;
 mod introduce;
@@ -28,6 +30,7 @@ mod recover;
 mod room;
 pub mod settings;
 pub mod shared;
+mod stop;
 mod turn;
 mod upgrade;
 mod window;
@@ -58,13 +61,13 @@ use crate::time::{Tick, Wheel};
 use handover::Backend;
 use inbound::Codec;
 use introduce::Introductions;
-use lifecycle::Life;
 use mail::Origin;
 use mailbox::{Mailbox, Postbox};
 use publish::Encoder;
 pub(crate) use publish::Publication;
 use settings::Settings;
 use shared::Shared;
+use stop::Life;
 use window::Window;
 
 /// No index of a topic: of a `json` connection that is in no room, and of one that has not joined its topic yet.
