@@ -8,6 +8,7 @@ mod backend;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::conn::peer::Peer;
 use crate::conn::{HandlerSession, Session};
 use crate::dialect::{Event, Refusal as TopicRefusal};
 use crate::error::CloseReason;
@@ -211,6 +212,11 @@ impl Connection<'_> {
     /// 123 bytes.
     pub fn close(&mut self, code: u16, reason: &str) {
         self.core.close(self.id, closable(code), reason, CloseReason::Application);
+    }
+
+    /// Where the client comes from.
+    pub fn peer(&self) -> Peer {
+        self.core.peer(self.id)
     }
 
     /// Bytes that the client has still to be sent.

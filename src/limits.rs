@@ -36,6 +36,9 @@ pub const MAX_TOPICS_PER_STREAM: usize = 256;
 pub const MAX_MESSAGE_BYTES: u64 = 1 << 30;
 /// Bytes of a control frame's payload (RFC 6455 section 5.5).
 pub const MAX_CONTROL_PAYLOAD: usize = 125;
+/// Accepts of one listener that are under way at a time: connections that a turn of its ring takes from it at most.
+pub const ACCEPTS: u16 = 16;
+
 /// Messages a second that a bound of how fast they come can name.
 pub const MAX_MESSAGE_RATE: u32 = 10_000_000;
 /// Bytes a second that a bound of how fast they come can name.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::hub::frame::Frames;
 use crate::limits::{READ_BUFFER_BYTES, READ_BUFFERS};
 use crate::ring::dial::{Dial, dial};
-use crate::ring::op::{Completion, Op, ReadBuffers, Wait};
+use crate::ring::op::{Arrivals, Completion, Op, Wait};
 use crate::ring::token::{ConnId, Kind};
 use crate::ring::{Ring, Setup, WakeFd, sys};
 use crate::ws::client::frame;
@@ -115,7 +115,7 @@ impl Swarm {
     /// A thread's ring with room for so many connections; times count from `start`.
     pub fn new(target: Arc<Target>, connections: u32, timeout: Duration, start: Instant) -> Result<Swarm> {
         sys::raise_nofile()?;
-        let ring = Ring::new(Setup { slots: connections, listener: None, wake: Arc::new(WakeFd::new()?) })?;
+        let ring = Ring::new(Setup { slots: connections, listeners: Vec::new(), wake: Arc::new(WakeFd::new()?) })?;
         if ring.slots() < connections {
             let slots = ring.slots();
             return Err(format!(
