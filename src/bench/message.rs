@@ -267,7 +267,7 @@ mod tests {
     fn sizes_that_cannot_be_are_refused() {
         let error = Payloads::new(STAMP_BYTES - 1, Fill::Ticks, RUN).unwrap_err().to_string();
         assert_eq!(error, "--payload 31 has no room for a stamp, of 32 bytes");
-        assert!(Payloads::new((1 << 30) + 1, Fill::Ticks, RUN).is_err());
+        assert!(Payloads::new(MAX_MESSAGE_BYTES as usize + 1, Fill::Ticks, RUN).is_err());
         assert_eq!(Payloads::new(STAMP_BYTES, Fill::Random, RUN).unwrap().len(), STAMP_BYTES);
     }
 
