@@ -131,6 +131,7 @@ counters! {
     wakes: Counter "wakes_sent" "Other shards woken",
     rooms: Gauge "rooms" "Rooms with somebody in them that are at home here",
     history_bytes: Gauge "history_bytes" "Bytes of messages that are kept for those who come back or come late",
+    history_evicted: Counter "history_evicted" "Messages that were not kept, or not as long as their history says, for want of history_memory",
     replayed: Counter "replayed" "Messages of the past sent to those who came back or came late",
     gaps: Counter "gaps" "Times that history did not reach back to where a client was",
     repeated: Counter "repeated" "Messages that had been acknowledged and came again; they were not delivered again",

@@ -113,6 +113,7 @@ mod tests {
         shared.counters(0).deliveries.add(5);
         shared.counters(1).deliveries.add(7);
         shared.counters(1).dropped_newest.add(3);
+        shared.counters(0).history_evicted.set(11);
         shared.counters(0).connections.set(2);
         let shards = crate::shard::handle::Shards::new(shared, Vec::new());
         let api = Arc::new(Api::new(shards, 1 << 20, true));
@@ -123,6 +124,7 @@ mod tests {
             "uproar_deliveries_total{shard=\"1\"} 7",
             "uproar_dropped_total{shard=\"1\",reason=\"drop_newest\"} 3",
             "uproar_connections{shard=\"0\"} 2",
+            "uproar_history_evicted_total{shard=\"0\"} 11",
             "uproar_connections_closed_total{shard=\"0\",reason=\"ping_timeout\"} 0",
             "# TYPE uproar_dropped counter",
             "uproar_api_requests_total{route=\"/publish\",status=\"4xx\"} 1",
