@@ -4,7 +4,7 @@
 pub const MAX_CONNECTIONS_PER_SHARD: u32 = 1 << 20;
 /// Slots of a shard's table that are kept free, to tell those who come when it is full that it is.
 pub const SPARE_SLOTS: u32 = 64;
-/// Shards in one process: a topic's interest set is a bitset of this many bits.
+/// Shards in one process, and so the most that a topic's home shard keeps in its list of those that are interested.
 pub const MAX_SHARDS: usize = 256;
 /// Bytes of one read buffer, and so of one receive.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
