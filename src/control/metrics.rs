@@ -70,7 +70,9 @@ impl Collector for Requests {
             let labels = [("route", route), ("status", status)];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
-        Ok(())
+        let help = "Connections to the admin listener that were closed at once, as there were too many";
+        let refused = encoder.encode_descriptor("admin_refused", help, None, MetricType::Counter)?;
+        ConstCounter::new(self.0.tally().refused()).encode(refused)
     }
 }
 
@@ -118,6 +120,7 @@ mod tests {
         let shards = crate::shard::handle::Shards::new(shared, Vec::new());
         let api = Arc::new(Api::new(shards, 1 << 20, true));
         api.tally().count(0, axum::http::StatusCode::NOT_FOUND);
+        api.tally().refuse();
         let text = text(&api);
         for line in [
             "uproar_deliveries_total{shard=\"0\"} 5",
@@ -128,6 +131,7 @@ mod tests {
             "uproar_connections_closed_total{shard=\"0\",reason=\"ping_timeout\"} 0",
             "# TYPE uproar_dropped counter",
             "uproar_api_requests_total{route=\"/publish\",status=\"4xx\"} 1",
+            "uproar_admin_refused_total 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
