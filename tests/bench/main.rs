@@ -8,6 +8,7 @@ mod faults;
 mod good;
 mod held;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
 
@@ -38,9 +39,21 @@ fn bench(arguments: &[&str]) -> Ended {
 
 impl Ended {
     /// The report of a run that came to one.
+    report.iter().for_each(assert_names);
     #[track_caller]
     fn report(&self) -> &Report {
         self.report.as_ref().unwrap_or_else(|| panic!("no report: {self:?}"))
+/// Whoever reads a report by names finds each once, and needs no other to understand it.
+#[track_caller]
+fn assert_names(report: &Report) {
+    let figures: Vec<&str> = report.figures.iter().map(|figure| figure.name.as_str()).collect();
+    let latencies: Vec<&str> = report.latencies.iter().map(|latency| latency.name.as_str()).collect();
+    for names in [figures, latencies] {
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+        assert!(names.iter().all(|name| name.starts_with(char::is_alphabetic)), "{names:?}");
+    }
+}
+
     }
 
     /// The value of a figure.

@@ -190,7 +190,7 @@ fn times(slowest: Arrival) -> [Figure; 3] {
     let Arrival { due, first, last, .. } = slowest;
     [
         ms("published to the first delivery, slowest publish", due, first),
-        ms("… to the last", due, last),
-        ms("first delivery to the last", first, last),
+        ms("published to the last delivery, slowest publish", due, last),
+        ms("first delivery to the last, slowest publish", first, last),
     ]
 }

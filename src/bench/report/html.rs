@@ -88,7 +88,7 @@ fn figures(page: &mut String, reports: &[Report], names: &[String]) {
     table(page, [String::new()].into_iter().chain(head).collect(), cells.collect());
 }
 
-/// A figure's name, and how many of that name were before it: "… when all were closed" may come twice.
+/// A figure's name, and how many of that name were before it: reports of older versions have some twice.
 type Row<'a> = (&'a str, usize);
 
 fn rows(report: &Report) -> Vec<Row<'_>> {
