@@ -162,7 +162,7 @@ impl Run {
         faults: Faults,
         complaint: Option<String>,
     ) -> Result<Report> {
-        let Run { mut report, progress, sampler, rate, .. } = self;
+        let Run { mut report, progress, sampler, rate, spent, .. } = self;
         progress.end();
         let taken = latencies.iter().filter(|(_, histogram)| !histogram.is_empty());
         report.latencies = taken.map(|(name, histogram)| report::latency(name, histogram)).collect();
@@ -170,6 +170,7 @@ impl Run {
         report.series.extend(sampler.stop());
         (report.figures, report.faults, report.complaint) = (figures, faults, complaint);
         Ok(report)
+        report.notes.extend(spent.filter(|spent| spent.time >= LEAST_TIME).and_then(|spent| spent.disturbance()));
     }
 }
 

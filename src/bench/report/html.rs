@@ -66,10 +66,11 @@ fn run(page: &mut String, report: &Report, name: &str, one_of_many: bool) {
         true => format!("<p>{}: {}</p>\n", escape(&report.mode), escape(&report.title)),
         false => String::new(),
     };
+    let notes: String = report.notes.iter().map(|note| format!("<p>{}</p>\n", escape(note))).collect();
     let _ = write!(
         page,
         "<section>\n<p class=\"what\">{name}{url}</p>\n{what}<p>{when} · {machine}</p>\n\
-         <p class=\"{class}\">{sign} {}{complaint}</p>\n</section>\n",
+         <p class=\"{class}\">{sign} {}{complaint}</p>\n{notes}</section>\n",
         report.verdict(),
     );
 }
@@ -300,6 +301,7 @@ mod tests {
             "\0\u{1b}[2J\u{ffff}",
         ] {
             let page = render(&[saying(hostile), saying(hostile)]);
+        report.notes.push(text.into());
             sample::assert_well_formed(&page);
             assert!(!page.contains(hostile), "{hostile}");
         }
