@@ -122,6 +122,7 @@ impl Run {
         self.phase("warming up", self.common.warm_up_for(time).as_millis() as u64, "ms");
         let begin = Instant::now();
         crew.gather(|gauges| self.tick(millis(begin), gauges))?;
+        self.is_warm();
         self.measure_from_here()?;
         crew.go();
         self.phase("measuring", time.as_millis() as u64, "ms");
@@ -131,6 +132,11 @@ impl Run {
         self.measure_to_here()?;
         crew.go();
         Ok(())
+    }
+
+    /// What was before was to warm the server up.
+    pub fn is_warm(&mut self) {
+        self.report.warm_at = Some(self.start.elapsed().as_secs_f64());
     }
 
     /// From here on, what the server costs is counted; once more, if it was before.

@@ -83,6 +83,7 @@ pub fn run(options: &Stalled) -> Result<Report> {
 fn lead(options: &Stalled, run: &mut Run, crew: &Crew<Outcome>) -> Result<()> {
     run.phase("connecting", u64::from(options.readers) + 2, "connections");
     crew.gather(|gauges| run.tick(Gauges::get(&gauges.opened), gauges))?;
+    run.is_warm();
     run.measure_from_here()?;
     crew.go();
     run.phase("publishing", messages(options), "messages");
