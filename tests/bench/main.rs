@@ -25,8 +25,13 @@ struct Ended {
 
 /// Runs a mode, with a report as JSON on standard output.
 fn bench(arguments: &[&str]) -> Ended {
+    run(&[arguments, &["--quiet", "--json", "-"]].concat())
+}
+
+/// Runs a mode.
+fn run(arguments: &[&str]) -> Ended {
     let mut command = Command::new(env!("CARGO_BIN_EXE_uproar"));
-    command.env_clear().arg("bench").args(arguments).args(["--quiet", "--json", "-"]);
+    command.env_clear().arg("bench").args(arguments);
     let output = command.output().expect("the binary runs");
     let code = output.status.code().expect("it was not killed");
     let stderr = String::from_utf8(output.stderr).expect("text");
@@ -34,15 +39,10 @@ fn bench(arguments: &[&str]) -> Ended {
         true => None,
         false => Some(serde_json::from_slice(&output.stdout).expect("a report")),
     };
+    report.iter().for_each(assert_names);
     Ended { code, report, stderr }
 }
 
-impl Ended {
-    /// The report of a run that came to one.
-    report.iter().for_each(assert_names);
-    #[track_caller]
-    fn report(&self) -> &Report {
-        self.report.as_ref().unwrap_or_else(|| panic!("no report: {self:?}"))
 /// Whoever reads a report by names finds each once, and needs no other to understand it.
 #[track_caller]
 fn assert_names(report: &Report) {
@@ -54,6 +54,11 @@ fn assert_names(report: &Report) {
     }
 }
 
+impl Ended {
+    /// The report of a run that came to one.
+    #[track_caller]
+    fn report(&self) -> &Report {
+        self.report.as_ref().unwrap_or_else(|| panic!("no report: {self:?}"))
     }
 
     /// The value of a figure.
