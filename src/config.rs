@@ -8,6 +8,7 @@
 
 mod history;
 mod load;
+mod rate;
 mod secret;
 mod value;
 
@@ -17,11 +18,15 @@ use std::time::Duration;
 
 pub use history::{HistoryRule, HistoryRules, parse_history};
 pub use load::{ConfigError, Inputs, Resolved, load};
+pub use rate::Rate;
 pub use secret::Secret;
 pub use value::{AdminListen, BacklogPolicy, LogLevel, parse_size, parse_time};
 
-use crate::limits::{MAX_CONNECTIONS_PER_SHARD, MAX_MESSAGE_BYTES, MAX_SHARDS, READ_BUFFER_BYTES};
+use crate::limits::{
+    MAX_BYTE_RATE, MAX_CONNECTIONS_PER_SHARD, MAX_MESSAGE_BYTES, MAX_MESSAGE_RATE, MAX_SHARDS, READ_BUFFER_BYTES,
+};
 use history::History;
+use rate::{bytes_per_second, count_per_second};
 use secret::Key;
 use value::{Address, AdminAddress, Choice, Count, Grammar, Or, Size, Switch, Time, Words};
 
@@ -155,6 +160,10 @@ knobs! {
         max_topics: u32 = 1024, Count { min: 1, max: 65_535 };
         /// Bytes of a message that a client sends, decompressed.
         max_message: u32 = MIB, Size { min: 125, max: MAX_MESSAGE };
+        /// Messages, pings and requests a second that one connection may send; backends may send more.
+        message_rate: Option<Rate> = None, Or("off", count_per_second(MAX_MESSAGE_RATE));
+        /// Bytes a second that one connection may send; backends may send more.
+        byte_rate: Option<Rate> = None, Or("off", bytes_per_second(KIB, MAX_BYTE_RATE));
         /// Bytes of a request's head.
         max_head: u32 = 8 * KIB, Size { min: KIB, max: MAX_HEAD_BYTES };
     }
@@ -264,7 +273,7 @@ mod tests {
     }
 
     /// Name, the least value, one below it, the greatest, one above it.
-    const BOUNDS: [[&str; 5]; 24] = [
+    const BOUNDS: [[&str; 5]; 26] = [
         ["send_buffer", "4KiB", "4095", "64MiB", "67108865"],
         ["accept_backlog", "1", "0", "65535", "65536"],
         ["shards", "1", "0", "256", "257"],
@@ -272,6 +281,8 @@ mod tests {
         ["max_memory", "64MiB", "67108863", "64TiB", "65TiB"],
         ["max_topics", "1", "0", "65535", "65536"],
         ["max_message", "125", "124", "256MiB", "268435457"],
+        ["message_rate", "1", "-1", "10000000", "10000001"],
+        ["byte_rate", "1KiB", "1023", "512MiB", "536870913"],
         ["max_head", "1KiB", "1023", "64KiB", "65537"],
         ["backlog", "1KiB", "1023", "1GiB", "1073741825"],
         ["head_timeout", "100ms", "99ms", "10m", "600001ms"],

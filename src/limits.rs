@@ -40,6 +40,11 @@ pub const MAX_MESSAGE_BYTES: u64 = 256 << 20;
 pub const MAX_FRAME_BYTES: u64 = 7 * MAX_MESSAGE_BYTES + (1 << 20);
 /// Bytes of a control frame's payload (RFC 6455 section 5.5).
 pub const MAX_CONTROL_PAYLOAD: usize = 125;
+/// Messages a second that a bound of how fast they come can name.
+pub const MAX_MESSAGE_RATE: u32 = 10_000_000;
+/// Bytes a second that a bound of how fast they come can name.
+pub const MAX_BYTE_RATE: u32 = 1 << 29;
+
 /// Header fields of an HTTP head.
 pub const MAX_HEADERS: usize = 64;
 

@@ -1,5 +1,6 @@
 //! A connection of a shard: its slot, its outbox, its table.
 
+pub mod meter;
 pub mod outbox;
 pub mod table;
 

@@ -277,6 +277,11 @@ pub enum Event<'a> {
     },
     /// The message is larger than one may be.
     TooLarge,
+    /// Messages come faster than they may.
+    TooFast {
+        /// The message's `id`, if it had one.
+        id: Option<&'a str>,
+    },
     /// It was not done.
     Failed {
         /// Why.

@@ -89,6 +89,7 @@ impl Core {
             count if count > 0 => {
                 let bytes = count as usize;
                 self.counters.bytes_in.add(bytes as u64);
+                self.meters.charge_bytes(id.index, bytes, self.now);
                 conn.flags.set_heard(true);
                 // A short read has drained the socket; the poll tells of what comes later, but not of the end that
                 // it has told of already.

@@ -8,8 +8,8 @@ use crate::limits::DELIVERIES_PER_TURN;
 use crate::ring::op::Wait;
 use crate::time::Tick;
 
-use super::lifecycle::Life;
 use super::mail::Mail;
+use super::stop::Life;
 use super::{Core, Shard};
 
 /// Mail of one reading; the rest waits for the next, after the connections had theirs.
