@@ -275,7 +275,10 @@ mod tests {
         let words = "the machine was disturbed: others ran in place of the load for 12.5 % of the time, at least";
         assert_eq!(disturbed.disturbance().as_deref(), Some(words));
         let both = Spent { server_delay: Some(long), ..disturbed }.disturbance().unwrap();
-        assert!(both.contains("the server for 12.5 % of the time and in place of the load for 12.5 % of the time"), "{both}");
+        assert!(
+            both.contains("the server for 12.5 % of the time and in place of the load for 12.5 % of the time"),
+            "{both}"
+        );
         let own = Spent { load_delay: Some(Waited { by_others: Duration::ZERO, ..long }), ..disturbed };
         assert_eq!(own.disturbance(), None, "its own threads kept it");
         let unknown = Spent { server: None, server_delay: None, load_delay: None, ..spent };
