@@ -144,7 +144,7 @@ pub struct Topics<'a> {
 
 impl Topics<'_> {
     /// Publishes to all subscribers of a topic, on all shards; `false` if the name is empty or longer than 256 bytes, or the
-    /// message larger than 1 GiB.
+    /// message larger than 256 MiB.
     pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> bool {
         let message = message.into();
         self.core.publish(topic, Publication::new(message.kind, message.payload))

@@ -350,7 +350,7 @@ impl Core {
                 on(Event::CaughtUp(id));
             }
             (Kind::Receive | Kind::Discard, errno) if -errno == sys::EAGAIN => self.caught_up(id, on),
-            (Kind::Receive | Kind::Discard, errno) => self.lost(id, in_words(-errno), on),
+            (Kind::Receive | Kind::Discard, errno) => self.failed(id, -errno, on),
             _ => {}
         }
     }
@@ -367,7 +367,7 @@ impl Core {
         match u32::try_from(completion.result) {
             Ok(sent) => self.outboxes.sent(id, sent),
             Err(_) if -completion.result == sys::EAGAIN => self.outboxes.sent(id, 0),
-            Err(_) => return self.lost(id, in_words(-completion.result), on),
+            Err(_) => return self.failed(id, -completion.result, on),
         }
         self.ops.push(Op::AwaitWritable(id));
     }
@@ -490,8 +490,4 @@ impl Core {
             }
         }
     }
-}
-
-fn in_words(errno: i32) -> String {
-    std::io::Error::from_raw_os_error(errno).to_string()
 }
