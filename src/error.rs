@@ -33,6 +33,8 @@ pub enum CloseReason {
     Policy,
     /// The application asked for it.
     Application,
+    /// It went on sending faster than a client may.
+    TooFast,
     /// An embedder's handler panicked.
     Panic,
     /// The backlog's bound was passed and the policy is to close.
@@ -47,7 +49,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the discriminants.
-    pub const ALL: [CloseReason; 16] = [
+    pub const ALL: [CloseReason; 17] = [
         CloseReason::Peer,
         CloseReason::Lost,
         CloseReason::Http,
@@ -59,6 +61,7 @@ impl CloseReason {
         CloseReason::TooBig,
         CloseReason::Policy,
         CloseReason::Application,
+        CloseReason::TooFast,
         CloseReason::Panic,
         CloseReason::Backlog,
         CloseReason::PingTimeout,
@@ -80,6 +83,7 @@ impl CloseReason {
             CloseReason::TooBig => "too_big",
             CloseReason::Policy => "policy",
             CloseReason::Application => "application",
+            CloseReason::TooFast => "too_fast",
             CloseReason::Panic => "panic",
             CloseReason::Backlog => "backlog",
             CloseReason::PingTimeout => "ping_timeout",

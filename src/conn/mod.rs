@@ -1,6 +1,8 @@
 //! A connection of a shard: its slot, its outbox, its table.
 
+pub mod meter;
 pub mod outbox;
+pub mod peer;
 pub mod table;
 
 use std::any::Any;

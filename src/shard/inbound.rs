@@ -110,6 +110,10 @@ impl Shard {
     }
 
     fn request(&mut self, id: ConnId, request: &Request<'_>, body: &[u8]) -> Next {
+        if let Some(response) = self.core.refusal_of_request(id) {
+            self.core.refuse(id, &response, Framing::CLOSE);
+            return Next::End;
+        }
         let upgrade = request.wants_websocket();
         if let Some(index) = self.routes.find(request.path) {
             return if upgrade {
@@ -245,17 +249,19 @@ fn on_event(core: &mut Core, routes: &mut Routes, scratch: &mut Vec<u8>, id: Con
         (Event::Message { kind, compressed, payload }, Phase::Open) => {
             core.counters.messages_in.add(1);
             core.counters.inflated.add(u64::from(compressed));
-            return on_message(core, routes, scratch, id, kind, payload);
+            return core.admits_message(id, payload, scratch) && on_message(core, routes, scratch, id, kind, payload);
         }
         (Event::TooBig { .. }, Phase::Open) => {
             let is_backend = conn.is_backend();
             let error = json::event(dialect::Event::TooLarge);
             return match is_backend {
                 true => core.carry_out(id, Instruction::Error(error)),
-                false => core.execute(id, Command::Error(error)),
+                false => core.admits_message(id, &[], scratch) && core.execute(id, Command::Error(error)),
             };
         }
-        (Event::Ping(payload), Phase::Open) => core.push_reply(id, &[frame::encode_pong(payload).as_slice()]),
+        (Event::Ping(payload), Phase::Open) if core.admits_ping(id) => {
+            core.push_reply(id, &[frame::encode_pong(payload).as_slice()])
+        }
         _ => {}
     }
     false

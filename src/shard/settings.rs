@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::ConfigError;
-use crate::config::{BacklogPolicy, Config, HistoryRule, HistoryRules, Secret};
+use crate::config::{BacklogPolicy, Config, HistoryRule, HistoryRules, Rate, Secret};
 use crate::dialect::json::Types;
 use crate::hub::history::Retention;
 use crate::hub::presence;
@@ -19,6 +19,10 @@ pub struct Settings {
     pub keep_alive_timeout: Duration,
     /// Bytes of a message, inflated.
     pub max_message: u32,
+    /// Messages that one connection may send.
+    pub message_rate: Option<Rate>,
+    /// Bytes that one connection may send.
+    pub byte_rate: Option<Rate>,
     /// Bytes that an outbox may refer to while the socket takes nothing.
     pub backlog: u32,
     /// What happens at that bound.
@@ -71,6 +75,8 @@ impl TryFrom<&Config> for Settings {
             head_timeout: config.head_timeout,
             keep_alive_timeout: config.keep_alive_timeout,
             max_message: config.max_message,
+            message_rate: config.message_rate,
+            byte_rate: config.byte_rate,
             backlog: config.backlog,
             backlog_policy: config.backlog_policy,
             ping_interval: config.ping_interval,

@@ -34,7 +34,7 @@ pub(super) use ids::Epoch;
 pub use ids::{MAX_OFFSET, client_id_text, epoch_text, parse_client_id, parse_epoch};
 pub use posted::{Posted, posted};
 pub use problem::Problem;
-pub use request::{MAX_ID_BYTES, message};
+pub use request::{MAX_ID_BYTES, id_of, message};
 pub use signature::{placed, signed};
 pub use text::{event, placed_at, type_of};
 pub use types::{BadType, Destination, Types};

@@ -29,6 +29,7 @@ pub(super) const NO_RECEIVER: Problem = Problem::new("no_receiver", "Expected \"
 pub(super) const NO_TOPIC: Problem = Problem::new("no_topic", "Expected \"topic\", a string");
 pub(super) const NO_TOPICS: Problem = Problem::new("no_topic", "Expected \"topic\" or \"topics\", of strings");
 pub(super) const TOO_LARGE: Problem = Problem::new("too_large", "Message too large");
+pub(super) const TOO_FAST: Problem = Problem::new("too_fast", "Too many messages, or too much, at once: wait a moment");
 pub(super) const TOO_MANY_TOPICS: Problem = Problem::new("too_many_topics", "At most 1024 topics in one message");
 
 /// The code of what clients may not say.

@@ -56,6 +56,14 @@ fn text<'a>(payload: &'a [u8], types: &Types, scratch: &mut Vec<u8>) -> Command<
     command.unwrap_or_else(|problem| refused(&problem, id.as_deref()))
 }
 
+/// The id of a text message, as JSON text, if it has one that is good.
+pub fn id_of(payload: &[u8], scratch: &mut Vec<u8>) -> Option<String> {
+    scratch.clear();
+    let tape = parse(payload, scratch)?;
+    let id = Fields::of(payload, tape.as_value())?.id?;
+    id_text(id).ok().map(Cow::into_owned)
+}
+
 fn refused<'a>(problem: &Problem, id: Option<&str>) -> Command<'a> {
     Command::Error(problem.text(id))
 }

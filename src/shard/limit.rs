@@ -1,0 +1,62 @@
+//! What clients send faster than they may: it is refused, and whoever goes on is closed.
+
+use crate::conn::meter::Pace;
+use crate::conn::{Conn, Session};
+use crate::dialect::{Event, json};
+use crate::error::CloseReason;
+use crate::http::response::{ALLOW_ORIGIN, Response};
+use crate::ring::token::ConnId;
+
+use super::Core;
+
+impl Core {
+    /// Whether a message may be acted upon. One that may not is answered where its dialect has a word for that; other
+    /// clients would take it for delivered, and are closed.
+    pub(super) fn admits_message(&mut self, id: ConnId, payload: &[u8], scratch: &mut Vec<u8>) -> bool {
+        match (self.pace_of(id), self.conns.get(id).map(|conn| &conn.session)) {
+            (Pace::Good, _) => return true,
+            (Pace::TooFast, Some(Session::Json { .. })) => {
+                let name = json::id_of(payload, scratch);
+                self.counters.client_errors.add(1);
+                self.tell(id, Event::TooFast { id: name.as_deref() });
+            }
+            _ => self.close_too_fast(id),
+        }
+        self.counters.too_fast.add(1);
+        false
+    }
+
+    /// Whether a ping is answered. One that comes too fast need not be: a later one is (RFC 6455 section 5.5.3).
+    pub(super) fn admits_ping(&mut self, id: ConnId) -> bool {
+        let pace = self.pace_of(id);
+        match pace {
+            Pace::Good => return true,
+            Pace::TooFast => {}
+            Pace::Persistent => self.close_too_fast(id),
+        }
+        self.counters.too_fast.add(1);
+        false
+    }
+
+    /// The response to a request that comes too fast.
+    pub(super) fn refusal_of_request(&mut self, id: ConnId) -> Option<Response<'static>> {
+        if self.pace_of(id) == Pace::Good {
+            return None;
+        }
+        self.counters.too_fast.add(1);
+        let response = Response::error(429, "There are too many requests, or too much in them: wait a moment.");
+        Some(response.header("Retry-After", "1").header(ALLOW_ORIGIN, "*"))
+    }
+
+    /// A backend is as fast as it likes.
+    fn pace_of(&mut self, id: ConnId) -> Pace {
+        match self.meters.charge_message(id.index, self.now) {
+            Pace::TooFast | Pace::Persistent if self.conns.get(id).is_some_and(Conn::is_backend) => Pace::Good,
+            pace => pace,
+        }
+    }
+
+    fn close_too_fast(&mut self, id: ConnId) {
+        self.close(id, 1008, "too fast", CloseReason::TooFast);
+    }
+}

@@ -1,0 +1,119 @@
+//! Limits of what one connection may send, over real sockets: a clear answer first, then the end of whoever goes on.
+
+mod common;
+
+use std::time::Duration;
+
+use common::client::{CLOSE, PING, PONG, TEXT, frame};
+use common::{Client, TestServer, config, wait_until};
+use serde_json::{Value, json};
+use uproar::config::{Rate, Secret};
+
+const KEY: &str = "correct-horse-battery";
+
+/// So slow that nothing flows in while a test runs: what comes at once is all there is.
+fn limited(messages: u32) -> TestServer {
+    let mut config = config(1);
+    config.message_rate = Some(Rate { per_second: 1, burst: messages });
+    config.close_timeout = Duration::from_millis(200);
+    config.backend_key = Some(Secret::new(KEY));
+    TestServer::start(config)
+}
+
+fn value(client: &mut Client) -> Value {
+    let frame = client.frame().expect("a message, not the end");
+    assert_eq!(frame.opcode(), TEXT, "{frame:?}");
+    serde_json::from_str(frame.text()).expect("JSON")
+}
+
+#[test]
+fn a_json_client_is_told_and_then_closed() {
+    let server = limited(20);
+    // The handshake is a request, and costs as much as a message.
+    let mut client = Client::json(server.addr, "a");
+    let publish = |n: u32| json!({"type": "publish", "topic": "t", "data": n, "id": n, "ack": true}).to_string();
+    for n in 1..=19 {
+        client.text(&publish(n));
+        assert_eq!(value(&mut client)["type"], "ack");
+    }
+    for n in 20..=38 {
+        client.text(&publish(n));
+        let error = value(&mut client);
+        assert_eq!((&error["type"], &error["code"], &error["id"]), (&json!("error"), &json!("too_fast"), &json!(n)));
+    }
+    // One token may have flowed in meanwhile, on a slow machine.
+    for n in 39..60 {
+        client.send_anyway(&frame(TEXT, publish(n).as_bytes()));
+    }
+    let close = std::iter::from_fn(|| client.frame()).find(|frame| frame.opcode() == CLOSE).expect("a close frame");
+    assert_eq!((close.code(), &close.payload[2..]), (1008, &b"too fast"[..]));
+    assert!(server.metric("too_fast_total") >= 20);
+    wait_until("the reason is counted", || server.metric("connections_closed_total reason=\"too_fast\"") == 1);
+    assert!(server.metric("published_total") <= 25, "what was refused is not published");
+}
+
+#[test]
+fn who_has_no_word_for_it_is_closed() {
+    let server = limited(10);
+    let mut reader = server.ws("/raw/t");
+    let mut client = server.ws("/raw/t?self=false");
+    server.wait_subscriptions(2);
+    for _ in 0..10 {
+        client.send_anyway(&frame(TEXT, b"x"));
+    }
+    assert_eq!(client.close_code(), 1008);
+    for _ in 0..9 {
+        reader.expect_text("x");
+    }
+}
+
+#[test]
+fn pings_are_answered_as_far_as_they_may_come() {
+    let server = limited(10);
+    let mut client = server.ws("/raw/t");
+    for n in 0..40 {
+        client.send_anyway(&frame(PING, &[n]));
+    }
+    for n in 0..9 {
+        client.expect(PONG, &[n]);
+    }
+    assert_eq!(client.close_code(), 1008);
+}
+
+#[test]
+fn requests_are_refused_with_429() {
+    let server = limited(3);
+    let mut client = Client::connect(server.addr);
+    for status in [200, 200, 200, 429] {
+        client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let response = client.response();
+        assert_eq!(response.status, status);
+        assert_eq!(response.field("Retry-After").is_some(), status == 429);
+    }
+    client.expect_end();
+}
+
+#[test]
+fn bytes_are_bounded_too() {
+    let mut config = config(1);
+    config.byte_rate = Some(Rate { per_second: 1024, burst: 8192 });
+    let server = TestServer::start(config);
+    let mut client = Client::json(server.addr, "a");
+    let big = json!({"type": "chat", "text": "x".repeat(6000)}).to_string();
+    client.text(&big);
+    assert_eq!(value(&mut client)["type"], "chat");
+    client.text(&big);
+    assert_eq!(value(&mut client)["code"], "too_fast");
+}
+
+#[test]
+fn backends_are_not_bounded() {
+    let server = limited(5);
+    let mut backend = server.ws(&format!("/backend?key={KEY}"));
+    assert_eq!(value(&mut backend)["backend"], true);
+    for n in 0..100 {
+        backend.text(&json!({"type": "publish", "topic": "t", "data": n, "id": n, "ack": true}).to_string());
+        assert_eq!(value(&mut backend)["type"], "ack");
+    }
+    assert_eq!(server.metric("too_fast_total"), 0);
+}
