@@ -1,10 +1,11 @@
 //! One shard without a kernel, told of completions one by one: what a seeded run would seldom meet.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use uproar::hub::TopicHandle;
-use uproar::ring::op::{Completion, Op, ReadBuffers, Wait};
+use uproar::ring::op::{Arrivals, Completion, Op, Wait};
 use uproar::ring::token::{ConnId, Kind, Token};
 use uproar::ring::{WakeFd, sys};
 use uproar::shard::mail::Mail;
@@ -22,9 +23,13 @@ const HEAD: &str = "HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upg
 /// What the one receive of a turn has read.
 struct Buffer(Vec<u8>);
 
-impl ReadBuffers for Buffer {
+impl Arrivals for Buffer {
     fn buffer(&mut self, _: u16, len: usize) -> &mut [u8] {
         &mut self.0[..len]
+    }
+
+    fn peer(&self, _: u16) -> IpAddr {
+        Ipv4Addr::LOCALHOST.into()
     }
 }
 
@@ -46,6 +51,7 @@ impl Fixture {
         let (postbox, mailbox) = neighbours.remove(0);
         let shard = Shard::new(Parts {
             id: 0,
+            doors: 1,
             slots: 100,
             settings: Settings::try_from(config).expect("valid"),
             shared: shared.clone(),
@@ -77,7 +83,7 @@ impl Fixture {
     }
 
     fn accept(&mut self, slot: u32) {
-        let token = Token::new(Kind::Accept, Token::RING);
+        let token = Token::new(Kind::Accept, Token::seat(0));
         self.turn(&[Completion { token, result: slot as i32, more: true, buffer: 0 }], b"");
     }
 
@@ -323,7 +329,7 @@ fn the_successor_in_a_slot_that_ends_in_the_same_turn_is_sent_its_bytes_once() {
     f.shard.complete(&completed(Kind::Receive, first, handshake.len() as i32, buffer), &mut bytes);
     f.shard.complete(&completed(Kind::Readable, first, -sys::ECONNABORTED, 0), &mut bytes);
     // Another comes to its slot and is answered, all in one turn.
-    f.shard.complete(&completed(Kind::Accept, Token::RING, 3, 0), &mut bytes);
+    f.shard.complete(&completed(Kind::Accept, Token::seat(0), 3, 0), &mut bytes);
     let second = ConnId { index: 3, generation: 1 };
     f.shard.complete(&completed(Kind::Readable, second, 1, 0), &mut bytes);
     let (_, buffer) = f.receives()[0];

@@ -2,6 +2,7 @@
 
 pub mod meter;
 pub mod outbox;
+pub mod peer;
 pub mod table;
 
 use std::any::Any;

@@ -1,4 +1,4 @@
-//! Accept, deadlines, and terminate → join → close.
+//! Deadlines, and terminate → join → close.
 //!
 //! | phase | ends in | deadline |
 //! |---|---|---|
@@ -17,38 +17,19 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::conn::{Conn, Flags, Phase, Session};
+use crate::conn::{Conn, Phase, Session};
 use crate::error::CloseReason;
 use crate::http::response::{Framing, Response};
-use crate::limits::SPARE_SLOTS;
-use crate::ring::op::{Completion, Op};
-use crate::ring::sys;
+use crate::ring::op::Op;
 use crate::ring::token::ConnId;
-use crate::time::Tick;
 use crate::ws::frame;
 
 use super::inbound::kept;
 use super::mail::{Origin, RoomEvent, RoomMail};
 use super::{Core, NO_TOPIC, Notice};
 
-/// How long accepting pauses when there is no descriptor or memory for another connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection whose last words are sent may go on sending.
 const LINGER: Duration = Duration::from_secs(2);
-/// Connections that one turn of a shutdown says goodbye to.
-const GOODBYES_PER_TURN: usize = 256;
-
-/// What a shard is doing with its life.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Life {
-    /// Accepting and serving.
-    Serving,
-    /// Saying goodbye: the next slot to look at, and when patience ends.
-    Stopping { next: u32, until: Tick },
-    /// All connections are gone.
-    Stopped,
-}
-
 /// The end of a `json` connection, for others.
 struct Parting {
     client: u64,
@@ -59,62 +40,6 @@ struct Parting {
 }
 
 impl Core {
-    /// Asks for connections.
-    pub(super) fn start_accepting(&mut self) {
-        self.accept_again = None;
-        self.ops.push(Op::Accept);
-    }
-
-    /// A completion of the multishot accept.
-    pub(super) fn accept_completed(&mut self, completion: Completion) {
-        if completion.result >= 0 {
-            self.accepted(completion.result as u32);
-        }
-        if completion.more || self.life != Life::Serving {
-            return;
-        }
-        match -completion.result {
-            sys::ECANCELED => {}
-            // The multishot has ended by itself, or a client was gone before it was accepted.
-            error if error <= 0 || error == sys::ECONNABORTED => {
-                self.counters.rearmed.add(1);
-                self.ops.push(Op::Accept);
-            }
-            // No descriptor, no memory, or something that trying again at once will not cure.
-            _ => {
-                self.counters.accept_paused.add(1);
-                self.accept_again = Some(self.now.after(ACCEPT_PAUSE));
-            }
-        }
-    }
-
-    fn accepted(&mut self, slot: u32) {
-        self.counters.accepted.add(1);
-        let id = self.conns.insert(slot, Conn::new());
-        self.counters.connections.add(1);
-        self.meters.start(slot, self.now);
-        self.ops.push(Op::Watch(id));
-        self.wheel.set(slot, self.now.after(self.settings.head_timeout));
-        if self.life != Life::Serving {
-            return self.terminate(id, CloseReason::Shutdown);
-        }
-        let full = self.conns.len() > self.capacity || self.shared.connections() > self.shared.max_connections();
-        let refused = if full {
-            &self.counters.refused_full
-        } else if self.shared.memory_pressure() {
-            &self.counters.refused_memory
-        } else {
-            return;
-        };
-        refused.add(1);
-        if self.refusals >= SPARE_SLOTS {
-            return self.terminate(id, CloseReason::Refused);
-        }
-        self.refusals += 1;
-        let response = Response::unavailable(1, "The server has as many connections as it may have.");
-        self.respond(id, &response, Framing::CLOSE, CloseReason::Refused);
-    }
-
     /// Sends a response. Without keep-alive it is the connection's last.
     pub(super) fn respond(&mut self, id: ConnId, response: &Response<'_>, framing: Framing, reason: CloseReason) {
         let mut bytes = Vec::new();
@@ -343,125 +268,5 @@ impl Core {
         self.counters.http_errors.add(1);
         let response = Response::error(408, "The request did not arrive in time.");
         self.respond(id, &response, Framing::CLOSE, CloseReason::HeadTimeout);
-    }
-
-    /// Sets the first deadline of an open WebSocket or stream.
-    pub(super) fn start_heartbeat(&mut self, id: ConnId) {
-        let lifetime = self.settings.max_lifetime.map(|lifetime| self.jittered(lifetime));
-        let expires = lifetime.map(|lifetime| self.now.after(lifetime));
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.flags.set_mortal(expires.is_some());
-        conn.expires = expires.unwrap_or_default();
-        let flags = conn.flags;
-        if conn.class.is_events() {
-            return self.stream_heartbeat(id);
-        }
-        self.next_heartbeat(id, flags, expires);
-    }
-
-    /// A lifetime less a random part of it, so that connections that came together do not go together.
-    fn jittered(&mut self, lifetime: Duration) -> Duration {
-        let range = lifetime * self.settings.lifetime_jitter / 100;
-        let cut = self.random() % (range.as_millis() as u64 + 1);
-        lifetime.saturating_sub(Duration::from_millis(cut))
-    }
-
-    fn heartbeat(&mut self, id: ConnId) {
-        let now = self.now;
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        let expires = conn.flags.mortal().then_some(conn.expires);
-        if expires.is_some_and(|expires| !expires.is_after(now)) {
-            return self.close(id, 1001, "lifetime", CloseReason::Lifetime);
-        }
-        if conn.class.is_events() {
-            return self.stream_heartbeat(id);
-        }
-        // What waits to be read may be the answer: that it waits is the shard's doing, not the peer's.
-        let unread = conn.flags.readable() || conn.flags.paused() || conn.flags.undecoded();
-        let (pinged, heard) = (conn.flags.pinged(), conn.flags.heard() || unread);
-        if pinged && !heard {
-            return self.ping_overdue(id);
-        }
-        // Between an answered ping and the next one, the wheel's turn is only for the clock.
-        let send = !pinged && self.settings.ping_interval.is_some();
-        conn.flags.set_pinged(send);
-        conn.flags.set_looked_at(false);
-        if send {
-            conn.flags.set_heard(false);
-        }
-        let flags = conn.flags;
-        if send {
-            self.counters.pings.add(1);
-            self.push_reply(id, &[frame::encode_ping(&[]).as_slice()]);
-        }
-        self.next_heartbeat(id, flags, expires);
-    }
-
-    /// No answer is known of, which need not mean that there is none: where a shard gets too little of its CPU, the news
-    /// of it may wait in the ring behind much else. So the socket is read from once more.
-    fn ping_overdue(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.flags.looked_at() {
-            return self.close(id, 1001, "ping timeout", CloseReason::PingTimeout);
-        }
-        conn.flags.set_looked_at(true);
-        self.wheel.set(id.index, self.now.after(Tick::LENGTH));
-        self.want_read(id);
-    }
-
-    fn next_heartbeat(&mut self, id: ConnId, flags: Flags, expires: Option<Tick>) {
-        let timeout = self.settings.ping_timeout;
-        let beat = self.settings.ping_interval.map(|interval| {
-            let pause = if flags.pinged() { timeout } else { interval.saturating_sub(timeout) };
-            self.now.after(pause.max(Tick::LENGTH))
-        });
-        let next = match (beat, expires) {
-            (Some(beat), Some(end)) => Some(if end.is_after(beat) { beat } else { end }),
-            (beat, end) => beat.or(end),
-        };
-        match next {
-            Some(deadline) => self.wheel.set(id.index, deadline),
-            None => self.wheel.cancel(id.index),
-        }
-    }
-
-    /// Begins to stop: no more connections, 1001 to all, and an end within `within`.
-    pub(super) fn stop(&mut self, within: Duration) {
-        let until = self.now.after(within);
-        if self.life == Life::Serving {
-            self.ops.push(Op::CancelAccept);
-            self.accept_again = None;
-            self.life = Life::Stopping { next: 0, until };
-        }
-    }
-
-    /// Goes on stopping; at the end, whatever is left is cut off.
-    pub(super) fn keep_stopping(&mut self) {
-        let Life::Stopping { mut next, until } = self.life else { return };
-        let in_time = until.is_after(self.now);
-        for _ in 0..GOODBYES_PER_TURN {
-            let Some(index) = self.conns.next_occupied(next) else {
-                next = u32::MAX;
-                break;
-            };
-            next = index + 1;
-            let Some((id, conn)) = self.conns.by_index(index) else { continue };
-            match conn.phase {
-                _ if !in_time => self.terminate(id, CloseReason::Shutdown),
-                Phase::Open => self.close(id, 1001, "server shutdown", CloseReason::Shutdown),
-                Phase::Head if conn.outbox.is_empty() => self.terminate(id, CloseReason::Shutdown),
-                Phase::Head => self.flush_and_close(id, CloseReason::Shutdown),
-                Phase::Closing | Phase::Flushing | Phase::Lingering => {}
-            }
-        }
-        if !in_time && next == u32::MAX {
-            next = 0;
-        }
-        self.life = if self.conns.is_empty() { Life::Stopped } else { Life::Stopping { next, until } };
-    }
-
-    /// Whether a stopping shard has goodbyes left to say.
-    pub(super) fn has_goodbyes(&self) -> bool {
-        matches!(self.life, Life::Stopping { next, .. } if next != u32::MAX)
     }
 }

@@ -1,14 +1,20 @@
 //! What shards and other threads tell a shard.
 
+mod addressed;
+mod answer;
+mod recover;
+
 use bytes::Bytes;
 
-use crate::dialect::{Event, Failure, Position, Since};
+use crate::dialect::Since;
 use crate::hub::TopicHandle;
 use crate::hub::frame::MessageKind;
-use crate::hub::history::Kept;
 use crate::ring::token::ConnId;
 
 use super::handover::{Backend, HandedOver};
+pub use addressed::{Act, Addressed, Asker, Stage};
+pub use answer::Answer;
+pub use recover::{Past, Recover, Recovered, Wanted};
 
 /// A publication on its way between shards: the one copy that all of them read.
 #[derive(Clone, Debug)]
@@ -69,64 +75,6 @@ pub struct Receipt {
     pub place: bool,
 }
 
-/// What somebody wants of a topic's past.
-#[derive(Clone, Copy, Debug)]
-pub struct Wanted {
-    /// Everything after this.
-    pub since: Option<Since>,
-    /// In an envelope.
-    pub recover: bool,
-}
-
-/// A subscription that begins in a topic's past.
-#[derive(Debug)]
-pub struct Recover {
-    /// The topic's name.
-    pub name: Box<str>,
-    /// The subscriber's shard's handle, for deliveries.
-    pub topic: TopicHandle,
-    /// The subscriber.
-    pub from: Origin,
-    /// What it wants.
-    pub wanted: Wanted,
-}
-
-/// What there is of a topic's past for a subscriber.
-#[derive(Debug)]
-pub struct Past {
-    /// Where the topic is: what is delivered from here on comes after it.
-    pub now: Position,
-    /// The first and last message that was wanted and is not kept.
-    pub gap: Option<(u64, u64)>,
-    /// What is kept, up to now.
-    pub messages: Vec<Kept>,
-    /// That is the newest message, for one who knows nothing.
-    pub snapshot: bool,
-}
-
-impl Past {
-    /// Where somebody is before it is sent any of this.
-    pub fn start(&self) -> u64 {
-        let oldest = self.messages.first().map(|message| message.offset);
-        self.gap.map(|(from, _)| from).or(oldest).map_or(self.now.offset, |first| first.saturating_sub(1))
-    }
-}
-
-/// The answer to [`Recover`].
-#[derive(Debug)]
-pub struct Recovered {
-    /// The subscriber's shard's handle.
-    pub topic: TopicHandle,
-    /// The home shard's handle.
-    pub home: TopicHandle,
-    /// The subscriber.
-    pub to: ConnId,
-    /// In an envelope.
-    pub recover: bool,
-    /// What it gets.
-    pub past: Past,
-}
-
 /// What happens in a room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RoomEvent {
@@ -174,158 +122,6 @@ pub enum Question {
     },
     /// The rooms that are at home on the shard.
     Rooms,
-}
-
-/// Something to be done to a client, to all connections of a user, or to the members of a room.
-#[derive(Clone, Debug)]
-pub struct Addressed {
-    /// A `clientId`, a user, or a room.
-    pub receiver: Box<str>,
-    /// How far it has come.
-    pub stage: Stage,
-    /// What is to be done.
-    pub act: Act,
-    /// Who wants it.
-    pub asker: Asker,
-}
-
-/// How far something addressed has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stage {
-    /// Nowhere yet.
-    Sent,
-    /// There is no user of that name: it is a room, if anything.
-    NoUser,
-    /// The client's connection was gone when it came there: it is on its way back.
-    Failed,
-}
-
-/// What can be done to a client.
-#[derive(Clone, Debug)]
-pub enum Act {
-    /// Send this text. The only one that is for users and rooms too.
-    Send(Bytes),
-    /// Close its connection.
-    Close {
-        /// The close code.
-        code: u16,
-        /// The reason, of 123 bytes at most.
-        reason: Box<str>,
-    },
-    /// Make it a member of a room.
-    Join(Box<str>),
-    /// Take it out of a room.
-    Leave(Box<str>),
-    /// From now on it is a connection of this user, or of none.
-    Identify(Option<Box<str>>),
-}
-
-impl Act {
-    fn weight(&self) -> usize {
-        match self {
-            Act::Send(payload) => payload.len(),
-            Act::Close { reason, .. } => reason.len(),
-            Act::Join(room) | Act::Leave(room) => room.len(),
-            Act::Identify(user) => user.as_ref().map_or(0, |user| user.len()),
-        }
-    }
-}
-
-/// Who wants something done, and what it is told of it.
-#[derive(Clone, Debug)]
-pub struct Asker {
-    /// Where it is.
-    pub to: Return,
-    /// Its name, by which what it sends again is known. Of a backend, and where a caller gives no `id`, nothing is.
-    pub client: Option<u64>,
-    /// The message's `id`, as JSON text, if it has one.
-    pub id: Option<Box<str>>,
-    /// Whether it wants to be told that it is done.
-    pub ack: bool,
-}
-
-/// What came of something that a client did, to be told where its connection is.
-#[derive(Debug)]
-pub enum Answer {
-    /// The message is ordered.
-    Ack {
-        /// Its `id`.
-        id: Box<str>,
-        /// Where, of a publication.
-        place: Option<(Box<str>, Position)>,
-    },
-    /// There is no such client, user or room.
-    NoReceiver {
-        /// Its name.
-        receiver: Box<str>,
-        /// The message's `id`.
-        id: Option<Box<str>>,
-    },
-    /// It was not done.
-    Failed {
-        /// Why.
-        why: Failure,
-        /// The message's `id`.
-        id: Option<Box<str>>,
-    },
-    /// For a backend: somebody has come to one of its rooms.
-    Came {
-        /// Who.
-        client: u64,
-        /// Which room.
-        room: Box<str>,
-    },
-    /// For a backend: somebody has left one of its rooms.
-    Went {
-        /// Who.
-        client: u64,
-        /// Which room.
-        room: Box<str>,
-    },
-    /// Who is in a room.
-    Presence {
-        /// Which.
-        room: Box<str>,
-        /// How many they are.
-        count: usize,
-        /// Who they are, if they are few.
-        members: Option<Box<[u64]>>,
-    },
-    /// What is kept of a topic. For a [`Return::Caller`] only.
-    History(Past),
-    /// Rooms, and how many are in them. For a [`Return::Caller`] only.
-    Rooms(Vec<(Box<str>, usize)>),
-}
-
-impl Answer {
-    /// As the dialect tells it; `None` of what no client can ask for.
-    pub fn event(&self) -> Option<Event<'_>> {
-        Some(match self {
-            Answer::Ack { id, place } => {
-                Event::Ack { id, place: place.as_ref().map(|(topic, position)| (&**topic, *position)) }
-            }
-            Answer::NoReceiver { receiver, id } => Event::NoReceiver { receiver, id: id.as_deref() },
-            Answer::Failed { why, id } => Event::Failed { why: *why, id: id.as_deref() },
-            Answer::Came { client, room } => Event::Came { client: *client, room },
-            Answer::Went { client, room } => Event::Went { client: *client, room },
-            Answer::Presence { room, count, members } => {
-                Event::Presence { room, count: *count, members: members.as_deref() }
-            }
-            Answer::History(_) | Answer::Rooms(_) => return None,
-        })
-    }
-
-    fn weight(&self) -> usize {
-        match self {
-            Answer::Ack { id, place } => id.len() + place.as_ref().map_or(0, |(topic, _)| topic.len()),
-            Answer::NoReceiver { receiver, id } => receiver.len() + id.as_ref().map_or(0, |id| id.len()),
-            Answer::Failed { id, .. } => id.as_ref().map_or(0, |id| id.len()),
-            Answer::Came { room, .. } | Answer::Went { room, .. } => room.len(),
-            Answer::Presence { room, members, .. } => room.len() + members.as_ref().map_or(0, |all| all.len() * 8),
-            // Not for shards.
-            Answer::History(_) | Answer::Rooms(_) => 0,
-        }
-    }
 }
 
 /// One mail.

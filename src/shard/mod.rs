@@ -4,6 +4,7 @@
 //! [`Core::ops`]; the [`worker`] hands that to the ring. So the whole of it runs in a test, on a seeded clock, with
 //! faults, as `tests/simulation.rs` does.
 
+mod accept;
 mod address;
 mod ask;
 mod backend;
@@ -14,6 +15,7 @@ mod events;
 mod flush;
 pub mod handle;
 mod handover;
+mod heartbeat;
 pub mod identity;
 mod inbound;
 mod introduce;
@@ -28,6 +30,7 @@ mod recover;
 mod room;
 pub mod settings;
 pub mod shared;
+mod stop;
 mod turn;
 mod upgrade;
 mod window;
@@ -39,6 +42,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::conn::meter::Meters;
+use crate::conn::peer::{Peer, Peers};
 use crate::conn::table::Table;
 use crate::conn::{Conn, HandlerSession, Phase, Session};
 use crate::counters::Counters;
@@ -55,16 +59,17 @@ use crate::ring::sys;
 use crate::ring::token::ConnId;
 use crate::time::{Tick, Wheel};
 
+use accept::Seats;
 use handover::Backend;
 use inbound::Codec;
 use introduce::Introductions;
-use lifecycle::Life;
 use mail::Origin;
 use mailbox::{Mailbox, Postbox};
 use publish::Encoder;
 pub(crate) use publish::Publication;
 use settings::Settings;
 use shared::Shared;
+use stop::Life;
 use window::Window;
 
 /// No index of a topic: of a `json` connection that is in no room, and of one that has not joined its topic yet.
@@ -149,6 +154,9 @@ pub struct Core {
     window: Window,
     /// How fast each connection sends.
     meters: Meters,
+    /// Where each connection comes from.
+    peers: Peers,
+    seats: Seats,
     mailbox: Mailbox,
     postboxes: Vec<Postbox>,
     /// Shards that were posted mail in this turn.
@@ -179,6 +187,8 @@ pub struct Shard {
 pub struct Parts {
     /// Its index among the shards.
     pub id: u16,
+    /// Listeners of its ring.
+    pub doors: u16,
     /// Slots of its connection table.
     pub slots: u32,
     /// The configuration.
@@ -236,6 +246,8 @@ impl Shard {
             has_backend: parts.routes.has_backend(),
             window: Window::new(parts.settings.ack_window),
             meters: Meters::new(parts.settings.message_rate, parts.settings.byte_rate),
+            peers: Peers::default(),
+            seats: Seats::new(parts.doors),
             mailbox: parts.mailbox,
             postboxes: parts.postboxes,
             posted: Vec::new(),
@@ -295,6 +307,11 @@ impl Core {
     /// Bytes that a connection has still to be sent.
     pub(crate) fn backlog(&self, id: ConnId) -> u32 {
         self.conns.get(id).map_or(0, |conn| conn.outbox.len_bytes())
+    }
+
+    /// Where a connection comes from.
+    pub(crate) fn peer(&self, id: ConnId) -> Peer {
+        self.peers.get(id.index)
     }
 
     /// A number for a connection that tells it from those of other shards.

@@ -8,8 +8,8 @@ use crate::limits::DELIVERIES_PER_TURN;
 use crate::ring::op::Wait;
 use crate::time::Tick;
 
-use super::lifecycle::Life;
 use super::mail::Mail;
+use super::stop::Life;
 use super::{Core, Shard};
 
 /// Mail of one reading; the rest waits for the next, after the connections had theirs.
@@ -165,6 +165,7 @@ impl Core {
         self.counters.topics.set(self.hub.topics() as u64);
         self.counters.subscriptions.set(self.hub.subscriptions() as u64);
         self.counters.history_bytes.set(self.hub.history_bytes() as u64);
+        self.counters.history_evicted.set(self.hub.evicted_messages());
         self.counters.rooms.set(self.rooms.len() as u64);
         self.counters.partial_bytes.set(self.partial_bytes as u64);
         self.counters.frame_bytes.set(self.frames.live_bytes() as u64);

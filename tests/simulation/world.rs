@@ -458,6 +458,7 @@ fn nodes(plan: &Plan, shared: &Arc<Shared>, rng: &mut Rng) -> Vec<Node> {
     let make = |(id, (postbox, mailbox))| {
         let shard = Shard::new(Parts {
             id: id as u16,
+            doors: 1,
             slots: plan.slots,
             settings: plan.settings.clone(),
             shared: shared.clone(),

@@ -1,0 +1,89 @@
+//! What comes back.
+
+use crate::dialect::{Event, Failure, Position};
+
+use super::Past;
+
+/// What came of something that a client did, to be told where its connection is.
+#[derive(Debug)]
+pub enum Answer {
+    /// The message is ordered.
+    Ack {
+        /// Its `id`.
+        id: Box<str>,
+        /// Where, of a publication.
+        place: Option<(Box<str>, Position)>,
+    },
+    /// There is no such client, user or room.
+    NoReceiver {
+        /// Its name.
+        receiver: Box<str>,
+        /// The message's `id`.
+        id: Option<Box<str>>,
+    },
+    /// It was not done.
+    Failed {
+        /// Why.
+        why: Failure,
+        /// The message's `id`.
+        id: Option<Box<str>>,
+    },
+    /// For a backend: somebody has come to one of its rooms.
+    Came {
+        /// Who.
+        client: u64,
+        /// Which room.
+        room: Box<str>,
+    },
+    /// For a backend: somebody has left one of its rooms.
+    Went {
+        /// Who.
+        client: u64,
+        /// Which room.
+        room: Box<str>,
+    },
+    /// Who is in a room.
+    Presence {
+        /// Which.
+        room: Box<str>,
+        /// How many they are.
+        count: usize,
+        /// Who they are, if they are few.
+        members: Option<Box<[u64]>>,
+    },
+    /// What is kept of a topic. For a [`Return::Caller`] only.
+    History(Past),
+    /// Rooms, and how many are in them. For a [`Return::Caller`] only.
+    Rooms(Vec<(Box<str>, usize)>),
+}
+
+impl Answer {
+    /// As the dialect tells it; `None` of what no client can ask for.
+    pub fn event(&self) -> Option<Event<'_>> {
+        Some(match self {
+            Answer::Ack { id, place } => {
+                Event::Ack { id, place: place.as_ref().map(|(topic, position)| (&**topic, *position)) }
+            }
+            Answer::NoReceiver { receiver, id } => Event::NoReceiver { receiver, id: id.as_deref() },
+            Answer::Failed { why, id } => Event::Failed { why: *why, id: id.as_deref() },
+            Answer::Came { client, room } => Event::Came { client: *client, room },
+            Answer::Went { client, room } => Event::Went { client: *client, room },
+            Answer::Presence { room, count, members } => {
+                Event::Presence { room, count: *count, members: members.as_deref() }
+            }
+            Answer::History(_) | Answer::Rooms(_) => return None,
+        })
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Answer::Ack { id, place } => id.len() + place.as_ref().map_or(0, |(topic, _)| topic.len()),
+            Answer::NoReceiver { receiver, id } => receiver.len() + id.as_ref().map_or(0, |id| id.len()),
+            Answer::Failed { id, .. } => id.as_ref().map_or(0, |id| id.len()),
+            Answer::Came { room, .. } | Answer::Went { room, .. } => room.len(),
+            Answer::Presence { room, members, .. } => room.len() + members.as_ref().map_or(0, |all| all.len() * 8),
+            // Not for shards.
+            Answer::History(_) | Answer::Rooms(_) => 0,
+        }
+    }
+}
