@@ -2,7 +2,7 @@
 //!
 //! A block is some lines and an empty one. An id is a list of [`Cursor`]s, one for each topic of the stream, with commas
 //! between them. The block of a message is the same for every stream of that topic alone: its id is one cursor. A stream
-//! of more topics needs blocks of its own, which [`Cursors::stamp`] makes of the shared ones.
+//! of more topics needs blocks with longer ids, which [`Cursors::stamp`] makes of the shared ones.
 
 use std::fmt::Write as _;
 
@@ -74,7 +74,7 @@ fn place_of(text: &str) -> Option<Since> {
 }
 
 /// Where a stream is in its topics, as far as that is known.
-#[derive(Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Cursors(Vec<Cursor>);
 
 impl Cursors {
