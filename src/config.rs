@@ -8,6 +8,7 @@
 
 mod history;
 mod load;
+mod pattern;
 mod rate;
 mod secret;
 mod value;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use history::{HistoryRule, HistoryRules, parse_history};
 pub use load::{ConfigError, Inputs, Resolved, load};
+pub use pattern::Patterns;
 pub use rate::Rate;
 pub use secret::Secret;
 pub use value::{AdminListen, BacklogPolicy, LogLevel, parse_size, parse_time};
@@ -26,6 +28,7 @@ use crate::limits::{
     MAX_BYTE_RATE, MAX_CONNECTIONS_PER_SHARD, MAX_MESSAGE_BYTES, MAX_MESSAGE_RATE, MAX_SHARDS, READ_BUFFER_BYTES,
 };
 use history::History;
+use pattern::PatternList;
 use rate::{bytes_per_second, count_per_second};
 use secret::Key;
 use value::{Address, AdminAddress, Choice, Count, Grammar, Or, Size, Switch, Time, Words};
@@ -180,6 +183,9 @@ knobs! {
         /// The key by which a backend proves itself on /backend. Not as a flag, which others on the machine could read: in
         /// UPROAR_BACKEND_KEY, or in the file.
         backend_key: Option<Secret> = None, Or("off", Key);
+        /// Topics that clients may publish to, by publish, binary messages, /raw and POST /publish: not those that a
+        /// backend alone speaks for. Backends, the HTTP API and what is relayed to a room are not bound by it.
+        client_publish: Patterns = Patterns::all(), PatternList;
         /// Topics that keep messages for those who come back or come late.
         history: HistoryRules = HistoryRules::default(), History;
         /// Bytes of all histories of the process; beyond them, the oldest messages go.
@@ -302,7 +308,7 @@ mod tests {
     ];
 
     /// Values of knobs that have no bounds: good ones, bad ones.
-    const WORDS: [(&str, &[&str], &[&str]); 16] = [
+    const WORDS: [(&str, &[&str], &[&str]); 17] = [
         (
             "listen",
             &["0.0.0.0:80", "[::]:8080", "127.0.0.1:0"],
@@ -320,6 +326,7 @@ mod tests {
             &["off", "0123456789abcdef"],
             &["", "0123456789abcde", "0123456789 abcdef", "0123456789abcdéf"],
         ),
+        ("client_publish", &["none", "*", "chat.*,lobby"], &["", "a,,b", ","]),
         ("history", &["off", "a* count=1 age=1s bytes=1KiB last_value"], &["", "count=1", "a; b=2"]),
         ("max_connections", &["auto"], &["off", "-1", "1k"]),
         ("max_memory", &["off", "0"], &["auto", "1GB", "1.5GiB", "99999999999999999999"]),

@@ -144,6 +144,7 @@ counters! {
     instructions: Counter "backend_instructions" "Messages of backends",
     presence_notices: Counter "presence_notices" "Notices of who came to a room and who went",
     client_errors: Counter "client_errors" "Messages of json clients that were answered with an error",
+    not_allowed: Counter "not_allowed" "Publications of clients that were refused because client_publish does not name the topic",
     too_fast: Counter "too_fast" "Messages, pings and requests that were refused because they came too fast",
     frame_bytes: Gauge "frame_bytes" "Bytes of frames that outboxes refer to",
     partial_bytes: Gauge "partial_message_bytes" "Bytes of incomplete messages that connections keep",

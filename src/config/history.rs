@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::pattern::matches;
 use super::value::{Grammar, OUT_OF_BOUNDS, parse_size, parse_time, show_size, show_time};
 
 /// What is kept of the topics that a pattern names.
@@ -38,31 +39,6 @@ impl HistoryRules {
     pub fn of(&self, topic: &str) -> Option<&HistoryRule> {
         self.0.iter().find(|rule| matches(&rule.pattern, topic))
     }
-}
-
-/// Whether a text is what a pattern stands for. Takes no longer than the product of both lengths.
-pub fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut p, mut t) = (0, 0);
-    // Where the last star was, and what it stands for so far.
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(byte) if *byte == text[t] => (p, t) = (p + 1, t + 1),
-            _ => match &mut star {
-                Some((at, taken)) => {
-                    *taken += 1;
-                    (p, t) = (*at + 1, *taken);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
 /// The rules that a text says, as the knob has it.
@@ -134,7 +110,6 @@ impl fmt::Display for HistoryRule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn the_first_rule_that_names_a_topic_counts() {
@@ -161,23 +136,6 @@ mod tests {
     fn rules_that_are_none() {
         for text in ["", "a;", "count=1", "a count", "a count=0", "a count=x", "a age=8d", "a bytes=1", "a last"] {
             assert!(History.parse(text).is_err(), "{text}");
-        }
-    }
-
-    /// The definition, by recursion.
-    fn naive(pattern: &[u8], text: &[u8]) -> bool {
-        match (pattern.split_first(), text.split_first()) {
-            (None, None) => true,
-            (Some((b'*', rest)), _) => naive(rest, text) || !text.is_empty() && naive(pattern, &text[1..]),
-            (Some((a, pattern)), Some((b, text))) => a == b && naive(pattern, text),
-            _ => false,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn stars_stand_for_anything(pattern in "[ab*]{0,8}", text in "[ab]{0,10}") {
-            prop_assert_eq!(matches(&pattern, &text), naive(pattern.as_bytes(), text.as_bytes()));
         }
     }
 }

@@ -189,6 +189,9 @@ pub enum Failure {
     /// The sender is in no room.
     #[error("Not in a room")]
     NoRoom,
+    /// Clients may not publish to that topic.
+    #[error("Clients may not publish to this topic")]
+    NotAllowed,
     /// The client is in as many rooms as a backend may bring it into.
     #[error("The client is in too many rooms")]
     TooManyRooms,
@@ -201,6 +204,7 @@ impl Failure {
             Failure::NoBackend => "no_backend",
             Failure::Busy => "busy",
             Failure::NoRoom => "no_room",
+            Failure::NotAllowed => "not_allowed",
             Failure::TooManyRooms => "too_many_rooms",
         }
     }

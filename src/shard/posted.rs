@@ -4,7 +4,7 @@
 //! else: what its client sends meanwhile is not listened to, and it is closed behind the answer.
 
 use crate::conn::{Phase, Session};
-use crate::dialect::json;
+use crate::dialect::{Failure, json};
 use crate::error::CloseReason;
 use crate::http::request::Request;
 use crate::http::response::{ALLOW_ORIGIN, Framing, Response};
@@ -51,6 +51,11 @@ impl Core {
             Ok(publication) => publication,
             Err(problem) => return self.answer(id, request, &json_response(problem.status(), problem.body())),
         };
+        if !self.settings.client_publish.includes(&publication.topic) {
+            self.counters.not_allowed.add(1);
+            let why = Failure::NotAllowed;
+            return self.answer(id, request, &refused(403, why.code(), &why.to_string()));
+        }
         let head_timeout = self.settings.head_timeout;
         // An id is a client's: what nobody proves to have sent may be anybody's, and is not known again.
         let client = publication.id.as_ref().and_then(|_| self.claimed(request));
