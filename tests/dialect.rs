@@ -178,8 +178,9 @@ fn told(line: &str) -> String {
         "went" => Event::Went { client: known.client(), room: known.text("room") },
         "dropped" => Event::Dropped(known.number("count") as u32),
         "gap" => {
-            let (from, to) = (known.number("from"), known.number("to"));
-            Event::Gap { topic: known.text("topic"), epoch: known.epoch(), from, to }
+            let lost = known.0.get("from").is_some().then(|| (known.number("from"), known.number("to")));
+            let reset = known.0.get("reset").is_some();
+            Event::Gap { topic: known.text("topic"), epoch: known.epoch(), reset, lost }
         }
         "pong" => Event::Pong { now: known.number("now") },
         other => panic!("{other} is no event"),

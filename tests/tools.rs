@@ -157,7 +157,7 @@ fn a_place_in_the_past_is_gone_on_from() {
         publish(&server, "t", "1");
         reader.expect_text("1");
         let lost = run(&["subscribe", "t", "--url", &url, "--since", "0:0", "--timeout", "300ms"]);
-        let note = "t: message 1 is lost: nothing of the past is kept";
+        let note = "t: messages 1 to 2 are lost: nothing of the past is kept";
         assert!(lost.0 == Some(0) && lost.2.contains(note), "{lost:?}");
     }
 }

@@ -332,16 +332,16 @@ pub enum Event<'a> {
     },
     /// Messages on the connection's topics were dropped because it reads too slowly.
     Dropped(u32),
-    /// Messages that the client asked for are not in the topic's history any more.
+    /// Messages that the client asked for are not in the topic's history any more, or may not be.
     Gap {
         /// The topic.
         topic: &'a str,
         /// Its incarnation.
         epoch: u32,
-        /// The first one lost.
-        from: u64,
-        /// The last one lost.
-        to: u64,
+        /// Where the client was, is of another epoch: what it missed of that nobody knows.
+        reset: bool,
+        /// The first and the last one lost of this epoch.
+        lost: Option<(u64, u64)>,
     },
     /// Of [`Command::Ping`].
     Pong {

@@ -9,7 +9,8 @@
 //! million as in a topic of one.
 //!
 //! A topic is in use, and its index valid, while it has subscribers here, is pinned, has interest from elsewhere, or has
-//! something in its [`History`](history::History).
+//! something in its [`History`](history::History). For a time after that, its place is still known: see
+//! [`Hub::set_memory`].
 
 mod batch;
 pub mod frame;
@@ -18,6 +19,7 @@ mod home;
 mod invariants;
 mod keeper;
 pub mod log;
+mod places;
 pub mod presence;
 mod recency;
 mod subscribers;

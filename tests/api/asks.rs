@@ -38,8 +38,7 @@ fn history_is_what_is_kept() {
         let n = |n: u64| json!({"offset": n, "data": {"n": n}});
         let (text, binary) =
             (json!({"offset": 7, "data": "plain"}), json!({"offset": 8, "encoding": "base64", "data": "AAE="}));
-        let answer =
-            |messages: &[&Value]| json!({"topic": "kept.a", "epoch": epoch, "offset": 8, "messages": messages});
+        let answer = |messages: &[&Value]| json!({"topic": "kept.a", "kept": true, "epoch": epoch, "offset": 8, "messages": messages});
         assert_eq!(all, answer(&[&n(4), &n(5), &n(6), &text, &binary]), "no gap: nothing was asked for");
         assert_eq!(got(&server, "/history?topic=kept.a&limit=2"), answer(&[&text, &binary]), "the newest");
         let since = |epoch: &str, offset: u64, more: &str| {
@@ -50,6 +49,9 @@ fn history_is_what_is_kept() {
         let lost = since("another", 8, "&limit=1");
         assert_eq!((&lost["gap"], &lost["messages"]), (&json!({"from": 1, "to": 3}), &json!([n(4)])));
         assert_eq!(got(&server, "/history?topic=%6bept.none")["messages"], json!([]));
+        posted(&server.admin, "/publish", r#"{"topic":"other","data":1}"#);
+        let other = got(&server, "/history?topic=other");
+        assert_eq!((&other["kept"], &other["offset"], &other["messages"]), (&json!(false), &json!(1), &json!([])));
     }
 }
 

@@ -394,6 +394,9 @@ impl World {
         }
         self.clients.iter_mut().for_each(|client| client.reset(&mut self.net));
         self.settle();
+        // What nobody uses is known for a while.
+        self.pass(1 + self.plan.settings.ack_window.as_millis() as usize / 10);
+        self.settle();
         // A closed log is let go of in some later turn.
         for _ in 0..50 {
             (0..self.nodes.len()).for_each(|node| _ = self.step_node(node, true));
@@ -444,6 +447,7 @@ fn check_empty(node: &Node, shared: &Shared) {
         let all = shared.all_counters();
         let left = |count: fn(&uproar::counters::Counters) -> u64| all.iter().map(|one| count(one)).sum::<u64>();
         assert_eq!(left(|c| c.topics.get()), 0, "topics");
+        assert_eq!(left(|c| c.topics_remembered.get()), 0, "places of topics");
         assert_eq!(left(|c| c.subscriptions.get()), 0, "subscriptions");
         assert_eq!(left(|c| c.websockets.get()), 0, "WebSockets");
         assert_eq!(left(|c| c.backlogged.get()), 0, "backlogged connections");

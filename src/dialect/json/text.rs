@@ -46,8 +46,13 @@ pub fn event(event: Event<'_>) -> String {
             presence.list("left", left, client).value("userCount", count)
         }
         Event::Dropped(count) => Message::new("gap").value("dropped", count),
-        Event::Gap { topic, epoch, from, to } => {
-            Message::new("gap").string("topic", topic).epoch(epoch).value("from", from).value("to", to)
+        Event::Gap { topic, epoch, reset, lost } => {
+            let gap = Message::new("gap").string("topic", topic).epoch(epoch);
+            let gap = if reset { gap.value("reset", true) } else { gap };
+            match lost {
+                Some((from, to)) => gap.value("from", from).value("to", to),
+                None => gap,
+            }
         }
         Event::Pong { now } => Message::new("pong").value("timestamp", now),
     };

@@ -52,7 +52,12 @@ pub enum Answer {
         members: Option<Box<[u64]>>,
     },
     /// What is kept of a topic. For a [`Return::Caller`] only.
-    History(Past),
+    History {
+        /// Whether the topic is one that keeps anything.
+        kept: bool,
+        /// What it keeps.
+        past: Past,
+    },
     /// Rooms, and how many are in them. For a [`Return::Caller`] only.
     Rooms(Vec<(Box<str>, usize)>),
 }
@@ -71,7 +76,7 @@ impl Answer {
             Answer::Presence { room, count, members } => {
                 Event::Presence { room, count: *count, members: members.as_deref() }
             }
-            Answer::History(_) | Answer::Rooms(_) => return None,
+            Answer::History { .. } | Answer::Rooms(_) => return None,
         })
     }
 
@@ -83,7 +88,7 @@ impl Answer {
             Answer::Came { room, .. } | Answer::Went { room, .. } => room.len(),
             Answer::Presence { room, members, .. } => room.len() + members.as_ref().map_or(0, |all| all.len() * 8),
             // Not for shards.
-            Answer::History(_) | Answer::Rooms(_) => 0,
+            Answer::History { .. } | Answer::Rooms(_) => 0,
         }
     }
 }
