@@ -171,7 +171,7 @@ fn told(line: &str) -> String {
         }
         "bad_topic" => Event::BadTopic { id: known.id() },
         "no_receiver" => Event::NoReceiver { receiver: known.text("receiver"), id: known.id() },
-        "too_large" => Event::TooLarge,
+        "too_large" => Event::TooLarge { most: known.number("most") as u32 },
         "failed" => Event::Failed { why: failure(known.text("why")), id: known.id() },
         "ready" => Event::Ready { now: known.number("now") },
         "came" => Event::Came { client: known.client(), room: known.text("room") },

@@ -91,6 +91,7 @@ fn what_cannot_be_published_is_refused() {
     for (fields, text, status, code) in [
         (json, "", 400, "invalid_json"),
         (json, r#"{"topic":"a"}"#, 400, "no_data"),
+        (json, r#"{"topic":"a","data":"AA==","encoding":"base64"}"#, 400, "invalid_json"),
         (json, r#"{"topic":"","data":1}"#, 400, "bad_topic"),
         (json, r#"{"topic":"a","data":{"type":"ack"}}"#, 403, "not_allowed"),
         ("", r#"{"topic":"a","data":1}"#, 415, "media_type"),

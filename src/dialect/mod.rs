@@ -279,7 +279,10 @@ pub enum Event<'a> {
         id: Option<&'a str>,
     },
     /// The message is larger than one may be.
-    TooLarge,
+    TooLarge {
+        /// Bytes that one may have.
+        most: u32,
+    },
     /// Messages come faster than they may.
     TooFast {
         /// The message's `id`, if it had one.

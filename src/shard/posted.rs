@@ -18,8 +18,6 @@ use super::publish::Publication;
 
 /// Bytes that a body may have beyond those of the largest message: for the topic, the id and what is around them.
 const AROUND: u64 = 1024;
-/// The code of what is not read, or not published, for its size.
-const TOO_LARGE: &str = "too_large";
 /// What bodies may be called. A browser sends the second to another origin without asking first.
 const MEDIA_TYPES: [&str; 2] = ["application/json", "text/plain"];
 
@@ -29,8 +27,12 @@ impl Core {
         let most = u64::from(self.settings.max_message) + AROUND;
         match usize::try_from(request.body_len) {
             Ok(len) if request.body_len <= most => Ok(len),
-            _ => Err(refused(413, TOO_LARGE, "Larger than a message may be")),
+            _ => Err(self.too_large()),
         }
+    }
+
+    fn too_large(&self) -> Response<'static> {
+        refused(413, "too_large", &format!("Message too large: at most {} bytes", self.settings.max_message))
     }
 
     /// Publishes what a request brings.
@@ -67,7 +69,8 @@ impl Core {
         let receipt = Receipt { to, client, id: name.into(), place: true };
         let message = Publication::new(MessageKind::Text, publication.data);
         if !self.publish(&publication.topic, Publication { receipt: Some(Box::new(receipt)), ..message }) {
-            self.end_posted(id, &refused(413, TOO_LARGE, "Larger than a message may be"), CloseReason::Http);
+            let response = self.too_large();
+            self.end_posted(id, &response, CloseReason::Http);
         }
         self.pace(id, true);
         match self.conns.get(id) {

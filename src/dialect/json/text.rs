@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
 
 use super::ids::{ClientId, Epoch};
-use super::problem::{BAD_TOPIC, Problem, TOO_FAST, TOO_LARGE};
+use super::problem::{BAD_TOPIC, Problem, TOO_FAST};
 use crate::dialect::{Event, Position, Subscribed};
 use crate::limits::MAX_TOPIC_BYTES;
 
@@ -29,7 +29,7 @@ pub fn event(event: Event<'_>) -> String {
             }
         }
         Event::NoReceiver { receiver, id } => return no_receiver(receiver).text(id),
-        Event::TooLarge => return TOO_LARGE.text(None),
+        Event::TooLarge { most } => return Problem::too_large(most).text(None),
         Event::TooFast { id } => return TOO_FAST.text(id),
         Event::Failed { why, id } => return Problem::told(why.code(), why.to_string()).text(id),
         Event::Presence { room, count, members } => {
