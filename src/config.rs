@@ -176,9 +176,9 @@ knobs! {
         presence_limit: u32 = 200, Count { min: 0, max: 65_535 };
         /// Notices a second of one room beyond which those of a second are told together.
         presence_rate: u32 = 10, Count { min: 0, max: 10_000 };
-        /// Types of messages that are relayed to the sender's room.
+        /// Types of messages that are relayed to the sender's room: chat, unless others are named, or none.
         relay: Vec<String> = vec!["chat".into()], Words;
-        /// Types of messages that are handed to a backend.
+        /// Types of messages that are handed to a backend; of chat, instead of being relayed.
         handover: Vec<String> = vec!["prompt".into(), "playerAction".into()], Words;
         /// The key by which a backend proves itself on /backend. Not as a flag, which others on the machine could read: in
         /// UPROAR_BACKEND_KEY, or in the file.

@@ -37,7 +37,7 @@ fn pairs() -> Vec<Pair> {
 
 #[test]
 fn every_message_is_taken_for_what_it_says() {
-    let types = Types::new(&["playerMove"], &["prompt"]).expect("types of its own");
+    let types = Types::new(&["chat", "playerMove"], &["prompt"]).expect("types of its own");
     let pairs: Vec<_> = pairs().into_iter().filter(|pair| pair.is_message).collect();
     assert!(pairs.len() >= 75, "{} were read", pairs.len());
     for pair in pairs {

@@ -66,7 +66,13 @@ fn backends() {
 fn guarded_topics() {
     run_with("guarded.txt", include_str!("guarded.txt"), |config| {
         config.client_publish = Patterns(vec!["open.*".into()]);
+        config.relay = vec!["playerMove".into()];
     });
+}
+
+#[test]
+fn chat_for_a_backend() {
+    run_with("chat.txt", include_str!("chat.txt"), |config| config.handover = vec!["chat".into()]);
 }
 
 fn run_all(file: &str, text: &str) {
