@@ -6,6 +6,7 @@
 //!
 //! Values are parsed once, into a [`Config`]; what is unknown or out of bounds is refused and named.
 
+mod advice;
 mod history;
 mod load;
 mod pattern;
@@ -186,7 +187,9 @@ knobs! {
         /// Topics that clients may publish to, by publish, binary messages, /raw and POST /publish: not those that a
         /// backend alone speaks for. Backends, the HTTP API and what is relayed to a room are not bound by it.
         client_publish: Patterns = Patterns::all(), PatternList;
-        /// Topics that keep messages for those who come back or come late.
+        /// Topics that keep messages for those who come back or come late: rules, of which the first counts whose pattern
+        /// the topic is. In a pattern, * is any characters, also dots. What a rule does not say is count=100 age=5m
+        /// bytes=1MiB; what exceeds any of them goes, but for the newest message with last_value.
         history: HistoryRules = HistoryRules::default(), History;
         /// Bytes of all histories of the process; beyond them, the oldest messages go.
         history_memory: u64 = 64 * (1 << 20), Size { min: 1 << 20, max: TIB_64 };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::pattern::matches;
-use super::value::{Grammar, OUT_OF_BOUNDS, parse_size, parse_time, show_size, show_time};
+use super::value::{Grammar, parse_size, parse_time, show_size, show_time};
 
 /// What is kept of the topics that a pattern names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +38,15 @@ impl HistoryRules {
     /// The rule for a topic.
     pub fn of(&self, topic: &str) -> Option<&HistoryRule> {
         self.0.iter().find(|rule| matches(&rule.pattern, topic))
+    }
+
+    /// Rules that never count, each with one before it that names all its topics.
+    pub fn shadowed(&self) -> impl Iterator<Item = (&HistoryRule, &HistoryRule)> {
+        self.0.iter().enumerate().filter_map(|(i, rule)| {
+            // A star in what is matched is met by a star alone: so the earlier one names whatever the later one does.
+            let earlier = self.0[..i].iter().find(|earlier| matches(&earlier.pattern, &rule.pattern))?;
+            Some((rule, earlier))
+        })
     }
 }
 
@@ -83,20 +92,26 @@ fn rule(text: &str) -> Result<HistoryRule, &'static str> {
     for word in words {
         match word.split_once('=') {
             None if word == "last_value" => rule.last_value = true,
-            Some(("count", n)) => rule.count = bounded(n.parse().ok(), 1, MAX_COUNT)?,
-            Some(("age", age)) => {
-                rule.age = bounded(parse_time(age), Duration::from_secs(1), MAX_AGE)?;
+            Some(("count", n)) => {
+                rule.count = bounded(n.parse().ok(), 1, MAX_COUNT, "has a rule whose count is out of 1..1048576")?;
             }
-            Some(("bytes", size)) => rule.bytes = bounded(parse_size(size), 1 << 10, MAX_BYTES)? as u32,
+            Some(("age", age)) => {
+                let least = Duration::from_secs(1);
+                rule.age = bounded(parse_time(age), least, MAX_AGE, "has a rule whose age is out of 1s..7d")?;
+            }
+            Some(("bytes", size)) => {
+                let outside = "has a rule whose bytes are out of 1KiB..64MiB";
+                rule.bytes = bounded(parse_size(size), 1 << 10, MAX_BYTES, outside)? as u32;
+            }
             _ => return Err("has a rule with a word that is none of count=, age=, bytes=, last_value"),
         }
     }
     Ok(rule)
 }
 
-fn bounded<T: PartialOrd>(value: Option<T>, min: T, max: T) -> Result<T, &'static str> {
+fn bounded<T: PartialOrd>(value: Option<T>, min: T, max: T, outside: &'static str) -> Result<T, &'static str> {
     let value = value.ok_or("has a rule with a value that cannot be read")?;
-    if value >= min && value <= max { Ok(value) } else { Err(OUT_OF_BOUNDS) }
+    if value >= min && value <= max { Ok(value) } else { Err(outside) }
 }
 
 impl fmt::Display for HistoryRule {
@@ -130,6 +145,37 @@ mod tests {
         ] {
             assert_eq!(History.show(&History.parse(text).unwrap()), text);
         }
+    }
+
+    #[test]
+    fn rules_that_never_count_are_found() {
+        for (text, shadowed) in [
+            ("a; b; a*", vec![]),
+            ("a count=1; a count=2", vec![("a", "a")]),
+            ("*; a; b* last_value", vec![("a", "*"), ("b*", "*")]),
+            ("a*; a*b; *; a*", vec![("a*b", "a*"), ("a*", "a*")]),
+            ("*a; a*", vec![]),
+            ("a*b*; a*bb", vec![("a*bb", "a*b*")]),
+        ] {
+            let rules = History.parse(text).unwrap();
+            let found: Vec<_> = rules.shadowed().map(|(a, b)| (&*a.pattern, &*b.pattern)).collect();
+            assert_eq!(found, shadowed, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_bounds_of_a_rule_are_named() {
+        for (text, bounds) in [
+            ("a count=0", "1..1048576"),
+            ("a age=8d", "1s..7d"),
+            ("a bytes=1", "1KiB..64MiB"),
+            ("a bytes=65MiB", "64MiB"),
+        ] {
+            let why = History.parse(text).unwrap_err();
+            assert!(why.contains(bounds), "{text}: {why}");
+        }
+        let extremes = "a count=1 age=1s bytes=1KiB; b count=1048576 age=7d bytes=64MiB";
+        assert_eq!(History.show(&History.parse(extremes).unwrap()), extremes);
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod api;
 mod memory;
 mod metrics;
 mod signals;
-mod warnings;
+pub mod warnings;
 
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
