@@ -376,6 +376,18 @@ impl Hub {
         self.topics.get(topic).subscribers()
     }
 
+    /// The topics that have subscribers, each with how many, in no order.
+    pub fn subscribed_topics(&self) -> impl Iterator<Item = (&str, usize)> {
+        let all = self.topics.iter().map(|(_, topic)| (&*topic.name, topic.subscribers()));
+        all.filter(|(_, subscribers)| *subscribers > 0)
+    }
+
+    /// The subscribers of a topic, in no order.
+    pub fn subscribers_of(&self, topic: u32) -> impl Iterator<Item = u32> {
+        let entries = self.topics.get(topic).channels.iter().flat_map(|channel| channel.roster.entries());
+        entries.map(|entry| entry.sub)
+    }
+
     /// Topics in use, and those that were interned, or lost the last of their history, since
     /// [`Hub::expire_histories`].
     pub fn topics(&self) -> usize {

@@ -3,9 +3,10 @@
 use crate::dialect::{Position, Since};
 use crate::hub;
 use crate::hub::history::Replay;
+use crate::limits::is_topic_name;
 
 use super::Core;
-use super::mail::{Answer, Ask, Mail, Past, Question};
+use super::mail::{Answer, Ask, Mail, Past, Question, TopicList};
 
 impl Core {
     /// Asks the shard that knows of a name.
@@ -25,12 +26,27 @@ impl Core {
             Question::Rooms => {
                 Answer::Rooms(self.rooms.iter().map(|(name, room)| (name.clone(), room.count())).collect())
             }
+            Question::Topics { prefix, after, limit } => Answer::Topics(self.subscribed_topics(&prefix, &after, limit)),
             Question::History { topic, since, limit } => {
                 let kept = self.settings.history.of(&topic).is_some();
                 Answer::History { kept, past: self.kept_of(&topic, since, limit) }
             }
         };
         self.inform(&ask.to, answer);
+    }
+
+    /// The first topics by name that have subscribers here, but for the server's own.
+    fn subscribed_topics(&self, prefix: &str, after: &str, limit: usize) -> TopicList {
+        let all = self.hub.subscribed_topics();
+        let wanted = |name: &str| is_topic_name(name) && name.starts_with(prefix) && name > after;
+        let mut found: Vec<_> = all.filter(|(name, _)| wanted(name)).collect();
+        let goes_on = found.len() > limit;
+        if goes_on {
+            found.select_nth_unstable(limit);
+            found.truncate(limit);
+        }
+        found.sort_unstable();
+        TopicList { topics: found.into_iter().map(|(name, count)| (name.into(), count)).collect(), goes_on }
     }
 
     /// What is kept of a topic: the oldest messages after a place, or the newest.

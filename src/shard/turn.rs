@@ -107,6 +107,7 @@ impl Core {
                 Mail::Ask(mail) => self.asked(*mail),
                 Mail::Address(mail) => self.addressed(*mail),
                 Mail::Act { to, what } => self.act(to, *what),
+                Mail::ActAll { topic, act } => self.act_on_all(topic, &act),
                 Mail::Inform(mail) => self.inform_further(*mail),
                 Mail::HandOver(mail) => self.handed_over(*mail),
                 Mail::Backend { backend, gone } => self.backend_news(backend, gone),

@@ -58,8 +58,19 @@ pub enum Answer {
         /// What it keeps.
         past: Past,
     },
+    /// Topics with subscribers. For a [`Return::Caller`] only.
+    Topics(TopicList),
     /// Rooms, and how many are in them. For a [`Return::Caller`] only.
     Rooms(Vec<(Box<str>, usize)>),
+}
+
+/// The first topics by name, of those that have subscribers on a shard.
+#[derive(Debug)]
+pub struct TopicList {
+    /// Each with how many they are on this shard, by name.
+    pub topics: Vec<(Box<str>, usize)>,
+    /// There are more behind them.
+    pub goes_on: bool,
 }
 
 impl Answer {
@@ -76,7 +87,7 @@ impl Answer {
             Answer::Presence { room, count, members } => {
                 Event::Presence { room, count: *count, members: members.as_deref() }
             }
-            Answer::History { .. } | Answer::Rooms(_) => return None,
+            Answer::History { .. } | Answer::Topics(_) | Answer::Rooms(_) => return None,
         })
     }
 
@@ -88,7 +99,7 @@ impl Answer {
             Answer::Came { room, .. } | Answer::Went { room, .. } => room.len(),
             Answer::Presence { room, members, .. } => room.len() + members.as_ref().map_or(0, |all| all.len() * 8),
             // Not for shards.
-            Answer::History { .. } | Answer::Rooms(_) => 0,
+            Answer::History { .. } | Answer::Topics(_) | Answer::Rooms(_) => 0,
         }
     }
 }
