@@ -38,7 +38,7 @@ export interface Options {
   fetch?: typeof fetch;
   /** For an attempt, from `getToken` to the server's welcome. */
   connectTimeout?: number;
-  /** The first wait before trying again is at most this, and the bound doubles… */
+  /** The first wait before connecting again, or sending again what was refused for now, is at most this; it doubles… */
   retryBase?: number;
   /** … up to this. */
   retryCap?: number;
@@ -177,11 +177,11 @@ export interface Ack {
 export interface SendOptions {
   /** Its name between client and server, 1 to 128 bytes: the same again within `ack_window` is the same message. */
   id?: string;
-  /** Instead of the option `ackTimeout`; `Infinity`: none. */
+  /** Instead of the option `ackTimeout`; `Infinity`: none. What is refused for now is sent again within this time. */
   timeout?: number;
   /** Gives it up: it is not sent if it was not, and its promise is rejected with the signal's reason. */
   signal?: AbortSignal;
-  /** `false`: now or never. It is sent if there is a connection, and not acknowledged. */
+  /** `false`: now or never. It is sent if there is a connection that takes something, and not acknowledged. */
   ack?: boolean;
 }
 

@@ -36,7 +36,8 @@ use value::{Address, AdminAddress, Choice, Count, Grammar, Or, Size, Switch, Tim
 
 const KIB: u32 = 1 << 10;
 const MIB: u32 = 1 << 20;
-const MAX_BYTES: u32 = MAX_MESSAGE_BYTES as u32;
+const MAX_MESSAGE: u32 = MAX_MESSAGE_BYTES as u32;
+const GIB: u32 = 1 << 30;
 const MAX_HEAD_BYTES: u32 = READ_BUFFER_BYTES as u32;
 const ALL_CONNECTIONS: u32 = MAX_CONNECTIONS_PER_SHARD * MAX_SHARDS as u32;
 const MIB_64: u64 = 64 << 20;
@@ -162,7 +163,7 @@ knobs! {
         /// Topics one connection may be subscribed to.
         max_topics: u32 = 1024, Count { min: 1, max: 65_535 };
         /// Bytes of a message that a client sends, decompressed.
-        max_message: u32 = MIB, Size { min: 125, max: MAX_BYTES };
+        max_message: u32 = MIB, Size { min: 125, max: MAX_MESSAGE };
         /// Messages, pings and requests a second that one connection may send; backends may send more.
         message_rate: Option<Rate> = None, Or("off", count_per_second(MAX_MESSAGE_RATE));
         /// Bytes a second that one connection may send; backends may send more.
@@ -200,7 +201,7 @@ knobs! {
     }
     "Slow readers" {
         /// Bytes that may wait to be sent to one connection.
-        backlog: u32 = 64 * KIB, Size { min: KIB, max: MAX_BYTES };
+        backlog: u32 = 64 * KIB, Size { min: KIB, max: GIB };
         /// Bytes of a connection's send buffer in the kernel, which fills before the backlog does; auto: as
         /// net.ipv4.tcp_wmem has it, up to megabytes. Small: a slow reader of prices gets fresher ones.
         send_buffer: Option<u32> = None, Or("auto", Size { min: 4 * KIB, max: 64 * MIB });
@@ -232,7 +233,7 @@ knobs! {
         /// Agree to permessage-deflate (RFC 7692) when a client offers it.
         deflate: bool = true, Switch;
         /// Bytes from which a message is sent compressed; smaller ones hardly shrink.
-        deflate_min: u32 = 128, Size { min: 0, max: MAX_BYTES };
+        deflate_min: u32 = 128, Size { min: 0, max: MAX_MESSAGE };
     }
     "Log" {
         /// What is logged to standard error: messages of this level and of those before it.
@@ -288,7 +289,7 @@ mod tests {
         ["max_connections", "1", "0", "268435456", "268435457"],
         ["max_memory", "64MiB", "67108863", "64TiB", "65TiB"],
         ["max_topics", "1", "0", "65535", "65536"],
-        ["max_message", "125", "124", "1GiB", "1073741825"],
+        ["max_message", "125", "124", "256MiB", "268435457"],
         ["message_rate", "1", "-1", "10000000", "10000001"],
         ["byte_rate", "1KiB", "1023", "512MiB", "536870913"],
         ["max_head", "1KiB", "1023", "64KiB", "65537"],
@@ -302,7 +303,7 @@ mod tests {
         ["lifetime_jitter", "0", "-1", "100", "101"],
         ["close_timeout", "100ms", "99ms", "10m", "601s"],
         ["shutdown_timeout", "0", "-1s", "10m", "601s"],
-        ["deflate_min", "0", "-1", "1GiB", "1073741825"],
+        ["deflate_min", "0", "-1", "256MiB", "268435457"],
         ["presence_limit", "0", "-1", "65535", "65536"],
         ["presence_rate", "0", "-1", "10000", "10001"],
         ["history_memory", "1MiB", "1048575", "64TiB", "65TiB"],

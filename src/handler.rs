@@ -8,6 +8,7 @@ mod backend;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::conn::peer::Peer;
 use crate::conn::{HandlerSession, Session};
 use crate::dialect::{Event, Refusal as TopicRefusal};
 use crate::error::CloseReason;
@@ -143,7 +144,7 @@ pub struct Topics<'a> {
 
 impl Topics<'_> {
     /// Publishes to all subscribers of a topic, on all shards; `false` if the name is empty or longer than 256 bytes, or the
-    /// message larger than 1 GiB.
+    /// message larger than 256 MiB.
     pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> bool {
         let message = message.into();
         self.core.publish(topic, Publication::new(message.kind, message.payload))
@@ -211,6 +212,11 @@ impl Connection<'_> {
     /// 123 bytes.
     pub fn close(&mut self, code: u16, reason: &str) {
         self.core.close(self.id, closable(code), reason, CloseReason::Application);
+    }
+
+    /// Where the client comes from.
+    pub fn peer(&self) -> Peer {
+        self.core.peer(self.id)
     }
 
     /// Bytes that the client has still to be sent.

@@ -4,7 +4,7 @@
 pub const MAX_CONNECTIONS_PER_SHARD: u32 = 1 << 20;
 /// Slots of a shard's table that are kept free, to tell those who come when it is full that it is.
 pub const SPARE_SLOTS: u32 = 64;
-/// Shards in one process: a topic's interest set is a bitset of this many bits.
+/// Shards in one process, and so the most that a topic's home shard keeps in its list of those that are interested.
 pub const MAX_SHARDS: usize = 256;
 /// Bytes of one read buffer, and so of one receive.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -35,9 +35,16 @@ pub const MAX_REMEMBERED_TOPICS: usize = 1 << 16;
 /// Topics of one stream of Server-Sent Events: each of its ids says where it is in all of them.
 pub const MAX_TOPICS_PER_STREAM: usize = 256;
 /// Bytes of a WebSocket message that any configuration may allow; lengths are `u32` inside.
-pub const MAX_MESSAGE_BYTES: u64 = 1 << 30;
+pub const MAX_MESSAGE_BYTES: u64 = 256 << 20;
+/// Bytes of the longest frame or event that a message becomes. A control character of it is six bytes in a string of JSON; an
+/// end of line is seven in an event stream, with the `data: ` of the line that it begins. A MiB is for what is around it, and
+/// for what compressing may add.
+pub const MAX_FRAME_BYTES: u64 = 7 * MAX_MESSAGE_BYTES + (1 << 20);
 /// Bytes of a control frame's payload (RFC 6455 section 5.5).
 pub const MAX_CONTROL_PAYLOAD: usize = 125;
+/// Accepts of one listener that are under way at a time: connections that a turn of its ring takes from it at most.
+pub const ACCEPTS: u16 = 16;
+
 /// Messages a second that a bound of how fast they come can name.
 pub const MAX_MESSAGE_RATE: u32 = 10_000_000;
 /// Bytes a second that a bound of how fast they come can name.
@@ -63,7 +70,7 @@ pub fn is_topic_name(name: &str) -> bool {
 }
 
 const _: () = {
-    assert!(MAX_MESSAGE_BYTES < u32::MAX as u64 / 2, "a span's offsets are u32");
+    assert!(MAX_FRAME_BYTES < 1 << 31, "a span's offsets are u32, and an outbox counts its bytes in 31 bits");
     assert!(MAX_UNDECODED >= READ_BUFFERS as usize);
     assert!(MAX_REPLY_CHUNK <= MAX_SHARED_CHUNK);
     assert!(MAX_CONTROL_PAYLOAD + 2 <= MAX_REPLY_CHUNK);

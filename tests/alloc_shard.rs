@@ -2,13 +2,14 @@
 
 mod counting;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use counting::allocations;
 use uproar::Config;
 use uproar::ring::WakeFd;
-use uproar::ring::op::{Completion, Op, ReadBuffers};
+use uproar::ring::op::{Arrivals, Completion, Op};
 use uproar::ring::token::{ConnId, Kind, Token};
 use uproar::shard::settings::Settings;
 use uproar::shard::shared::Shared;
@@ -30,9 +31,13 @@ struct Kernel {
 /// All buffers in one: only one is read into at a time.
 struct Buffer(Vec<u8>);
 
-impl ReadBuffers for Buffer {
+impl Arrivals for Buffer {
     fn buffer(&mut self, _: u16, len: usize) -> &mut [u8] {
         &mut self.0[..len]
+    }
+
+    fn peer(&self, _: u16) -> IpAddr {
+        Ipv4Addr::LOCALHOST.into()
     }
 }
 
@@ -41,6 +46,7 @@ impl Kernel {
         let (postbox, mailbox) = mailbox::mailbox(Arc::new(WakeFd::new().unwrap()));
         let shard = Shard::new(Parts {
             id: 0,
+            doors: 1,
             slots: 2 * SUBSCRIBERS,
             settings: Settings::try_from(&Config::default()).expect("valid"),
             shared: Arc::new(Shared::new(1)),
@@ -64,7 +70,7 @@ impl Kernel {
     }
 
     fn accept(&mut self, slot: u32) {
-        let token = Token::new(Kind::Accept, Token::RING);
+        let token = Token::new(Kind::Accept, Token::seat(0));
         self.completions.push(Completion { token, result: slot as i32, more: true, buffer: 0 });
         self.settle_once();
     }

@@ -7,7 +7,7 @@ use std::thread;
 
 use common::client::{TEXT, frame, handshake};
 use common::rng::Rng;
-use common::{Client, SHARDS, TestServer, config};
+use common::{Client, SHARDS, TestServer, config, wait_until};
 use serde_json::Value;
 use uproar::config::parse_history;
 
@@ -150,5 +150,23 @@ fn who_is_held_for_a_last_value_is_let_go_though_there_is_none() {
             server.ws(&format!("/raw/r{attempt}"));
             Client::json(server.addr, &format!("j{attempt}"));
         }
+    }
+}
+
+#[test]
+fn what_there_is_no_memory_to_keep_is_counted() {
+    const MESSAGES: u64 = 100;
+    for shards in SHARDS {
+        let mut config = config(shards);
+        config.history = parse_history("* count=1000 bytes=64MiB").expect("a rule");
+        config.history_memory = 1 << 20;
+        let server = TestServer::start(config);
+        for _ in 0..MESSAGES {
+            server.publisher().publish("t", "x".repeat(20_000).as_str()).expect("published");
+        }
+        wait_until("all are ordered", || server.metric("published_total") == MESSAGES);
+        // Of 100 messages of 20 kB, at most 52 are kept in a MiB.
+        wait_until("the others are counted", || (48..MESSAGES).contains(&server.metric("history_evicted_total")));
+        assert!((1..=1 << 20).contains(&server.metric("history_bytes")));
     }
 }

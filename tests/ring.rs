@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use uproar::hub::frame::Frames;
+use uproar::limits::ACCEPTS;
 use uproar::ring::op::{Completion, Op, Wait};
 use uproar::ring::token::{ConnId, Kind};
 use uproar::ring::{Ring, Setup, WakeFd, sys};
@@ -22,15 +23,16 @@ fn enter(ring: &mut Ring, mut ops: Vec<Op>, wait: Wait) -> Vec<Completion> {
 /// Opens a batch of connections and returns both ends.
 fn open(ring: &mut Ring, port: u16) -> (Vec<TcpStream>, Vec<ConnId>) {
     let clients = (0..BATCH).map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap()).collect();
-    let mut conns = Vec::new();
+    let (mut conns, mut again) = (Vec::new(), Vec::new());
     while conns.len() < BATCH {
-        let accepted = enter(ring, Vec::new(), Wait::AtMost(10_000_000_000));
+        let accepted = enter(ring, std::mem::take(&mut again), Wait::AtMost(10_000_000_000));
         assert!(!accepted.is_empty(), "{} of {BATCH} connections accepted", conns.len());
         for completion in accepted.iter().filter(|c| c.token.kind == Kind::Accept) {
-            assert!(completion.more, "{completion:?}");
+            again.push(Op::Accept { seat: completion.token.conn.index as u16 });
             conns.push(ConnId { index: u32::try_from(completion.result).unwrap(), generation: 0 });
         }
     }
+    assert_eq!(enter(ring, again, Wait::None), [], "nobody else has come");
     (clients, conns)
 }
 
@@ -41,10 +43,10 @@ fn opening_and_closing_many_connections_leaks_no_slot_and_no_descriptor() {
     let listener = sys::listen((Ipv4Addr::LOCALHOST, 0).into(), 1024, true).unwrap();
     let port = listener.local_addr().unwrap().port();
     // A table without room for a single leaked slot.
-    let setup = Setup { slots: BATCH as u32, listener: Some(listener), wake: Arc::new(WakeFd::new().unwrap()) };
+    let setup = Setup { slots: BATCH as u32, listeners: vec![listener], wake: Arc::new(WakeFd::new().unwrap()) };
     let mut ring = Ring::new(setup).unwrap();
     let made = descriptors();
-    enter(&mut ring, vec![Op::Accept], Wait::None);
+    enter(&mut ring, (0..ACCEPTS).map(|seat| Op::Accept { seat }).collect(), Wait::None);
 
     for _ in 0..CONNECTIONS / BATCH {
         let (clients, conns) = open(&mut ring, port);

@@ -1,13 +1,16 @@
 //! One shard without a kernel, told of completions one by one: what a seeded run would seldom meet.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use uproar::config::Secret;
+use uproar::dialect::Position;
 use uproar::hub::TopicHandle;
-use uproar::ring::op::{Completion, Op, ReadBuffers, Wait};
+use uproar::ring::op::{Arrivals, Completion, Op, Wait};
 use uproar::ring::token::{ConnId, Kind, Token};
 use uproar::ring::{WakeFd, sys};
-use uproar::shard::mail::Mail;
+use uproar::shard::mail::{Mail, Past, Recovered};
 use uproar::shard::mailbox::{Mailbox, Postbox};
 use uproar::shard::settings::Settings;
 use uproar::shard::shared::Shared;
@@ -22,9 +25,13 @@ const HEAD: &str = "HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upg
 /// What the one receive of a turn has read.
 struct Buffer(Vec<u8>);
 
-impl ReadBuffers for Buffer {
+impl Arrivals for Buffer {
     fn buffer(&mut self, _: u16, len: usize) -> &mut [u8] {
         &mut self.0[..len]
+    }
+
+    fn peer(&self, _: u16) -> IpAddr {
+        Ipv4Addr::LOCALHOST.into()
     }
 }
 
@@ -46,6 +53,7 @@ impl Fixture {
         let (postbox, mailbox) = neighbours.remove(0);
         let shard = Shard::new(Parts {
             id: 0,
+            doors: 1,
             slots: 100,
             settings: Settings::try_from(config).expect("valid"),
             shared: shared.clone(),
@@ -77,7 +85,7 @@ impl Fixture {
     }
 
     fn accept(&mut self, slot: u32) {
-        let token = Token::new(Kind::Accept, Token::RING);
+        let token = Token::new(Kind::Accept, Token::seat(0));
         self.turn(&[Completion { token, result: slot as i32, more: true, buffer: 0 }], b"");
     }
 
@@ -323,11 +331,61 @@ fn the_successor_in_a_slot_that_ends_in_the_same_turn_is_sent_its_bytes_once() {
     f.shard.complete(&completed(Kind::Receive, first, handshake.len() as i32, buffer), &mut bytes);
     f.shard.complete(&completed(Kind::Readable, first, -sys::ECONNABORTED, 0), &mut bytes);
     // Another comes to its slot and is answered, all in one turn.
-    f.shard.complete(&completed(Kind::Accept, Token::RING, 3, 0), &mut bytes);
+    f.shard.complete(&completed(Kind::Accept, Token::seat(0), 3, 0), &mut bytes);
     let second = ConnId { index: 3, generation: 1 };
     f.shard.complete(&completed(Kind::Readable, second, 1, 0), &mut bytes);
     let (_, buffer) = f.receives()[0];
     let ops = f.turn(&completed(Kind::Receive, second, handshake.len() as i32, buffer), handshake.as_bytes());
     let sends = ops.iter().filter(|op| matches!(op, Op::Send { .. })).count();
     assert_eq!(sends, 1, "{ops:?}");
+}
+
+#[test]
+fn a_backend_that_is_told_in_the_flush_of_who_ends_there_is_not_sent_to_twice() {
+    let mut config = Config::default();
+    config.backend_key = Some(Secret::new("correct-horse-battery"));
+    let mut f = Fixture::new(1, &config);
+    f.websocket(0, "/backend?presence=true&key=correct-horse-battery");
+    f.json(1);
+    let [backend, client] = [0, 1].map(|index| ConnId { index, generation: 0 });
+    let name = f.shared.identity().client(0, client);
+    f.receive(0, &text(&format!(r#"{{"type":"close","clientId":"{name:016x}"}}"#)));
+    // The backend is sent a pong, and then the client, all of whose bytes are sent, ends.
+    let ping = text(r#"{"type":"ping"}"#);
+    let close = frame(8, &1000u16.to_be_bytes());
+    let came = |conn, bytes: &[u8], buffer| {
+        let token = Token::new(Kind::Receive, conn);
+        [Completion { token, result: bytes.len() as i32, more: false, buffer }]
+    };
+    f.readable(0);
+    let (_, buffer) = f.receives()[0];
+    f.shard.complete(&came(backend, &ping, buffer), &mut Buffer(ping.clone()));
+    f.readable(1);
+    let (_, buffer) = f.receives()[0];
+    let ops = f.turn(&came(client, &close, buffer), &close);
+    assert!(ops.contains(&Op::Close(client)), "{ops:?}");
+    assert_eq!(sends_to(&ops, 0), 1, "{ops:?}");
+    assert_eq!(f.shard.wait().at(f.now), Wait::None);
+    assert_eq!(sends_to(&f.turn(&[], b""), 0), 1, "it is told in the next turn");
+}
+
+#[test]
+fn a_stream_is_not_given_up_for_what_a_late_turn_has_just_for_it() {
+    let config = Config::default();
+    let mut f = Fixture::new(2, &config);
+    let topic = f.remote_topic();
+    f.accept(0);
+    f.receive(0, format!("GET /sse?topic={topic} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+    let Some(Mail::Recover(asked)) = f.neighbours[0].1.take() else { panic!("it asks for nothing") };
+    let past =
+        Past { now: Position { epoch: 1, offset: 0 }, reset: false, gap: None, messages: Vec::new(), snapshot: true };
+    let home = TopicHandle { index: 0, generation: 0 };
+    let told = Recovered { topic: asked.topic, home, to: asked.from.conn, recover: true, past };
+    // The shard stands still; then it reads its mail before it looks at the time.
+    f.pass(config.sse_heartbeat + config.ping_timeout + Duration::from_secs(1));
+    f.postbox.post(Mail::Recovered(Box::new(told)));
+    let ops = f.turn(&[], b"");
+    assert_eq!(sends_to(&ops, 0), 1, "{ops:?}");
+    let ops = f.turn(&[], b"");
+    assert!(!ops.contains(&Op::Shutdown(asked.from.conn)), "{ops:?}");
 }

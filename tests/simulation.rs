@@ -1,16 +1,19 @@
 //! Whole shards on a fake kernel with faults, seeded: the same seed is the same run, to the last byte.
 //!
 //! `UPROAR_SIM_SEEDS=n` runs the first `n` seeds, `UPROAR_SIM_SEED=x` that one alone. A seed that fails is run again
-//! with a trace, of which the end is printed.
+//! with a trace, of which the last `UPROAR_SIM_SHOWN` events are printed.
 
 mod common;
 mod simulation {
     pub mod client;
     pub mod kernel;
+    pub mod ledger;
     pub mod net;
+    pub mod node;
     pub mod oracle;
     pub mod plan;
     pub mod script;
+    pub mod tally;
     pub mod trace;
     pub mod wire;
     pub mod world;
@@ -19,13 +22,14 @@ mod simulation {
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use simulation::tally::Tally;
 use simulation::trace;
-use simulation::world::{self, Tally};
+use simulation::world;
 
 const SEEDS: u64 = 400;
 const THREADS: usize = 2;
-/// Events printed of a run that failed.
-const SHOWN: usize = 120;
+/// Events printed of a run that failed, unless it is said how many.
+const SHOWN: u64 = 120;
 
 fn env(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().expect("a number"))
@@ -36,7 +40,8 @@ fn run(seed: u64) -> Tally {
     catch_unwind(|| world::run(seed)).unwrap_or_else(|panic| {
         trace::start();
         let again = catch_unwind(|| world::run(seed));
-        for event in trace::stop().iter().rev().take(SHOWN).rev() {
+        let shown = env("UPROAR_SIM_SHOWN").unwrap_or(SHOWN) as usize;
+        for event in trace::stop().iter().rev().take(shown).rev() {
             eprintln!("{event}");
         }
         eprintln!(

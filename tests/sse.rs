@@ -266,6 +266,49 @@ fn other_topics_by_then() {
 }
 
 #[test]
+fn each_of_many_streams_is_told_where_it_is_itself() {
+    for shards in SHARDS {
+        let server = with_history(shards, "* count=100");
+        let publish =
+            |topic: &str, n: usize| server.publisher().publish(topic, &*n.to_string()).expect("there is room");
+        let topics_of = |stream: usize| &["a", "b", "c"][stream % 2..2 + stream % 2];
+        let query = |topics: &[&str]| topics.iter().map(|topic| format!("topic={topic}&")).collect::<String>();
+        // They come one after the other, so they are at different places at first.
+        let mut streams = Vec::new();
+        for stream in 0..8 {
+            let mut events = Events::open(server.addr, &query(topics_of(stream)), "");
+            events.expect("subscribed");
+            events.expect("subscribed");
+            streams.push((topics_of(stream), events));
+            publish(["a", "b", "c"][stream % 3], stream);
+        }
+        (8..40).for_each(|n| publish(["a", "b", "c"][n % 3], n));
+        for (stream, (topics, mut events)) in streams.into_iter().enumerate() {
+            let expected = (stream..40).filter(|n| topics.contains(&["a", "b", "c"][n % 3]));
+            // Topics have no order among each other. Who goes on half way is sent what it has not had.
+            let half = numbers(&mut events, 10);
+            let rest: Vec<usize> = expected.filter(|n| !half.contains(n)).collect();
+            let mut again = Events::open(server.addr, &query(topics), &events.last_id);
+            assert_eq!(
+                numbers(&mut again, rest.len()),
+                rest,
+                "stream {stream} of {topics:?}, behind {}",
+                events.last_id
+            );
+            assert_eq!(numbers(&mut events, rest.len()), rest);
+        }
+    }
+}
+
+/// What the next messages of a stream say, sorted.
+fn numbers(events: &mut Events, count: usize) -> Vec<usize> {
+    let messages = std::iter::from_fn(|| events.event()).filter(|event| event.name == "message");
+    let mut numbers: Vec<_> = messages.map(|event| event.json()["data"].as_u64()).take(count).collect();
+    numbers.sort_unstable();
+    numbers.into_iter().map(|number| number.expect("a number") as usize).collect()
+}
+
+#[test]
 fn another_servers_id_is_of_another_epoch() {
     for shards in SHARDS {
         let (mut before, old) = joined(&with_history(shards, "* count=2"), "topic=a");
@@ -288,8 +331,13 @@ fn another_servers_id_is_of_another_epoch() {
         let empty = with_history(shards, "off");
         let mut again = Events::open(empty.addr, "topic=a", &elsewhere);
         let epoch = again.expect("subscribed")["topics"][0]["epoch"].clone();
+        assert_eq!(again.last_id, elsewhere, "who is cut off now is told when it comes again");
         let gap = json!({"type": "gap", "topic": "a", "epoch": epoch, "reset": true});
         assert_eq!(again.expect("gap"), gap);
+        let mut told = Events::open(empty.addr, "topic=a", &again.last_id);
+        assert_eq!(told.expect("subscribed")["topics"][0]["epoch"], epoch);
+        empty.publisher().publish("a", "1").expect("there is room");
+        assert_eq!(told.expect("message")["offset"], 1);
     }
 }
 

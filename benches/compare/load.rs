@@ -14,7 +14,7 @@ const GIVE_UP: &str = "180";
 const WARM_UP: &str = "700ms";
 /// How long the load waits for a message of a server that has much to do.
 const PATIENCE: &str = "30s";
-const MISSING: &str = "bytes missing, of all stalled ones";
+const MISSING: &str = "missing, of all stalled ones";
 /// How much of the time others may keep its server from its core, in percent. What is more has disturbed what was measured.
 const MOST_RUN_DELAY: f64 = 5.0;
 const RUN_DELAY: &str = "run delay, server, by others at least";

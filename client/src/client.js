@@ -9,6 +9,7 @@ import { Messages } from "./messages.js";
 import { checkName } from "./names.js";
 import { complete } from "./options.js";
 import { Outbox } from "./outbox.js";
+import { Pause, POLICY } from "./pause.js";
 import { Poster } from "./poster.js";
 import { Presence } from "./presence.js";
 import { SseTransport } from "./sse.js";
@@ -30,6 +31,9 @@ export class Uproar {
   #topics;
   #presence;
   #outbox;
+  #pause;
+  /** The last connection ended because the server would take no more. */
+  #wasTooMuch = false;
   #link;
   #iterations = new Set();
   #identity;
@@ -44,13 +48,14 @@ export class Uproar {
     const { clock, identity, connect } = this.#options;
     this.#address = new Address(url, this.#options);
     this.#identity = identity;
-    this.#topics = new Topics({
+    this.#pause = new Pause(clock, this.#makeBackoff(), () => this.#goOn());
+    this.#topics = new Topics(this.#nextId, this.#pause, {
       gap: (gap) => this.#emitter.emit("gap", gap),
       error: (error) => this.#emitter.emit("error", error),
       thrown: this.#emitter.thrown,
     });
-    this.#presence = new Presence(clock, this.#nextId, (event) => this.#emitter.emit("presence", event));
-    this.#outbox = new Outbox(clock, this.#makePoster(), this.#options);
+    this.#presence = new Presence(clock, this.#nextId, this.#pause, (event) => this.#emitter.emit("presence", event));
+    this.#outbox = new Outbox(clock, this.#makePoster(), this.#pause, this.#options);
     this.#link = this.#makeLink();
     if (connect) this.connect();
   }
@@ -186,11 +191,15 @@ export class Uproar {
     });
   }
 
+  #makeBackoff() {
+    const { retryBase, retryCap, random } = this.#options;
+    return new Backoff({ base: retryBase, cap: retryCap, random });
+  }
+
   #makePoster() {
-    const { fetch, clock, retryBase, retryCap, random, connectTimeout } = this.#options;
-    const backoff = new Backoff({ base: retryBase, cap: retryCap, random });
+    const { fetch, clock, connectTimeout } = this.#options;
     const address = () => this.#address.publish(this.#identity, this.#accessToken);
-    return new Poster({ fetch, clock, backoff, address, timeout: connectTimeout });
+    return new Poster({ fetch, clock, backoff: this.#makeBackoff(), address, timeout: connectTimeout });
   }
 
   #makeLink() {
@@ -222,15 +231,25 @@ export class Uproar {
       this.#identity = { clientId: welcome.clientId, token: welcome.token };
       this.#room = welcome.room;
     }
+    if (this.#wasTooMuch) this.#pause.begin();
+    this.#wasTooMuch = false;
     this.#topics.connected(transport);
     this.#presence.connected(transport, this.room);
     this.#outbox.connected(transport, known);
   }
 
   #down({ code }) {
+    this.#wasTooMuch = code === POLICY;
     this.#outbox.disconnected(code);
     this.#topics.disconnected();
     this.#presence.disconnected();
+  }
+
+  /** The server may take something again. */
+  #goOn() {
+    this.#topics.resume();
+    this.#presence.resume();
+    this.#outbox.resume();
   }
 
   #retry(detail) {
@@ -239,6 +258,7 @@ export class Uproar {
   }
 
   #end(error, cause) {
+    this.#pause.cancel();
     this.#outbox.close(error);
     this.#presence.close(error);
     this.#topics.close(error);
@@ -285,7 +305,17 @@ export class Uproar {
 
   #refused({ code, message, id }) {
     const error = new UproarError(code ?? "error", message ?? "the server refused a message", { id });
-    if (!this.#outbox.refused(error) && !this.#presence.refused(error)) this.#emitter.emit("error", error);
+    const isKnown = [this.#outbox, this.#topics, this.#presence].some((part) => part.refused(error));
+    if (isKnown) return;
+    if (error.code === "too_fast") this.#hush();
+    this.#emitter.emit("error", error);
+  }
+
+  /** Something that is not sent again came too fast. As nothing will tell that such things are taken, it is short. */
+  #hush() {
+    if (this.#pause.on) return;
+    this.#pause.reset();
+    this.#pause.begin();
   }
 }
 

@@ -1,7 +1,16 @@
 import { UproarError } from "./errors.js";
 
+const MS_A_SECOND = 1000;
+
 /** Answers after which the same request may do better: too early, too many, or a fault of the server. */
 const passes = (status) => status === 408 || status === 425 || status === 429 || status >= 500;
+
+/** What the field `Retry-After` asks for, seconds or a date, in milliseconds; 0 if it is not there, or neither. */
+export function retryAfter(value, now = Date.now()) {
+  if (value === null) return 0;
+  const wait = /^\s*\d+\s*$/.test(value) ? Number(value) * MS_A_SECOND : Date.parse(value) - now;
+  return Math.max(0, wait) || 0;
+}
 
 /**
  * Publishes over HTTP, one message at a time: `POST` of `{"topic","data","id"}`, again and again under the same `id`
@@ -54,7 +63,8 @@ export class Poster {
     this.#clock.clearTimeout(timer);
     if (this.#entry !== entry || this.#controller !== controller) return;
     if (answer === null || passes(answer.status)) {
-      this.#timer = this.#clock.setTimeout(() => this.#try(entry, outcome), this.#backoff.next());
+      const delay = Math.max(this.#backoff.next(), answer?.retryAfter ?? 0);
+      this.#timer = this.#clock.setTimeout(() => this.#try(entry, outcome), delay);
       return;
     }
     this.#entry = null;
@@ -65,7 +75,8 @@ export class Poster {
     const headers = { "content-type": "application/json" };
     const response = await this.#fetch(this.#address(), { method: "POST", headers, body: entry.post, signal });
     const body = await response.json().catch(() => null);
-    return { ok: response.ok, status: response.status, body };
+    const wait = retryAfter(response.headers.get("retry-after"));
+    return { ok: response.ok, status: response.status, retryAfter: wait, body };
   }
 
   #settle({ id }, { ok, status, body }, outcome) {

@@ -1,5 +1,6 @@
 import { quiet } from "./deferred.js";
 import { UproarError } from "./errors.js";
+import { isForNow } from "./pause.js";
 
 const NOBODY = Object.freeze([]);
 
@@ -14,6 +15,7 @@ export class Presence {
   userCount = null;
   #clock;
   #nextId;
+  #pause;
   #event;
   #room = null;
   #transport = null;
@@ -27,10 +29,11 @@ export class Presence {
   /** Questions in the order in which they were asked; the answers to those about one room come in that order. */
   #questions = [];
 
-  /** `nextId()` names a message; `event` is called with every change. */
-  constructor(clock, nextId, event) {
+  /** `nextId()` names a message; when `pause` ends, call `resume`; `event` is called with every change. */
+  constructor(clock, nextId, pause, event) {
     this.#clock = clock;
     this.#nextId = nextId;
+    this.#pause = pause;
     this.#event = event;
   }
 
@@ -38,7 +41,7 @@ export class Presence {
   ask(topic, { timeout, signal } = {}) {
     return quiet(new Promise((resolve, reject) => {
       signal?.throwIfAborted();
-      const question = { id: this.#nextId(), topic, signal, resolve, reject, timer: null };
+      const question = { id: this.#nextId(), topic, signal, resolve, reject, timer: null, posed: false };
       question.abort = () => this.#settle(question, () => reject(signal.reason));
       signal?.addEventListener("abort", question.abort);
       const late = () => this.#late(question, timeout);
@@ -63,12 +66,18 @@ export class Presence {
       this.members = this.userCount = null;
       this.#unlisted = Infinity;
     }
-    for (const question of this.#questions) this.#pose(question);
+    this.resume();
     this.#refresh();
   }
 
   disconnected() {
     this.#transport = null;
+    for (const question of this.#questions) question.posed = false;
+  }
+
+  /** The pause is over: what was not asked, or not answered for it, is asked. */
+  resume() {
+    for (const question of this.#questions.filter(({ posed }) => !posed)) this.#pose(question);
   }
 
   close(error) {
@@ -79,7 +88,12 @@ export class Presence {
   refused(error) {
     const question = this.#questions.find(({ id }) => id === error.id);
     if (!question) return false;
-    this.#settle(question, () => question.reject(error));
+    if (isForNow(error)) {
+      question.posed = false;
+      this.#pause.begin();
+    } else {
+      this.#settle(question, () => question.reject(error));
+    }
     return true;
   }
 
@@ -93,13 +107,14 @@ export class Presence {
   }
 
   #pose(question) {
-    if (!this.#transport) return;
+    if (!this.#transport || this.#pause.on) return;
     const { id, topic } = question;
     if (this.#transport.kind !== "websocket") {
       const error = new UproarError("needs_websocket", "presence does not go over HTTP", { id });
       this.#settle(question, () => question.reject(error));
       return;
     }
+    question.posed = true;
     this.#transport.send(JSON.stringify(topic === null ? { type: "presence", id } : { type: "presence", id, topic }));
   }
 

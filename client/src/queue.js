@@ -1,7 +1,7 @@
 /** What to do with a message for which a full queue has no room. */
 export const OVERFLOWS = ["reject", "drop-oldest", "drop-newest"];
 
-/** Messages that wait to be sent, by `id`, in order; a bounded number of them. */
+/** Messages that wait to be sent, by `id`, in the order of their `number`; a bounded number of them. */
 export class Queue {
   #entries = new Map();
   #limit;
@@ -36,9 +36,10 @@ export class Queue {
     return { entry: oldest, code: "dropped" };
   }
 
-  /** Puts back what had left already, before everything else, in order; beyond the limit if need be. */
+  /** Puts back what had left already, where it was; beyond the limit if need be. */
   putBack(entries) {
-    this.#entries = new Map([...entries.map((entry) => [entry.id, entry]), ...this.#entries]);
+    const all = [...entries, ...this.#entries.values()].sort((one, other) => one.number - other.number);
+    this.#entries = new Map(all.map((entry) => [entry.id, entry]));
   }
 
   /** Takes the first entry away; `undefined` if there is none. */

@@ -1,5 +1,6 @@
 import { UproarError } from "./errors.js";
 import { checkName } from "./names.js";
+import { isForNow } from "./pause.js";
 import { Subscription, dataOf, isPlace } from "./subscription.js";
 
 /** Topics in one request: with names of any length it is far from the largest message that a server takes. */
@@ -25,14 +26,21 @@ export class Topics {
   #subscriptions = new Map();
   /** Names with something to tell the server. */
   #changed = new Set();
-  /** How many requests to subscribe to a topic are still to be answered; only the answer to the last one counts. */
+  /** By topic, the ids of the requests to subscribe that are to be answered yet; only the last one's answer counts. */
   #asking = new Map();
   #scheduled = false;
   #transport = null;
+  #nextId;
+  #pause;
   #hooks;
 
-  /** `hooks`: `gap(gap)`, `error(error)`, and `thrown(error)` for what listeners throw. */
-  constructor(hooks) {
+  /**
+   * `nextId()` names a request. When `pause` ends, call `resume`. `hooks`: `gap(gap)`, `error(error)`, and
+   * `thrown(error)` for what listeners throw.
+   */
+  constructor(nextId, pause, hooks) {
+    this.#nextId = nextId;
+    this.#pause = pause;
     this.#hooks = hooks;
   }
 
@@ -59,7 +67,7 @@ export class Topics {
     return off;
   }
 
-  /** There is a connection: `transport.subscribe(names, since)` and `transport.unsubscribe(names)`. */
+  /** There is a connection: `transport.subscribe(names, since, id)` and `transport.unsubscribe(names)`. */
   connected(transport) {
     this.#transport = transport;
     for (const [topic, subscription] of this.#subscriptions) {
@@ -75,6 +83,11 @@ export class Topics {
     for (const subscription of this.#subscriptions.values()) subscription.detach();
   }
 
+  /** The pause is over: what was refused, and what has changed meanwhile, is asked for. */
+  resume() {
+    this.#sync();
+  }
+
   /** Nothing will be answered any more; what is listened to is kept for another connection. */
   close(error) {
     for (const subscription of this.#subscriptions.values()) subscription.giveUp(error);
@@ -86,9 +99,22 @@ export class Topics {
       const open = this.#answered(topic);
       const subscription = this.#subscriptions.get(topic);
       if (open !== 0 || !subscription?.asked) continue;
+      this.#pause.reset();
       if (ok) this.#tell(topic, subscription.begin(epoch, offset));
       else this.#refuse(subscription, error);
     }
+  }
+
+  /** An error of the server that names a request which may be made again. `false` if it is none of ours. */
+  refused(error) {
+    const asked = isForNow(error) ? [...this.#asking].filter(([, ids]) => ids.includes(error.id)) : [];
+    if (asked.length === 0) return false;
+    for (const [topic, ids] of asked) {
+      if (ids.at(-1) === error.id) this.#askAgain(topic);
+      this.#settle(topic, ids.filter((id) => id !== error.id));
+    }
+    this.#pause.begin();
+    return true;
   }
 
   /** A `message` of the server. `false` if nobody listens to its topic. */
@@ -127,10 +153,22 @@ export class Topics {
 
   /** One request for that topic is answered. Returns how many are not; -1 if there was none. */
   #answered(topic) {
-    const open = (this.#asking.get(topic) ?? 0) - 1;
-    if (open > 0) this.#asking.set(topic, open);
+    const ids = this.#asking.get(topic);
+    if (!ids) return -1;
+    this.#settle(topic, ids.slice(1));
+    return ids.length - 1;
+  }
+
+  #settle(topic, open) {
+    if (open.length > 0) this.#asking.set(topic, open);
     else this.#asking.delete(topic);
-    return open;
+  }
+
+  #askAgain(topic) {
+    const subscription = this.#subscriptions.get(topic);
+    if (!subscription) return;
+    subscription.asked = false;
+    this.#changed.add(topic);
   }
 
   #touch(topic) {
@@ -145,6 +183,7 @@ export class Topics {
 
   /** Tells the server what has changed, and forgets what nobody listens to. */
   #sync() {
+    if (this.#transport && this.#pause.on) return;
     const join = [];
     const leave = [];
     for (const topic of this.#changed) {
@@ -166,8 +205,9 @@ export class Topics {
     for (const topics of inParts(leave)) transport.unsubscribe(topics);
     for (const part of inParts(join)) {
       const since = part.map((subscription) => [subscription.topic, subscription.ask()]).filter(([, place]) => place);
-      for (const { topic } of part) this.#asking.set(topic, (this.#asking.get(topic) ?? 0) + 1);
-      transport.subscribe(part.map(({ topic }) => topic), Object.fromEntries(since));
+      const id = this.#nextId();
+      for (const { topic } of part) this.#asking.set(topic, [...this.#asking.get(topic) ?? [], id]);
+      transport.subscribe(part.map(({ topic }) => topic), Object.fromEntries(since), id);
     }
   }
 }

@@ -34,9 +34,9 @@ export class WebSocketTransport {
     return true;
   }
 
-  /** Asks for topics; `since` says of some where to go on. */
-  subscribe(topics, since) {
-    const request = { type: "subscribe", topics, recover: true };
+  /** Asks for topics; `since` says of some where to go on. An error quotes `id`. */
+  subscribe(topics, since, id) {
+    const request = { type: "subscribe", id, topics, recover: true };
     if (Object.keys(since).length > 0) request.since = since;
     this.send(JSON.stringify(request));
   }

@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { Acks } from "../src/acks.js";
+import { Backoff } from "../src/backoff.js";
 import { Outbox } from "../src/outbox.js";
+import { Pause } from "../src/pause.js";
 import { FakeClock } from "./fake-clock.js";
 import { outcome } from "./harness.js";
 
@@ -12,13 +14,16 @@ const OPTIONS = { queueLimit: 3, overflow: "reject", maxInFlight: 2, ackTimeout:
 function outboxOf(options) {
   const clock = new FakeClock();
   const poster = { busy: false, post() {}, cancel() {} };
-  const outbox = new Outbox(clock, poster, { ...OPTIONS, ...options });
+  const backoff = new Backoff({ base: 200, cap: 800, random: () => 0.5 });
+  const pause = new Pause(clock, backoff, () => outbox.resume());
+  const outbox = new Outbox(clock, poster, pause, { ...OPTIONS, ...options });
   const sent = [];
   const transport = { kind: "websocket", buffered: 0, send: (text) => sent.push(text) };
   const connect = (known = true) => outbox.connected(transport, known);
   const send = (id, more) => outcome(outbox.send({ id, text: `text of ${id}`, post: null }, more));
   const ack = (id) => outbox.acknowledged({ type: "ack", id, topic: "t", epoch: "e", offset: 1 });
-  return { clock, outbox, sent, connect, send, ack };
+  const refuse = (id, code = "too_fast") => outbox.refused(Object.assign(new Error(code), { id, code }));
+  return { clock, outbox, pause, sent, connect, send, ack, refuse };
 }
 
 test("entries expire so long after they were first sent, however often they are sent", async () => {
@@ -166,6 +171,132 @@ test("an error of the server that names a message is its outcome", async () => {
   assert.equal(outbox.refused(error), false);
   await clock.advance(0);
   assert.equal(a.error, error);
+});
+
+test("what is refused for now is sent again after a pause, in order, before what has not been sent yet", async () => {
+  for (const code of ["too_fast", "busy"]) {
+    const { clock, outbox, sent, connect, send, ack, refuse } = outboxOf({ maxInFlight: 4, queueLimit: 9 });
+    connect();
+    const all = ["a", "b", "c", "d", "e"].map((id) => send(id));
+    ack("a");
+    assert.equal(sent.splice(0).length, 5);
+    for (const id of ["c", "b", "d", "e"]) assert.equal(refuse(id, code), true);
+    await clock.advance(99);
+    assert.deepEqual([sent, outbox.pending], [[], 4]);
+    await clock.advance(1);
+    for (const id of ["b", "c", "d", "e"]) {
+      assert.deepEqual(sent.splice(0), [`text of ${id}`], "one at a time");
+      ack(id);
+    }
+    await clock.advance(0);
+    assert.ok(all.every(({ status }) => status === "resolved"));
+    assert.deepEqual([outbox.pending, clock.timers], [0, 0]);
+  }
+});
+
+test("as long as it is refused, pauses are longer, and one message a pause is sent; then more and more", async () => {
+  const { clock, sent, connect, send, ack, refuse } = outboxOf({ maxInFlight: 3, queueLimit: 9, ackTimeout: 9000 });
+  connect();
+  for (const id of ["a", "b", "c", "d", "e", "f", "g"]) send(id);
+  for (const id of ["a", "b", "c"]) refuse(id);
+  for (const pause of [100, 200, 400, 400]) {
+    sent.length = 0;
+    await clock.advance(pause);
+    assert.deepEqual(sent, ["text of a"]);
+    refuse("a");
+  }
+  await clock.advance(400);
+  sent.length = 0;
+  for (const [id, next] of [["a", "bc"], ["b", "de"], ["c", "f"], ["d", "g"]]) {
+    await clock.advance(60);
+    ack(id);
+    assert.deepEqual(sent.splice(0), [...next].map((each) => `text of ${each}`), "one more in flight, up to three");
+  }
+  refuse("e");
+  await clock.advance(100);
+  assert.deepEqual(sent, [], "what is in flight yet is waited for");
+  ack("g");
+  ack("f");
+  assert.deepEqual(sent, ["text of e"]);
+});
+
+test("what is refused until its time is over is rejected with that; it is known not to be there", async () => {
+  const { clock, outbox, connect, send, refuse } = outboxOf();
+  connect();
+  const a = send("a");
+  for (let i = 0; i < 9; i++) {
+    refuse("a");
+    await clock.advance(100);
+  }
+  outbox.disconnected(1006);
+  connect(false);
+  await clock.advance(99);
+  assert.equal(a.status, "pending", "a server that has forgotten us cannot have it");
+  refuse("a");
+  await clock.advance(1);
+  assert.deepEqual([a.code, outbox.pending], ["too_fast", 0]);
+});
+
+test("… but if it was sent before, and that was not answered, nobody knows", async () => {
+  const { clock, outbox, sent, connect, send, refuse } = outboxOf();
+  connect();
+  const [a, b] = [send("a"), send("b")];
+  outbox.disconnected(1006);
+  connect();
+  refuse("a");
+  refuse("b");
+  await clock.advance(999);
+  assert.equal(sent.length, 5);
+  await clock.advance(1);
+  assert.deepEqual([a.code, b.code], ["timeout", "timeout"]);
+});
+
+test("what is refused and given up leaves nothing; an acknowledgement of it counts", async () => {
+  const { clock, outbox, pause, sent, connect, send, ack, refuse } = outboxOf();
+  connect();
+  const controller = new AbortController();
+  const [a, b] = [send("a", { signal: controller.signal }), send("b")];
+  refuse("a");
+  refuse("b");
+  controller.abort();
+  ack("b");
+  await clock.advance(1000);
+  assert.deepEqual([a.error.name, b.status, sent.length, outbox.pending], ["AbortError", "resolved", 2, 0]);
+  const c = send("c");
+  refuse("c");
+  outbox.close(Object.assign(new Error("over"), { code: "closed" }));
+  pause.cancel();
+  await clock.advance(0);
+  assert.deepEqual([c.code, outbox.pending, clock.timers], ["closed", 0, 0]);
+});
+
+test("a connection lost with some refused and some in flight: all in order on the next one", async () => {
+  const { clock, outbox, sent, connect, send, ack, refuse } = outboxOf({ maxInFlight: 4 });
+  connect();
+  for (const id of ["a", "b", "c", "d", "e"]) send(id);
+  refuse("b");
+  ack("a");
+  outbox.disconnected(1008);
+  sent.length = 0;
+  await clock.advance(1000 - 1);
+  connect();
+  for (const id of ["b", "c", "d", "e"]) {
+    assert.deepEqual(sent.splice(0), [`text of ${id}`], "one at a time, after 1008");
+    ack(id);
+  }
+});
+
+test("now or never is never while there is a pause", async () => {
+  const { clock, outbox, sent, connect, send, refuse } = outboxOf();
+  connect();
+  send("a");
+  refuse("a");
+  const never = outcome(outbox.sendNow("one"));
+  await clock.advance(100);
+  const now = outcome(outbox.sendNow("two"));
+  await clock.advance(0);
+  assert.deepEqual([never.code, now.status], ["too_fast", "resolved"]);
+  assert.deepEqual(sent, ["text of a", "text of a", "two"]);
 });
 
 test("an id is used by one message at a time, and is what an id can be", async () => {

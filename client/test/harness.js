@@ -3,10 +3,10 @@ import { FakeClock } from "./fake-clock.js";
 import { Model } from "./model.js";
 import { Network } from "./network.js";
 
-/** A model, a network, a clock, and clients on it. */
-export function world(options = {}) {
+/** A model, a network, a clock, and clients on it. `limit`: what a connection may send, `{perSecond, burst}`. */
+export function world({ limit = null, ...options } = {}) {
   const clock = new FakeClock();
-  const model = new Model(options);
+  const model = new Model({ ...options, limit: limit && { ...limit, now: clock.now } });
   const network = new Network(model, clock, options.latency);
   const client = (more = {}) => {
     const { url = "ws://server/room", ...rest } = more;

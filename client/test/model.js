@@ -14,14 +14,19 @@ export class Model {
   #clients = new Map();
   #history;
   #presenceLimit;
+  #limit;
   #count = 0;
   /** Everything that was published, in order: `{topic, epoch, offset, json}`. */
   published = [];
 
-  /** `history(topic)`: how many messages of a topic are kept. */
-  constructor({ history = () => 1000, presenceLimit = 200 } = {}) {
+  /**
+   * `history(topic)`: how many messages of a topic are kept. `limit`: what a connection may send, `{perSecond, burst}`,
+   * by the clock `now()`, in milliseconds.
+   */
+  constructor({ history = () => 1000, presenceLimit = 200, limit = null } = {}) {
     this.#history = history;
     this.#presenceLimit = presenceLimit;
+    this.#limit = limit;
   }
 
   /** A connection: `out.send(text)` and `out.close(code)` reach the client. */
@@ -31,7 +36,7 @@ export class Model {
     const client = known ? this.#clients.get(id) : { token: this.#name("token"), session: null, acked: new Map() };
     client.session?.close(4001);
     this.#clients.set(id, client);
-    const session = client.session = new Session(this, id, room, out);
+    const session = client.session = new Session(this, id, room, out, this.#limit && new Bucket(this.#limit));
     session.tell({ type: "connected", clientId: id, room, token: client.token, timestamp: Date.now() });
     this.topic(room).members.add(session);
     session.topics.set(room, false);
@@ -125,15 +130,40 @@ export class Model {
   }
 }
 
+/** What a connection may send yet. What is refused is paid for all the same. */
+class Bucket {
+  #limit;
+  #level;
+  #filled;
+
+  constructor(limit) {
+    this.#limit = limit;
+    this.#level = limit.burst;
+    this.#filled = limit.now();
+  }
+
+  /** How a message is taken that comes now: `good`, `too_fast`, or `close`. */
+  take() {
+    const { perSecond, burst, now } = this.#limit;
+    const level = this.#level + (now() - this.#filled) * perSecond / 1000;
+    this.#filled = now();
+    this.#level = Math.max(Math.min(level, burst) - 1, -burst);
+    if (this.#level >= 0) return "good";
+    return this.#level > -burst ? "too_fast" : "close";
+  }
+}
+
 /** One connection, as the server sees it. */
 class Session {
   /** By name: whether in envelopes. */
   topics = new Map();
   #model;
   #out;
+  #bucket;
   #open = true;
 
-  constructor(model, clientId, room, out) {
+  constructor(model, clientId, room, out, bucket) {
+    this.#bucket = bucket;
     this.#model = model;
     this.clientId = clientId;
     this.room = room;
@@ -171,6 +201,13 @@ class Session {
     } catch {
       // answered below
     }
+    const pace = this.#bucket?.take();
+    if (pace === "close") this.close(1008);
+    else if (pace === "too_fast") this.tell({ type: "error", message: "wait", code: pace, id: message?.id });
+    else this.#answer(message);
+  }
+
+  #answer(message) {
     if (message && message.type === undefined && message.data) {
       this.#act(message.data, { id: message.id, ack: true });
     } else if (typeof message?.type !== "string") {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Queue } from "../src/queue.js";
 
-const entry = (id) => ({ id });
+const entry = (id) => ({ id, number: id.charCodeAt(0) });
 const ids = (queue) => queue.entries().map(({ id }) => id);
 
 test("first in, first out", () => {
@@ -35,13 +35,17 @@ test("a queue of no room takes nothing", () => {
   }
 });
 
-test("what is put back comes first, in its order, beyond the limit", () => {
+test("what is put back goes where it was, beyond the limit", () => {
   const queue = new Queue(2, "reject");
   queue.push(entry("c"));
   queue.push(entry("d"));
   queue.putBack([entry("a"), entry("b")]);
   assert.deepEqual(ids(queue), ["a", "b", "c", "d"]);
   assert.equal(queue.push(entry("e")).code, "queue_full");
+  const [a, b] = [queue.shift(), queue.shift()];
+  queue.putBack([b]);
+  queue.putBack([a]);
+  assert.deepEqual(ids(queue), ["a", "b", "c", "d"]);
 });
 
 test("an entry may be taken from the middle", () => {

@@ -3,8 +3,11 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { suite } from "./suite.js";
+import { Uproar } from "../src/index.js";
+import { record } from "./harness.js";
+import { suite, until } from "./suite.js";
 
 const { UPROAR: binary } = process.env;
 const HISTORY = "kept.* count=100000 age=10m bytes=64MiB";
@@ -28,9 +31,12 @@ const listens = (port) => new Promise((resolve) => {
 class Server {
   #process;
   #log = "";
+  #options;
 
-  static async start() {
+  /** `options` of the command line, besides those that all tests need. */
+  static async start(options = []) {
     const server = new Server();
+    server.#options = options;
     process.once("exit", () => server.#process?.kill("SIGKILL")); // whatever ends the tests
     server.port = await freePort();
     await server.#spawn();
@@ -48,7 +54,7 @@ class Server {
 
   async #spawn() {
     const args = ["--listen", `127.0.0.1:${this.port}`, "--admin-listen", "off", "--shards", "2", "--pin", "false"];
-    args.push("--history", HISTORY, "--ack-window", "1h"); // the storm of thousands is patient
+    args.push("--history", HISTORY, "--ack-window", "1h", ...this.#options); // the storm of thousands is patient
     this.#process = spawn(binary, args, { stdio: ["ignore", "pipe", "pipe"] });
     const { stdout, stderr } = this.#process;
     for (const stream of [stdout, stderr]) stream.on("data", (text) => { this.#log += text; });
@@ -70,3 +76,24 @@ class Server {
 
 const skip = binary ? false : "UPROAR is not set to the path of the server: UPROAR=../target/release/uproar npm test";
 suite("against the server", () => Server.start(), { skip });
+
+/** 300 at once from who may send 40 at once and 20 a second: 13 s, or a little less by a connection or two more. */
+test("what comes too fast for the server comes later, once and in order", { skip, timeout: 60_000 }, async () => {
+  const server = await Server.start(["--message-rate", "20 burst=40"]);
+  const clients = ["a", "b"].map((room) => record(new Uproar(`ws://127.0.0.1:${server.port}/${room}`)));
+  try {
+    const [one, two] = clients;
+    const heard = [];
+    await two.client.subscribe("fast", ({ data }) => heard.push(data)).ready;
+    await until("connected", () => one.client.state === "connected");
+    const numbers = Array.from({ length: 300 }, (_, n) => n);
+    const acks = await Promise.all(numbers.map((n) => one.client.publish("fast", n, { timeout: 50_000 })));
+    assert.deepEqual(acks.map(({ offset }) => offset), numbers.map((n) => n + 1));
+    await until("all are heard", () => heard.length >= 300, () => heard);
+    assert.deepEqual([heard, two.gaps, one.errors, one.client.pending], [numbers, [], [], 0]);
+    assert.ok(one.retries.length <= 2, "closed for the first 300 at most, not again and again");
+  } finally {
+    for (const { client } of clients) client.close();
+    await server.stop();
+  }
+});

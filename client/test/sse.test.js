@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { retryAfter } from "../src/poster.js";
 import { outcome, world } from "./harness.js";
 
 /** An HTTP server in memory: streams that the test writes to, and publications that it answers. */
@@ -30,7 +31,7 @@ class FakeHttp {
     const aborted = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
     const answer = await Promise.race([this.answer(body), aborted]);
     if (answer instanceof Error) throw answer;
-    return new Response(JSON.stringify(answer.body), { status: answer.status });
+    return new Response(JSON.stringify(answer.body), answer);
   }
 
   #stream(url, signal) {
@@ -165,6 +166,36 @@ test("a POST that fails is made again under the same id; one that is refused is 
   assert.equal(new Set(http.posts.map(({ id }) => id)).size, 2);
   assert.equal(one.value.offset, 5);
   assert.deepEqual([two.code, two.error.message, two.error.status], ["bad_topic", "no", 400]);
+});
+
+test("a POST that came too fast is made again when the answer says, and not before", async () => {
+  const { clock, http, log } = blocked({ WebSocket: null, ackTimeout: 60_000 });
+  const fast = { status: 429, body: {}, headers: { "retry-after": "3" } };
+  const answers = [fast, fast, { status: 200, body: { topic: "a", epoch: "e", offset: 1 } }];
+  const times = [];
+  http.answer = () => {
+    times.push(clock.now());
+    return answers.shift() ?? { status: 200, body: { topic: "a", epoch: "e", offset: 2 } };
+  };
+  const acks = [1, 2].map((n) => outcome(log.client.publish("a", n)));
+  await clock.advance(20_000);
+  assert.deepEqual(http.posts.map(({ data }) => data), [1, 1, 1, 2]);
+  assert.deepEqual(times.map((time) => time - times[0]), [0, 3000, 6000, 6000]);
+  assert.deepEqual(acks.map(({ value }) => value.offset), [1, 2]);
+});
+
+test("a POST that comes too fast for all of its time is rejected", async () => {
+  const { clock, http, log } = blocked({ WebSocket: null, ackTimeout: 5000 });
+  http.answer = () => ({ status: 429, body: {}, headers: { "retry-after": "3600" } });
+  const ack = outcome(log.client.publish("a", 1));
+  await clock.advance(5010);
+  assert.deepEqual([ack.code, http.posts.length], ["timeout", 1]);
+});
+
+test("Retry-After is seconds, or a date, or nothing that can be understood", () => {
+  const now = Date.parse("2026-01-01T00:00:00Z");
+  const values = [null, "0", " 2 ", "Thu, 01 Jan 2026 00:00:05 GMT", "Thu, 01 Jan 2015 00:00:00 GMT", "soon", "", "-1"];
+  assert.deepEqual(values.map((value) => retryAfter(value, now)), [0, 0, 2000, 5000, 0, 0, 0, 0]);
 });
 
 test("a POST that hangs is made again, and ends by the message's time-out", async () => {

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Backoff } from "../src/backoff.js";
+import { idSource } from "../src/ids.js";
+import { Pause } from "../src/pause.js";
 import { Topics } from "../src/topics.js";
-import { settle } from "./fake-clock.js";
+import { FakeClock, settle } from "./fake-clock.js";
 import { outcome } from "./harness.js";
 
 /** Topics on a transport that only notes what is asked; `answer` is what the server would say. */
@@ -9,9 +12,14 @@ function topicsOn() {
   const log = { asked: [], gaps: [], errors: [], heard: [] };
   const error = (each) => log.errors.push(each);
   const hooks = { gap: (gap) => log.gaps.push(gap), error, thrown: error };
-  const topics = new Topics(hooks);
+  const clock = new FakeClock();
+  const pause = new Pause(clock, new Backoff({ base: 200, cap: 800, random: () => 0.5 }), () => topics.resume());
+  const topics = new Topics(idSource("id"), pause, hooks);
   const transport = {
-    subscribe: (names, since) => log.asked.push(["+", names.join(), since]),
+    subscribe: (names, since, id) => {
+      log.id = id;
+      log.asked.push(["+", names.join(), since]);
+    },
     unsubscribe: (names) => log.asked.push(["-", names.join()]),
   };
   const note = ({ topic, offset, data }) => log.heard.push([topic, offset, data]);
@@ -22,7 +30,7 @@ function topicsOn() {
     await settle();
     return log.asked.splice(0);
   };
-  return { topics, transport, log, add, answer, say, asked };
+  return { clock, topics, transport, log, add, answer, say, asked };
 }
 
 test("what is asked in one turn goes out together; several listeners share a subscription", async () => {
@@ -64,6 +72,55 @@ test("nothing is said before there is a connection, nor of what came and went me
   assert.deepEqual(await asked(), []);
   topics.connected(transport);
   assert.deepEqual(await asked(), [["+", "a", {}]]);
+});
+
+test("a request that came too fast is made again after a pause, for what is still wanted", async () => {
+  const { clock, topics, transport, log, add, answer, say, asked } = topicsOn();
+  topics.connected(transport);
+  add("a");
+  const off = add("b");
+  await asked();
+  const first = log.id;
+  add("c");
+  await asked();
+  const error = Object.assign(new Error("wait"), { code: "too_fast", id: first });
+  assert.equal(topics.refused(error), true);
+  assert.equal(topics.refused(error), false);
+  assert.equal(topics.refused(Object.assign(new Error("no"), { code: "bad_since", id: log.id })), false);
+  off();
+  add("d");
+  answer("c", 0);
+  await clock.advance(99);
+  assert.deepEqual(await asked(), [], "not in a pause");
+  await clock.advance(1);
+  assert.deepEqual(await asked(), [["+", "a,d", {}]]);
+  for (const topic of ["a", "d"]) answer(topic, 0);
+  say("a", 1);
+  assert.deepEqual(log.heard, [["a", 1, 10]]);
+});
+
+test("of two requests for one topic, one of which is refused, the last one's answer counts", async () => {
+  for (const isFirst of [true, false]) {
+    const { clock, topics, transport, log, add, answer, say, asked } = topicsOn();
+    topics.connected(transport);
+    const off = add("a");
+    await asked();
+    const ids = [log.id];
+    off();
+    await asked();
+    add("a");
+    await asked();
+    ids.push(log.id);
+    assert.equal(topics.refused({ code: "too_fast", id: ids[isFirst ? 0 : 1] }), true);
+    answer("a", 7);
+    say("a", 8);
+    assert.deepEqual(log.heard, isFirst ? [["a", 8, 80]] : []);
+    await clock.advance(100);
+    assert.deepEqual(await asked(), isFirst ? [] : [["+", "a", {}]]);
+    answer("a", 8);
+    say("a", 9);
+    assert.deepEqual(log.heard.at(-1), ["a", 9, 90]);
+  }
 });
 
 test("many topics go in several requests", async () => {

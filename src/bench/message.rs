@@ -61,6 +61,20 @@ pub enum Found {
     Corrupt,
 }
 
+/// Whether messages may have so many bytes.
+///
+/// # Errors
+/// [`Usage`]: they are too small for a stamp, or larger than any message may be.
+pub fn check_size(bytes: usize) -> Result<()> {
+    if bytes < STAMP_BYTES {
+        return Usage::error(format!("--payload {bytes} has no room for a stamp, of {STAMP_BYTES} bytes"));
+    }
+    if bytes as u64 > MAX_MESSAGE_BYTES {
+        return Usage::error(format!("--payload {bytes} is too large: at most {MAX_MESSAGE_BYTES} bytes"));
+    }
+    Ok(())
+}
+
 /// The messages of one run, or of one publisher: all of one size.
 #[derive(Clone, Debug)]
 pub struct Payloads {
@@ -78,12 +92,7 @@ impl Payloads {
     /// # Errors
     /// [`Usage`]: they are too small for a stamp, or larger than any message may be.
     pub fn new(bytes: usize, fill: Fill, run: u32) -> Result<Payloads> {
-        if bytes < STAMP_BYTES {
-            return Usage::error(format!("--payload {bytes} has no room for a stamp, of {STAMP_BYTES} bytes"));
-        }
-        if bytes as u64 > MAX_MESSAGE_BYTES {
-            return Usage::error(format!("--payload {bytes} is too large: at most {MAX_MESSAGE_BYTES} bytes"));
-        }
+        check_size(bytes)?;
         let mut tag = [0; TAG_BYTES];
         encode(&raw_tag(run), &mut tag);
         let rest = bytes - STAMP_BYTES;
@@ -267,7 +276,7 @@ mod tests {
     fn sizes_that_cannot_be_are_refused() {
         let error = Payloads::new(STAMP_BYTES - 1, Fill::Ticks, RUN).unwrap_err().to_string();
         assert_eq!(error, "--payload 31 has no room for a stamp, of 32 bytes");
-        assert!(Payloads::new((1 << 30) + 1, Fill::Ticks, RUN).is_err());
+        assert!(Payloads::new(MAX_MESSAGE_BYTES as usize + 1, Fill::Ticks, RUN).is_err());
         assert_eq!(Payloads::new(STAMP_BYTES, Fill::Random, RUN).unwrap().len(), STAMP_BYTES);
     }
 

@@ -3,8 +3,8 @@
 //! # One run
 //!
 //! ```text
-//! options ─▶ target ─▶ mode ─▶ report ─▶ text, JSON, HTML
-//!                       │
+//! options ─▶ preflight ─▶ target ─▶ mode ─▶ report ─▶ text, JSON, HTML
+//!                                    │
 //!              run: phases, progress, what the server costs (observe)
 //!              crew: threads of load, each with
 //!                       │
@@ -23,7 +23,7 @@
 //! # Where things are
 //!
 //! What is asked for, and of whom:
-//! - [`options`]: the command line.
+//! - [`options`]: the command line; `preflight`: what can be said of it before anything is connected.
 //! - [`target`]: the server: addresses, handshakes and their answers, and templates of what subscribes and publishes.
 //! - [`mode`]: what is done, one mode a file, and the figures that it comes to.
 //! - [`schedule`]: when messages or connections are due, in an open loop.
@@ -62,6 +62,7 @@ pub mod message;
 pub mod mode;
 pub mod observe;
 pub mod options;
+mod preflight;
 pub mod progress;
 pub mod publisher;
 pub mod refusals;
@@ -101,8 +102,8 @@ impl Usage {
 /// Runs a mode and reports. Exit codes: 0 nothing was wrong; 1 the server lost, reordered, repeated or corrupted a message,
 /// or refused or closed a connection; 2 bad usage; 3 there is no result.
 pub fn run(options: &Options) -> ExitCode {
-    let (common, outcome) = mode::run(&options.mode);
-    match outcome.and_then(|report| run::publish(&report, common).map(|()| report)) {
+    let outcome = preflight::check(&options.mode).and_then(|()| mode::run(&options.mode));
+    match outcome.and_then(|report| run::publish(&report, options.mode.common()).map(|()| report)) {
         Ok(report) if report.complaint.is_none() && report.faults.none() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {

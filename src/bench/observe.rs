@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::bench;
 use crate::bench::crew;
-use crate::bench::report::Figure;
+use crate::bench::report::{Figure, quantity};
 use crate::ring::sys;
 
 pub use delay::{RunDelay, Waited};
@@ -69,6 +69,10 @@ impl Process {
 fn parse_resident(status: &str) -> Option<u64> {
     kernel::kibibytes(status, "RssAnon:")?.checked_add(kernel::kibibytes(status, "RssShmem:")?)
 }
+
+/// For how many per cent of the time others may keep a process from running before its figures are those of a machine that was
+/// disturbed.
+const MOST_BY_OTHERS: f64 = 5.0;
 
 /// CPU times from an instant on, and how long was waited for a CPU.
 #[derive(Clone, Debug)]
@@ -151,6 +155,18 @@ impl Spent {
         ];
         let known = figures.into_iter().filter_map(|(name, time)| Some((name, time?)));
         known.map(|(name, time)| Figure::new(name, "%", percent(time, self.time))).collect()
+    }
+}
+
+impl Spent {
+    /// One sentence that says that others kept the server or the load from running, if they did for long.
+    pub fn disturbance(&self) -> Option<String> {
+        let waited = [("the server", self.server_delay), ("the load", self.load_delay)];
+        let kept = waited.into_iter().filter_map(|(who, waited)| Some((who, percent(waited?.by_others, self.time))));
+        let kept = kept.filter(|(_, percent)| *percent > MOST_BY_OTHERS);
+        let of_time = |(who, percent)| format!("in place of {who} for {} of the time", quantity::show(percent, "%"));
+        let kept: Vec<String> = kept.map(of_time).collect();
+        (!kept.is_empty()).then(|| format!("the machine was disturbed: others ran {}, at least", kept.join(" and ")))
     }
 }
 
@@ -252,6 +268,19 @@ mod tests {
             load_delay: Some(delay + delay + delay + delay),
         };
         assert_eq!(spent.and(&spent), twice);
+        assert_eq!(spent.disturbance(), None);
+        let seconds = Duration::from_secs;
+        let long = Waited { all: seconds(1), by_others: seconds(1) };
+        let disturbed = Spent { time: seconds(8), load_delay: Some(long), ..spent };
+        let words = "the machine was disturbed: others ran in place of the load for 12.5 % of the time, at least";
+        assert_eq!(disturbed.disturbance().as_deref(), Some(words));
+        let both = Spent { server_delay: Some(long), ..disturbed }.disturbance().unwrap();
+        assert!(
+            both.contains("the server for 12.5 % of the time and in place of the load for 12.5 % of the time"),
+            "{both}"
+        );
+        let own = Spent { load_delay: Some(Waited { by_others: Duration::ZERO, ..long }), ..disturbed };
+        assert_eq!(own.disturbance(), None, "its own threads kept it");
         let unknown = Spent { server: None, server_delay: None, load_delay: None, ..spent };
         assert_eq!(unknown.figures().len(), 1);
         assert_eq!(spent.and(&unknown).server_delay, None);

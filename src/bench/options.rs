@@ -33,6 +33,34 @@ pub enum Mode {
     Storm(Storm),
 }
 
+impl Mode {
+    /// What every mode has.
+    pub fn common(&self) -> &Common {
+        match self {
+            Mode::Fanout(options) => &options.common,
+            Mode::Rate(options) => &options.common,
+            Mode::Idle(options) => &options.common,
+            Mode::Echo(options) => &options.common,
+            Mode::Churn(options) => &options.common,
+            Mode::Stalled(options) => &options.common,
+            Mode::Storm(options) => &options.common,
+        }
+    }
+
+    /// Bytes of a message; `None`: the mode sends none.
+    pub fn payload(&self) -> Option<usize> {
+        match self {
+            Mode::Fanout(Fanout { payload, .. })
+            | Mode::Rate(Rate { payload, .. })
+            | Mode::Idle(Idle { payload, .. })
+            | Mode::Echo(Echo { payload, .. })
+            | Mode::Storm(Storm { payload, .. }) => Some(payload.payload),
+            Mode::Stalled(options) => Some(options.payload),
+            Mode::Churn(_) => None,
+        }
+    }
+}
+
 /// What every mode has.
 #[derive(Args, Clone, Debug)]
 pub struct Common {

@@ -42,6 +42,11 @@ pub struct Report {
     pub latencies: Vec<Latency>,
     /// What changed in the course of the run.
     pub series: Vec<Series>,
+    /// Seconds since the run began at which the server was warm: what was before is in the series and in nothing else.
+    /// `None`: it was not warmed up, or all of the run was looked at.
+    pub warm_at: Option<f64>,
+    /// What a reader of the figures should know, each one sentence.
+    pub notes: Vec<String>,
     /// What the server did that it should not have done.
     pub faults: Faults,
     /// The first thing that went wrong, in words.

@@ -7,13 +7,13 @@ use hdrhistogram::Histogram;
 
 use crate::ring::sys;
 
+use super::Result;
 use super::crew::{Crew, Gauges};
 use super::observe::{Meter, Process, Sampler, Spent};
 use super::options::Common;
 use super::progress::Progress;
 use super::report::quantity;
 use super::report::{self, Faults, Figure, Machine, Report, Series};
-use super::{Result, Usage};
 
 /// How often the server's memory and CPU are read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
@@ -47,11 +47,11 @@ impl Run {
     /// Begins one.
     ///
     /// # Errors
-    /// There is no process of the server's number, or none of the CPUs is to be had.
+    /// The server has ended, or none of the CPUs is to be had; `preflight` has found both there.
     pub fn begin(mode: &str, title: String, common: &Common) -> Result<Run> {
         let start = Instant::now();
         // This thread, and those that it starts: or they would run on the server's CPU now and then.
-        sys::allow_cpus(&common.cpus).map_err(|error| Usage(format!("--cpus: {error}")))?;
+        sys::allow_cpus(&common.cpus)?;
         let server = common.server_pid.map(Process::new).transpose()?;
         let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let report = Report {
@@ -122,6 +122,7 @@ impl Run {
         self.phase("warming up", self.common.warm_up_for(time).as_millis() as u64, "ms");
         let begin = Instant::now();
         crew.gather(|gauges| self.tick(millis(begin), gauges))?;
+        self.is_warm();
         self.measure_from_here()?;
         crew.go();
         self.phase("measuring", time.as_millis() as u64, "ms");
@@ -131,6 +132,11 @@ impl Run {
         self.measure_to_here()?;
         crew.go();
         Ok(())
+    }
+
+    /// What was before was to warm the server up.
+    pub fn is_warm(&mut self) {
+        self.report.warm_at = Some(self.start.elapsed().as_secs_f64());
     }
 
     /// From here on, what the server costs is counted; once more, if it was before.
@@ -162,8 +168,9 @@ impl Run {
         faults: Faults,
         complaint: Option<String>,
     ) -> Result<Report> {
-        let Run { mut report, progress, sampler, rate, .. } = self;
+        let Run { mut report, progress, sampler, rate, spent, .. } = self;
         progress.end();
+        report.notes.extend(spent.filter(|spent| spent.time >= LEAST_TIME).and_then(|spent| spent.disturbance()));
         let taken = latencies.iter().filter(|(_, histogram)| !histogram.is_empty());
         report.latencies = taken.map(|(name, histogram)| report::latency(name, histogram)).collect();
         report.series = [rate.series].into_iter().filter(|series| !series.points.is_empty()).collect();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::hub::frame::Frames;
 use crate::limits::{READ_BUFFER_BYTES, READ_BUFFERS};
 use crate::ring::dial::{Dial, dial};
-use crate::ring::op::{Completion, Op, ReadBuffers, Wait};
+use crate::ring::op::{Arrivals, Completion, Op, Wait};
 use crate::ring::token::{ConnId, Kind};
 use crate::ring::{Ring, Setup, WakeFd, sys};
 use crate::ws::client::frame;
@@ -115,7 +115,7 @@ impl Swarm {
     /// A thread's ring with room for so many connections; times count from `start`.
     pub fn new(target: Arc<Target>, connections: u32, timeout: Duration, start: Instant) -> Result<Swarm> {
         sys::raise_nofile()?;
-        let ring = Ring::new(Setup { slots: connections, listener: None, wake: Arc::new(WakeFd::new()?) })?;
+        let ring = Ring::new(Setup { slots: connections, listeners: Vec::new(), wake: Arc::new(WakeFd::new()?) })?;
         if ring.slots() < connections {
             let slots = ring.slots();
             return Err(format!(
@@ -350,7 +350,7 @@ impl Core {
                 on(Event::CaughtUp(id));
             }
             (Kind::Receive | Kind::Discard, errno) if -errno == sys::EAGAIN => self.caught_up(id, on),
-            (Kind::Receive | Kind::Discard, errno) => self.lost(id, in_words(-errno), on),
+            (Kind::Receive | Kind::Discard, errno) => self.failed(id, -errno, on),
             _ => {}
         }
     }
@@ -367,7 +367,7 @@ impl Core {
         match u32::try_from(completion.result) {
             Ok(sent) => self.outboxes.sent(id, sent),
             Err(_) if -completion.result == sys::EAGAIN => self.outboxes.sent(id, 0),
-            Err(_) => return self.lost(id, in_words(-completion.result), on),
+            Err(_) => return self.failed(id, -completion.result, on),
         }
         self.ops.push(Op::AwaitWritable(id));
     }
@@ -490,8 +490,4 @@ impl Core {
             }
         }
     }
-}
-
-fn in_words(errno: i32) -> String {
-    std::io::Error::from_raw_os_error(errno).to_string()
 }

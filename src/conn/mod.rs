@@ -2,9 +2,11 @@
 
 pub mod meter;
 pub mod outbox;
+pub mod peer;
 pub mod table;
 
 use std::any::Any;
+use std::rc::Rc;
 
 use crate::dialect::sse::Cursors;
 use crate::error::CloseReason;
@@ -157,7 +159,8 @@ impl Unparsed {
 #[derive(Default, Debug)]
 pub struct EventStream {
     /// Where it is, up to the last event that it was sent for itself; of a stream of several topics, up to the last one.
-    pub cursors: Cursors,
+    /// Streams that are at the same places share it.
+    pub cursors: Rc<Cursors>,
     /// Topics whose past it waits for.
     pub awaited: Vec<Awaited>,
     /// Messages that were dropped and that it has not been told of.

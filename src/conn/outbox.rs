@@ -24,7 +24,7 @@ pub use policy::{BacklogPolicy, Verdict};
 
 use crate::dialect::sse;
 use crate::hub::frame::{Frames, LogId, Span};
-use crate::limits::MAX_MESSAGE_BYTES;
+use crate::limits::MAX_FRAME_BYTES;
 use crate::ws::frame;
 
 /// The first span is the remainder of a frame whose beginning was sent.
@@ -35,7 +35,7 @@ const NOTHING: Span = Span { chunk: 0, start: 0, end: 0 };
 
 const _: () = {
     assert!(size_of::<Outbox>() == 24);
-    assert!(MAX_MESSAGE_BYTES + 14 < SATURATED as u64, "one message, with its header, is counted exactly");
+    assert!(MAX_FRAME_BYTES < SATURATED as u64, "one message, in whatever envelope, is counted exactly");
 };
 
 /// The queue of one connection: 24 bytes, and a heap block only while there is more than one span.

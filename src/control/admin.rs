@@ -16,6 +16,7 @@ use axum::routing::get;
 
 use super::api::{self, Api, Endpoint};
 use super::metrics;
+use super::serve::{Bounds, serve};
 use crate::config::AdminListen;
 use crate::error::StartError;
 use crate::shard::handle::{Shards, Unavailable};
@@ -57,24 +58,24 @@ impl Admin {
 
     /// Serves for as long as the runtime runs. A message that is published may have so many bytes.
     pub async fn serve(self, shards: Shards, max_message: u32) {
-        let router = router(Arc::new(Api::new(shards, max_message, matches!(self, Admin::Tcp(_)))));
-        let served = match self {
+        let api = Arc::new(Api::new(shards, max_message, matches!(self, Admin::Tcp(_))));
+        let (router, bounds) = (router(api.clone()), Bounds::default());
+        let refused = || api.tally().refuse();
+        let failed = match self {
             Admin::Off => return,
             Admin::Tcp(listener) => match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => axum::serve(listener, router).await,
-                Err(error) => Err(error),
+                Ok(listener) => return serve(listener, router, bounds, refused).await,
+                Err(error) => error,
             },
             Admin::Unix(listener, path) => {
                 let _remove = RemoveFile(path);
                 match tokio::net::UnixListener::from_std(listener) {
-                    Ok(listener) => axum::serve(listener, router).await,
-                    Err(error) => Err(error),
+                    Ok(listener) => return serve(listener, router, bounds, refused).await,
+                    Err(error) => error,
                 }
             }
         };
-        if let Err(error) = served {
-            tracing::error!("the admin listener has failed: {error}");
-        }
+        tracing::error!("the admin listener has failed: {failed}");
     }
 }
 

@@ -70,7 +70,9 @@ impl Collector for Requests {
             let labels = [("route", route), ("status", status)];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
-        Ok(())
+        let help = "Connections to the admin listener that were closed at once, as there were too many";
+        let refused = encoder.encode_descriptor("admin_refused", help, None, MetricType::Counter)?;
+        ConstCounter::new(self.0.tally().refused()).encode(refused)
     }
 }
 
@@ -113,19 +115,23 @@ mod tests {
         shared.counters(0).deliveries.add(5);
         shared.counters(1).deliveries.add(7);
         shared.counters(1).dropped_newest.add(3);
+        shared.counters(0).history_evicted.set(11);
         shared.counters(0).connections.set(2);
         let shards = crate::shard::handle::Shards::new(shared, Vec::new());
         let api = Arc::new(Api::new(shards, 1 << 20, true));
         api.tally().count(0, axum::http::StatusCode::NOT_FOUND);
+        api.tally().refuse();
         let text = text(&api);
         for line in [
             "uproar_deliveries_total{shard=\"0\"} 5",
             "uproar_deliveries_total{shard=\"1\"} 7",
             "uproar_dropped_total{shard=\"1\",reason=\"drop_newest\"} 3",
             "uproar_connections{shard=\"0\"} 2",
+            "uproar_history_evicted_total{shard=\"0\"} 11",
             "uproar_connections_closed_total{shard=\"0\",reason=\"ping_timeout\"} 0",
             "# TYPE uproar_dropped counter",
             "uproar_api_requests_total{route=\"/publish\",status=\"4xx\"} 1",
+            "uproar_admin_refused_total 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

@@ -4,6 +4,7 @@ mod admin;
 mod api;
 mod memory;
 mod metrics;
+mod serve;
 mod signals;
 pub mod warnings;
 

@@ -57,9 +57,10 @@ pub enum Command<'a> {
         /// The message's `id`, for an error, and the acknowledgement that is wanted.
         receipt: Option<Receipt<'a>>,
     },
-    /// Send to one client, or to the other members of a room, under the sender's name; see [`json::signed`].
+    /// Send to one client, to all connections of a user, or to the other members of a room, under the sender's name; see
+    /// [`json::signed`].
     Address {
-        /// A `clientId`, or a room.
+        /// A `clientId`, a user or a room.
         receiver: Cow<'a, str>,
         /// The client's object without its closing brace, and without `from`.
         object: Vec<u8>,
@@ -271,7 +272,7 @@ pub enum Event<'a> {
         /// Where, of a publication.
         place: Option<(&'a str, Position)>,
     },
-    /// There is no such client or room.
+    /// There is no such client, user or room.
     NoReceiver {
         /// The name.
         receiver: &'a str,

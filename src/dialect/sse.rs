@@ -2,7 +2,7 @@
 //!
 //! A block is some lines and an empty one. An id is a list of [`Cursor`]s, one for each topic of the stream, with commas
 //! between them. The block of a message is the same for every stream of that topic alone: its id is one cursor. A stream
-//! of more topics needs blocks of its own, which [`Cursors::stamp`] makes of the shared ones.
+//! of more topics needs blocks with longer ids, which [`Cursors::stamp`] makes of the shared ones.
 
 use std::fmt::Write as _;
 
@@ -74,7 +74,7 @@ fn place_of(text: &str) -> Option<Since> {
 }
 
 /// Where a stream is in its topics, as far as that is known.
-#[derive(Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Cursors(Vec<Cursor>);
 
 impl Cursors {
@@ -173,6 +173,8 @@ pub fn first_len(bytes: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::json::envelope;
+    use crate::hub::frame::MessageKind;
     use proptest::prelude::*;
 
     const A: Position = Position { epoch: 0x9f86_d081, offset: 41 };
@@ -202,6 +204,24 @@ mod tests {
         ] {
             assert_eq!(text(|out| push_event(out, "x", data.as_bytes())), format!("event: x\n{lines}\n"), "{data:?}");
         }
+    }
+
+    #[test]
+    fn a_byte_of_a_message_becomes_seven_at_most() {
+        const BYTES: usize = 10_000;
+        let control = "\u{1}".repeat(BYTES);
+        let ends = format!("[{}]", "\n".repeat(BYTES - 2));
+        for (kind, payload, least) in [
+            (MessageKind::Text, control.as_bytes(), 6),
+            (MessageKind::Text, ends.as_bytes(), 6),
+            (MessageKind::Binary, &[255; BYTES], 1),
+        ] {
+            let (mut data, mut block) = (Vec::new(), Vec::new());
+            envelope(&mut data, "t", A, kind, payload, true);
+            push_message(&mut block, "t", A, &data);
+            assert!(data.len() <= block.len() && (least * BYTES..7 * BYTES + 1024).contains(&block.len()));
+        }
+        const { assert!(7 * crate::limits::MAX_MESSAGE_BYTES < crate::limits::MAX_FRAME_BYTES) };
     }
 
     #[test]

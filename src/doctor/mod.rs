@@ -209,7 +209,7 @@ fn agreed(plan: &Plan, nothing: &str, yes: bool) -> bool {
 /// Whether a shard's ring can be made here: what it offers, or what stands in the way.
 fn try_ring() -> Result<String, String> {
     let wake = WakeFd::new().map_err(|error| format!("cannot make an eventfd: {error}"))?;
-    let setup = Setup { slots: TRIAL_SLOTS, listener: None, wake: Arc::new(wake) };
+    let setup = Setup { slots: TRIAL_SLOTS, listeners: Vec::new(), wake: Arc::new(wake) };
     let ring = Ring::new(setup).map_err(|error| error.to_string())?;
     let features = ring.features();
     let newer = [(features.no_sqarray, "no_sqarray"), (features.no_iowait, "no_iowait")];

@@ -12,10 +12,11 @@
 //! # Who owns what
 //! - Connections exist in the ring's registered-file table only, not in the process's descriptor table. A slot is
 //!   allocated by the kernel at accept and freed by [`Op::Close`].
-//! - **No memory is the kernel's after an enter returned.** Receives and sends carry `MSG_DONTWAIT`, which makes
+//! - **No memory of a shard's is the kernel's after an enter returned.** Receives and sends carry `MSG_DONTWAIT`, which makes
 //!   io_uring answer `-EAGAIN` rather than arm a poll and retry later; so each is over within the enter that submits
 //!   it. Sends carry `MSG_WAITALL` besides, without which a short send counts as a success, and a success posts no
 //!   completion.
+//! - The one thing that the kernel writes to later are the seats of accepts, which are the ring's own (`addresses.rs`).
 //! - If an enter fails or panics half-way, entries that point into frames may be left in the submission queue. The
 //!   ring then refuses to enter again: those entries are never submitted.
 //! - An armed poll holds the socket open: [`Op::Unwatch`] and [`Op::CancelWritable`] come before [`Op::Close`], or
@@ -27,11 +28,12 @@
 //!
 //! # Kernel versions
 //! Linux 6.1 (Debian 12) is the oldest that can work: `DEFER_TASKRUN`, which runs completion work inside our own
-//! enter and nowhere else, appeared there. Multishot accept into a slot that the kernel allocates needs 5.19, skipped
+//! enter and nowhere else, appeared there. An accept into a slot that the kernel allocates needs 5.19, skipped
 //! completions 5.17. Newer features are used where they are, see [`Features`]; nothing depends on them.
 
 #![allow(unsafe_code)]
 
+mod addresses;
 mod buffers;
 pub mod dial;
 pub mod op;
@@ -46,7 +48,7 @@ mod wake;
 use std::io;
 use std::marker::PhantomData;
 use std::mem;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,13 +59,17 @@ use socket2::Socket;
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue};
 
+use addresses::Addresses;
 use buffers::Buffers;
-use op::{Completion, Op, ReadBuffers, Wait};
+use op::{Arrivals, Completion, Op, Wait};
 pub use probe::{Features, MIN_KERNEL, SetupError};
 use token::Kind;
 pub use wake::WakeFd;
 
+use submit::Ground;
+
 use crate::hub::frame::Frames;
+use crate::limits::ACCEPTS;
 
 /// Completions after which a turn of the ring is good enough, even if the kernel has more.
 const TURN_COMPLETIONS: usize = 512;
@@ -74,16 +80,13 @@ const RETRIES: u32 = 1000;
 /// How long dropping the ring may wait for the end of what is armed.
 const CANCEL_TIMEOUT: Timespec = Timespec::new().sec(1);
 
-/// No descriptor has this number.
-const NO_DESCRIPTOR: RawFd = -1;
-
 /// What a ring is made of.
 pub struct Setup {
     /// Connections at most: entries of the registered-file table, which `RLIMIT_NOFILE` bounds (see [`Ring::slots`]).
     pub slots: u32,
     /// Where connections come from, once [`Op::Accept`] is given. Closed with the ring. A ring of clients has none, and
     /// is given its connections by [`Ring::adopt`].
-    pub listener: Option<TcpListener>,
+    pub listeners: Vec<TcpListener>,
     /// Writes to it complete with [`Kind::Wake`].
     pub wake: Arc<WakeFd>,
 }
@@ -101,13 +104,18 @@ const SIZES: Sizes = Sizes { submissions: 512, completions: 8192 };
 const _: () = assert!(SIZES.submissions as usize >= 2 * crate::limits::DELIVERIES_PER_TURN);
 const _: () = assert!(SIZES.completions >= 4 * SIZES.submissions);
 
-/// One shard's io_uring, with its registered files, read buffers and listener.
+/// One shard's io_uring, with its registered files, read buffers and listeners.
 ///
 /// It belongs to the thread that made it (`IORING_SETUP_SINGLE_ISSUER`), so it is not [`Send`].
 pub struct Ring {
     uring: IoUring,
     buffers: Buffers,
-    listener: Option<TcpListener>,
+    /// `None` only while the ring is dropped.
+    addresses: Option<Addresses>,
+    /// They are closed with the ring.
+    _listeners: Vec<TcpListener>,
+    /// Their descriptors.
+    doors: Vec<RawFd>,
     wake: Arc<WakeFd>,
     features: Features,
     /// Completions moved out of a queue that was in danger of overflowing.
@@ -133,7 +141,9 @@ impl Ring {
         Ok(Ring {
             uring,
             buffers: Buffers::new(),
-            listener: setup.listener,
+            addresses: Some(Addresses::new(setup.listeners.len() * usize::from(ACCEPTS))),
+            doors: setup.listeners.iter().map(AsRawFd::as_raw_fd).collect(),
+            _listeners: setup.listeners,
             wake: setup.wake,
             features,
             stowed: Vec::new(),
@@ -224,12 +234,13 @@ impl Ring {
 
     /// Moves operations into the submission queue until it is full or they are at an end.
     fn push(&mut self, ops: &mut Drain<'_, Op>, frames: &Frames) {
-        let listener = self.listener.as_ref().map_or(NO_DESCRIPTOR, AsRawFd::as_raw_fd);
+        let Some(addresses) = &mut self.addresses else { return };
+        let mut ground = Ground { listeners: &self.doors, frames, buffers: &mut self.buffers, addresses };
         let mut queue = self.uring.submission();
         let room = queue.capacity() - queue.len();
         for op in ops.take(room) {
-            let entry = submit::entry(op, listener, frames, &mut self.buffers);
-            // SAFETY: the listener's descriptor and the read buffers live as long as the ring. A send's bytes are
+            let entry = submit::entry(op, &mut ground);
+            // SAFETY: the listeners' descriptors, the read buffers and the seats' addresses live as long as the ring. A send's bytes are
             // borrowed until the enter that called this returns; it submits the entry before, or leaves the ring
             // broken so that nobody will; and MSG_DONTWAIT ends the send within its submission.
             unsafe { queue.push(&entry) }.expect("as many as there was room for");
@@ -310,7 +321,7 @@ impl Ring {
     }
 }
 
-impl ReadBuffers for Ring {
+impl Arrivals for Ring {
     /// The first `len` bytes of a read buffer: what a receive read. Its content is stale once the buffer is the
     /// subject of another receive.
     ///
@@ -319,13 +330,21 @@ impl ReadBuffers for Ring {
     fn buffer(&mut self, index: u16, len: usize) -> &mut [u8] {
         &mut self.buffers.get(index)[..len]
     }
+
+    fn peer(&self, seat: u16) -> IpAddr {
+        self.addresses.as_ref().map_or(Ipv4Addr::UNSPECIFIED.into(), |addresses| addresses.get(seat))
+    }
 }
 
 impl Drop for Ring {
     /// The kernel would end everything by itself, but some time after the descriptor is closed. Whoever binds the
     /// listener's port next, or counts descriptors, should not have to wait for that.
     fn drop(&mut self) {
-        let _ = self.uring.submitter().register_sync_cancel(Some(CANCEL_TIMEOUT), CancelBuilder::any());
+        let cancelled = self.uring.submitter().register_sync_cancel(Some(CANCEL_TIMEOUT), CancelBuilder::any());
+        // Accepts that are still armed may be written for: the kernel can have that memory.
+        if cancelled.is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+            mem::forget(self.addresses.take());
+        }
         // Submits nothing: what a failed enter left in the queue must stay there.
         while self.uring.submission().taskrun() && self.enter_kernel(0, Wait::None).is_ok() {
             self.uring.completion().for_each(drop);

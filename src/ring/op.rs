@@ -1,15 +1,23 @@
 //! What a shard wants of the kernel, as values: the ring turns them into submissions, a test into anything it likes.
 
+use std::net::IpAddr;
+
 use super::token::{ConnId, Token};
 use crate::hub::frame::Span;
 
 /// One operation. They are submitted in the order given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Op {
-    /// Accept connections into free slots until cancelled or failed (multishot).
-    Accept,
+    /// Accept one connection into a free slot, and its address into a seat. A seat's accepts come one after the other.
+    Accept {
+        /// Of the listener of index `seat / ACCEPTS`.
+        seat: u16,
+    },
     /// End [`Op::Accept`].
-    CancelAccept,
+    CancelAccept {
+        /// Its seat.
+        seat: u16,
+    },
     /// Report every time the connection has bytes to read or is hung up (multishot poll).
     Watch(ConnId),
     /// End [`Op::Watch`].
@@ -62,10 +70,13 @@ pub struct Completion {
     pub buffer: u16,
 }
 
-/// Where receives put what they read: a ring's own buffers, or a test's.
-pub trait ReadBuffers {
+/// Where receives put what they read, and accepts who has come: a ring's own memory, or a test's.
+pub trait Arrivals {
     /// The first `len` bytes of a buffer whose receive has completed with that count.
     fn buffer(&mut self, index: u16, len: usize) -> &mut [u8];
+
+    /// Who was accepted in a seat whose accept has completed.
+    fn peer(&self, seat: u16) -> IpAddr;
 }
 
 /// How long an enter may wait for a completion.

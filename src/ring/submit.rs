@@ -5,26 +5,39 @@ use std::os::fd::RawFd;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{cqueue, opcode, types};
 
+use super::addresses::Addresses;
 use super::buffers::Buffers;
 use super::op::{Completion, Op};
 use super::token::{ConnId, Kind, Token};
 use crate::hub::frame::{Frames, Span};
-use crate::limits::{MAX_CONNECTIONS_PER_SHARD, READ_BUFFER_BYTES, READ_BUFFERS};
+use crate::limits::{ACCEPTS, MAX_CONNECTIONS_PER_SHARD, READ_BUFFER_BYTES, READ_BUFFERS};
 
 /// A receive's token has its read buffer above the bits that a slot needs.
 const BUFFER_SHIFT: u32 = MAX_CONNECTIONS_PER_SHARD.trailing_zeros();
 
+/// No descriptor has this number.
+const NO_DESCRIPTOR: RawFd = -1;
+
 const _: () = assert!(READ_BUFFERS as u64 <= 1 << (u32::BITS - BUFFER_SHIFT));
 const _: () = assert!(READ_BUFFER_BYTES <= i32::MAX as usize, "a receive's result is its count");
 
-/// The entry for an operation. `listener` is what [`Op::Accept`] accepts from.
-pub(super) fn entry(op: Op, listener: RawFd, frames: &Frames, buffers: &mut Buffers) -> Entry {
+/// What operations refer to.
+pub(super) struct Ground<'a> {
+    /// What [`Op::Accept`] accepts from.
+    pub listeners: &'a [RawFd],
+    /// What [`Op::Send`] sends.
+    pub frames: &'a Frames,
+    /// What [`Op::Receive`] reads into.
+    pub buffers: &'a mut Buffers,
+    /// What [`Op::Accept`] writes addresses to.
+    pub addresses: &'a mut Addresses,
+}
+
+/// The entry for an operation.
+pub(super) fn entry(op: Op, ground: &mut Ground<'_>) -> Entry {
     match op {
-        Op::Accept => opcode::AcceptMulti::new(types::Fd(listener))
-            .allocate_file_index(true)
-            .build()
-            .user_data(bits(Kind::Accept, Token::RING)),
-        Op::CancelAccept => cancel(Kind::Accept, Token::RING),
+        Op::Accept { seat } => accept(seat, ground),
+        Op::CancelAccept { seat } => cancel(Kind::Accept, Token::seat(seat)),
         Op::Watch(conn) => opcode::PollAdd::new(slot(conn), (libc::POLLIN | libc::POLLRDHUP) as u32)
             .multi(true)
             .build()
@@ -34,9 +47,9 @@ pub(super) fn entry(op: Op, listener: RawFd, frames: &Frames, buffers: &mut Buff
             opcode::PollAdd::new(slot(conn), libc::POLLOUT as u32).build().user_data(bits(Kind::Writable, conn))
         }
         Op::CancelWritable(conn) => cancel(Kind::Writable, conn),
-        Op::Receive { conn, buffer } => receive(conn, buffer, buffers.get(buffer)),
+        Op::Receive { conn, buffer } => receive(conn, buffer, ground.buffers.get(buffer)),
         Op::Discard { conn, bytes } => discard(conn, bytes),
-        Op::Send { conn, span } => send(conn, span, frames),
+        Op::Send { conn, span } => send(conn, span, ground.frames),
         Op::Shutdown(conn) => {
             opcode::Shutdown::new(slot(conn), libc::SHUT_WR).build().user_data(bits(Kind::Shutdown, conn))
         }
@@ -44,6 +57,16 @@ pub(super) fn entry(op: Op, listener: RawFd, frames: &Frames, buffers: &mut Buff
             opcode::Close::new(slot(conn)).build().flags(Flags::SKIP_SUCCESS).user_data(bits(Kind::Close, conn))
         }
     }
+}
+
+/// Without a listener, the accept fails (`EBADF`).
+fn accept(seat: u16, ground: &mut Ground<'_>) -> Entry {
+    let listener = ground.listeners.get(usize::from(seat / ACCEPTS)).copied().unwrap_or(NO_DESCRIPTOR);
+    let (address, len) = ground.addresses.prepare(seat);
+    opcode::Accept::new(types::Fd(listener), address, len)
+        .file_index(Some(types::DestinationSlot::auto_target()))
+        .build()
+        .user_data(bits(Kind::Accept, Token::seat(seat)))
 }
 
 /// The entry that reports every write to the wake descriptor.
@@ -151,7 +174,8 @@ mod tests {
     }
 
     fn of(op: Op, frames: &Frames, buffers: &mut Buffers) -> Fields {
-        fields(entry(op, LISTENER, frames, buffers))
+        let addresses = &mut Addresses::new(usize::from(2 * ACCEPTS));
+        fields(entry(op, &mut Ground { listeners: &[LISTENER, LISTENER + 1], frames, buffers, addresses }))
     }
 
     const FIXED: u8 = 1;
@@ -178,25 +202,20 @@ mod tests {
     }
 
     #[test]
-    fn an_accept_takes_any_free_slot_and_goes_on() {
-        let expected = Fields {
-            opcode: 13,
-            flags: 0,
-            ioprio: 1,
-            fd: LISTENER,
-            addr: 0,
-            len: 0,
-            op_flags: 0,
-            user_data: bits(Kind::Accept, Token::RING),
-            file_index: u32::MAX,
-        };
-        assert_eq!(of(Op::Accept, &Frames::new(), &mut Buffers::new()), expected);
+    fn an_accept_takes_any_free_slot_of_its_seats_listener() {
+        for (seat, listener) in [(0, LISTENER), (ACCEPTS - 1, LISTENER), (ACCEPTS, LISTENER + 1)] {
+            let fields = of(Op::Accept { seat }, &Frames::new(), &mut Buffers::new());
+            assert_eq!((fields.opcode, fields.flags, fields.ioprio, fields.fd), (13, 0, 0, listener));
+            assert_eq!((fields.len, fields.op_flags, fields.file_index), (0, 0, u32::MAX));
+            assert_ne!(fields.addr, 0, "the address is wanted");
+            assert_eq!(fields.user_data, bits(Kind::Accept, Token::seat(seat)));
+        }
     }
 
     #[test]
     fn cancels_name_what_they_end_and_are_silent() {
         for (op, target, conn) in [
-            (Op::CancelAccept, Kind::Accept, Token::RING),
+            (Op::CancelAccept { seat: 3 }, Kind::Accept, Token::seat(3)),
             (Op::Unwatch(CONN), Kind::Readable, CONN),
             (Op::CancelWritable(CONN), Kind::Writable, CONN),
         ] {

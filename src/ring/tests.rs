@@ -14,6 +14,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Longer than anything takes that works.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// One accept; every connection that is accepted asks for the next.
+const ACCEPTING: [Op; 1] = [Op::Accept { seat: 0 }];
+
 /// A ring with a listener, and what a shard keeps beside it.
 struct Rig {
     ring: Ring,
@@ -29,14 +32,14 @@ impl Rig {
         let listener = sys::listen((Ipv4Addr::LOCALHOST, 0).into(), 1024, true).unwrap();
         let addr = listener.local_addr().unwrap();
         let wake = Arc::new(WakeFd::new().unwrap());
-        let ring = Ring::with_sizes(Setup { slots, listener: Some(listener), wake: wake.clone() }, sizes).unwrap();
+        let ring = Ring::with_sizes(Setup { slots, listeners: vec![listener], wake: wake.clone() }, sizes).unwrap();
         Rig { ring, addr, wake, frames: Frames::new(), ops: Vec::new(), out: Vec::new() }
     }
 
     /// A rig that accepts.
     fn accepting(slots: u32) -> Rig {
         let mut rig = Rig::new(slots, SIZES);
-        rig.now(&[Op::Accept]);
+        rig.now(&ACCEPTING);
         rig
     }
 
@@ -67,7 +70,8 @@ impl Rig {
         let client = TcpStream::connect(self.addr).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         let accepted = self.await_kind(Kind::Accept);
-        assert!(accepted.more && accepted.token.conn == Token::RING);
+        assert_eq!(self.ring.peer(accepted.token.conn.index as u16), client.local_addr().unwrap().ip());
+        self.ops.push(Op::Accept { seat: accepted.token.conn.index as u16 });
         (client, conn(accepted.result))
     }
 
@@ -175,7 +179,7 @@ fn a_receive_posts_in_the_same_enter_whatever_there_is() {
 #[test]
 fn a_batch_larger_than_the_submission_queue_is_submitted_whole_and_in_order() {
     let mut rig = Rig::new(16, Sizes { submissions: 8, completions: 4096 });
-    rig.now(&[Op::Accept]);
+    rig.now(&ACCEPTING);
     let (mut client, conn) = rig.connect();
     let spans: Vec<_> = (0..1000u32).map(|i| rig.span(&i.to_be_bytes())).collect();
     let sends: Vec<_> = spans.into_iter().map(|span| Op::Send { conn, span }).collect();
@@ -201,13 +205,8 @@ fn one_enter_delivers_more_than_the_kernels_twenty() {
 #[test]
 fn an_overflowing_completion_queue_loses_nothing() {
     let mut rig = Rig::new(256, Sizes { submissions: 8, completions: 16 });
-    rig.now(&[Op::Accept]);
-    let clients: Vec<_> = (0..200)
-        .map(|_| {
-            rig.now(&[Op::Accept]); // May have ended by overflow; a second one does no harm here.
-            rig.connect()
-        })
-        .collect();
+    rig.now(&ACCEPTING);
+    let clients: Vec<_> = (0..200).map(|_| rig.connect()).collect();
     rig.now(&clients.iter().map(|&(_, conn)| Op::Watch(conn)).collect::<Vec<_>>());
     for (client, _) in &clients {
         (&*client).write_all(b"x").unwrap();
@@ -233,7 +232,7 @@ fn accepting_into_a_full_table_fails_and_works_again_after_a_close() {
     assert_eq!((full.result, full.more), (-libc::ENFILE, false));
 
     let (_client, closed) = clients.pop().unwrap();
-    assert_eq!(rig.now(&[Op::Close(closed), Op::Accept]), []);
+    assert_eq!(rig.now(&[Op::Close(closed), Op::Accept { seat: 0 }]), []);
     let (_client, conn) = rig.connect();
     assert_eq!(conn.index, closed.index);
 }
@@ -245,7 +244,7 @@ fn cancelled_accepts_and_polls_end_and_a_close_sends_fin() {
     rig.now(&[Op::Watch(conn)]);
     let cancelled =
         |kind, conn| Completion { token: Token::new(kind, conn), result: -libc::ECANCELED, more: false, buffer: 0 };
-    assert_eq!(rig.now(&[Op::CancelAccept]), [cancelled(Kind::Accept, Token::RING)]);
+    assert_eq!(rig.now(&[Op::CancelAccept { seat: 0 }]), [cancelled(Kind::Accept, Token::seat(0))]);
     let ended = rig.now(&[Op::Unwatch(conn), Op::CancelWritable(conn), Op::Close(conn)]);
     assert!(ended.contains(&cancelled(Kind::Readable, conn)));
     let not_armed = Completion { result: -libc::ENOENT, ..cancelled(Kind::Cancel, conn) };

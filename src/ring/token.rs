@@ -22,7 +22,7 @@ impl ConnId {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Kind {
-    /// A connection was accepted; the result is its slot.
+    /// A connection was accepted; the result is its slot, and the token's slot is the accept's seat.
     Accept,
     /// The mailbox has mail.
     Wake,
@@ -71,6 +71,11 @@ pub struct Token {
 impl Token {
     /// The connection of operations that concern the ring itself.
     pub const RING: ConnId = ConnId { index: u32::MAX, generation: 0 };
+
+    /// The connection of an accept: its seat.
+    pub fn seat(seat: u16) -> ConnId {
+        ConnId { index: seat.into(), generation: 0 }
+    }
 
     /// A token for an operation on a connection.
     pub fn new(kind: Kind, conn: ConnId) -> Token {

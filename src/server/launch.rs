@@ -54,7 +54,7 @@ impl Launch<'_> {
         for (id, (listener, (wake, mailbox))) in (0..).zip(listeners.into_iter().zip(mailboxes)) {
             let (go, start) = flume::bounded(1);
             let cpu = (self.config.pin && !cpus.is_empty()).then(|| cpus[usize::from(id) % cpus.len()]);
-            let setup = Setup { slots: self.slots(), listener: Some(listener), wake };
+            let setup = Setup { slots: self.slots(), listeners: vec![listener], wake };
             let seed = self.seed(id, mailbox);
             let (ready, ended) = (ready.clone(), ended.clone());
             let body = move || {
@@ -145,6 +145,7 @@ impl Seed {
         let routes = self.routes.into_iter().map(|(path, factory)| (path, factory())).collect();
         Shard::new(Parts {
             id: self.id,
+            doors: 1,
             slots,
             settings: self.settings,
             shared: self.shared,

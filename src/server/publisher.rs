@@ -28,7 +28,7 @@ pub enum PublishError {
     #[error("a topic's name has 1 to 256 bytes")]
     BadTopic,
     /// The payload is larger than [`MAX_MESSAGE_BYTES`].
-    #[error("a message has at most 1 GiB")]
+    #[error("a message has at most 256 MiB")]
     TooBig,
     /// A text message is not UTF-8.
     #[error("a text message is not UTF-8")]

@@ -1,11 +1,13 @@
 //! New connections.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::conn::Conn;
+use crate::conn::peer::Peer;
 use crate::error::CloseReason;
 use crate::http::response::{Framing, Response};
-use crate::limits::SPARE_SLOTS;
+use crate::limits::{ACCEPTS, SPARE_SLOTS};
 use crate::ring::op::{Completion, Op};
 use crate::ring::sys;
 
@@ -15,41 +17,66 @@ use super::stop::Life;
 /// How long accepting pauses when there is no descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The accepts of a shard's listeners, by seat: which of them are under way.
+pub(super) struct Seats(Vec<bool>);
+
+impl Seats {
+    pub(super) fn new(doors: u16) -> Seats {
+        Seats(vec![false; usize::from(doors * ACCEPTS)])
+    }
+}
+
 impl Core {
-    /// Asks for connections.
+    /// Asks for connections, in every seat.
     pub(super) fn start_accepting(&mut self) {
         self.accept_again = None;
-        self.ops.push(Op::Accept);
+        for seat in 0..self.seats.0.len() {
+            self.accept(seat as u16);
+        }
     }
 
-    /// A completion of the multishot accept.
-    pub(super) fn accept_completed(&mut self, completion: Completion) {
-        if completion.result >= 0 {
-            self.accepted(completion.result as u32);
+    /// Asks for no more connections. Some may come all the same.
+    pub(super) fn stop_accepting(&mut self) {
+        self.accept_again = None;
+        let armed = (0..).zip(&self.seats.0).filter(|(_, armed)| **armed);
+        self.ops.extend(armed.map(|(seat, _)| Op::CancelAccept { seat }));
+    }
+
+    fn accept(&mut self, seat: u16) {
+        if let Some(armed) = self.seats.0.get_mut(usize::from(seat)).filter(|armed| !**armed) {
+            *armed = true;
+            self.ops.push(Op::Accept { seat });
         }
-        if completion.more || self.life != Life::Serving {
-            return;
+    }
+
+    /// An accept is over; `peer`: who has come, if somebody has.
+    pub(super) fn accept_completed(&mut self, completion: Completion, peer: IpAddr) {
+        let seat = completion.token.conn.index as u16;
+        if let Some(armed) = self.seats.0.get_mut(usize::from(seat)) {
+            *armed = false;
         }
         match -completion.result {
-            sys::ECANCELED => {}
-            // The multishot has ended by itself, or a client was gone before it was accepted.
-            error if error <= 0 || error == sys::ECONNABORTED => {
-                self.counters.rearmed.add(1);
-                self.ops.push(Op::Accept);
-            }
+            ..=0 => self.accepted(completion.result as u32, peer.into()),
+            // The client was gone before it was accepted.
+            sys::ECONNABORTED | sys::ECANCELED => {}
             // No descriptor, no memory, or something that trying again at once will not cure.
-            _ => {
+            _ if self.accept_again.is_none() && self.life == Life::Serving => {
                 self.counters.accept_paused.add(1);
                 self.accept_again = Some(self.now.after(ACCEPT_PAUSE));
             }
+            _ => {}
+        }
+        if self.accept_again.is_none() && self.life == Life::Serving {
+            self.accept(seat);
         }
     }
 
-    fn accepted(&mut self, slot: u32) {
+    fn accepted(&mut self, slot: u32, peer: Peer) {
         self.counters.accepted.add(1);
         let id = self.conns.insert(slot, Conn::new());
         self.counters.connections.add(1);
         self.meters.start(slot, self.now);
+        self.peers.set(slot, peer);
         self.ops.push(Op::Watch(id));
         self.wheel.set(slot, self.now.after(self.settings.head_timeout));
         if self.life != Life::Serving {

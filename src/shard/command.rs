@@ -12,7 +12,7 @@ use crate::hub::{Hub, TopicHandle};
 use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
 
-use super::events::stamp;
+use super::events::Copies;
 use super::mail::{Ask, Mail, Origin, Question, Receipt, Return, TopicRef};
 use super::publish::Publication;
 use super::shared::Shared;
@@ -375,6 +375,7 @@ impl Core {
         let mut messages = 0;
         // Those of a fan-out are the same span over and over: its messages are counted once.
         let mut counted = (Span { chunk: 0, start: 0, end: 0 }, 0);
+        let mut copies = Copies::default();
         for (subscriber, span) in deliveries.drain(..) {
             let Some((id, conn)) = self.conns.by_index(subscriber) else {
                 self.frames.release(span.chunk, 1);
@@ -389,8 +390,10 @@ impl Core {
                 continue;
             }
             messages += counted.1;
-            let stamped = conn.flags.stamped();
-            let span = if stamped { stamp(&mut self.frames, conn, span, &mut self.block) } else { span };
+            let span = match conn.flags.stamped() {
+                true => copies.of(&mut self.frames, conn, span, &mut self.block),
+                false => span,
+            };
             conn.outbox.push(&mut self.frames, span);
             if conn.flags.blocked() {
                 self.enforce_backlog(id);
@@ -399,6 +402,7 @@ impl Core {
                 self.dirty.push(subscriber);
             }
         }
+        copies.release(&mut self.frames);
         self.counters.deliveries.add(messages);
     }
 }

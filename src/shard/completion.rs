@@ -2,7 +2,7 @@
 
 use crate::error::CloseReason;
 use crate::limits::{MAX_UNDECODED, READ_BUFFER_BYTES};
-use crate::ring::op::{Completion, Op, ReadBuffers};
+use crate::ring::op::{Arrivals, Completion, Op};
 use crate::ring::sys;
 use crate::ring::token::{ConnId, Kind};
 
@@ -10,11 +10,11 @@ use super::flush::unread;
 use super::{Core, Shard};
 
 impl Shard {
-    /// Takes in a turn's completions. `buffers` lends the bytes that a receive has read.
+    /// Takes in a turn's completions. `arrivals` lends the bytes that a receive has read, and knows who was accepted.
     ///
     /// Sends come first: until they are accounted for, an outbox does not know what is still to be sent. Then the mail:
     /// what was posted before a client asked to subscribe is older than its subscription, and it must not get it.
-    pub fn complete(&mut self, completions: &[Completion], buffers: &mut impl ReadBuffers) {
+    pub fn complete(&mut self, completions: &[Completion], arrivals: &mut impl Arrivals) {
         for completion in completions.iter().filter(|completion| completion.token.kind == Kind::Send) {
             self.core.send_fell_short(*completion);
         }
@@ -23,14 +23,14 @@ impl Shard {
         for completion in completions {
             let id = completion.token.conn;
             match completion.token.kind {
-                Kind::Accept => self.core.accept_completed(*completion),
+                Kind::Accept => self.core.accept_completed(*completion, arrivals.peer(id.index as u16)),
                 Kind::Readable => self.core.readable(*completion),
                 Kind::Writable => self.core.writable(id),
                 Kind::Receive => {
                     self.core.buffers.push(completion.buffer);
                     match self.core.received(*completion) {
                         0 => {}
-                        bytes => self.inbound(id, buffers.buffer(completion.buffer, bytes)),
+                        bytes => self.inbound(id, arrivals.buffer(completion.buffer, bytes)),
                     }
                 }
                 Kind::Shutdown => self.core.shutdown_completed(id),

@@ -2,9 +2,11 @@
 //!
 //! A stream joins its topics as a recovering `json` client does. Then the messages of its topic come from the hub, in blocks
 //! that all streams of that topic alone share. A stream of several topics is given copies, as each of its ids says where it
-//! is in all of them. What is put into an outbox is in order, so an id says what comes before it, whatever is dropped later.
+//! is in all of them; streams of the same topics, at the same places, share one. What is put into an outbox is in order, so
+//! an id says what comes before it, whatever is dropped later.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use crate::conn::{Conn, EventStream, Phase, Session, outbox};
 use crate::dialect::sse::{self, Cursor, Cursors};
@@ -73,6 +75,7 @@ impl Core {
 
     fn begin_stream(&mut self, id: ConnId, cursors: Cursors, has_several_topics: bool) {
         let Some(conn) = self.conns.get_mut(id) else { return };
+        let cursors = Rc::new(cursors);
         conn.phase = Phase::Open;
         conn.class = Class::EVENTS;
         conn.session = Session::Events(Box::new(EventStream { cursors, sent: self.now, ..EventStream::default() }));
@@ -94,7 +97,7 @@ impl Core {
     /// Notes where a stream is in a topic once it has what it will be sent next; of other connections, nothing.
     pub(super) fn note_place(&mut self, id: ConnId, topic: &str, position: Position) {
         if let Some(Session::Events(stream)) = self.conns.get_mut(id).map(|conn| &mut conn.session) {
-            stream.cursors.note(Cursor::new(topic, position));
+            Rc::make_mut(&mut stream.cursors).note(Cursor::new(topic, position));
         }
     }
 
@@ -127,6 +130,8 @@ impl Core {
             true => quiet,
             false if is_due => self.now.after(interval),
             false if stuck.is_after(self.now) => stuck,
+            // What waits was put there in this turn, which is late: it has yet to be sent.
+            false if !conn.flags.blocked() => self.now.after(timeout),
             false => return self.close(id, 1001, "", CloseReason::PingTimeout),
         };
         let end = conn.flags.mortal().then_some(conn.expires).filter(|end| next.is_after(*end));
@@ -146,18 +151,55 @@ fn last_event_id<'a>(request: &Request<'a>) -> Cow<'a, str> {
     header.or_else(|| request.query_value("lastEventId")).unwrap_or_default()
 }
 
-/// A copy of shared messages for a stream of several topics, in a chunk of its own but of the same log: so it is counted,
-/// dropped and conflated as they are. Takes the reference to the shared chunk, and gives one to the copy.
-pub(super) fn stamp(frames: &mut Frames, conn: &mut Conn, span: Span, scratch: &mut Vec<u8>) -> Span {
-    let Session::Events(stream) = &mut conn.session else { return span };
-    for message in outbox::messages(frames, span) {
-        stream.cursors.stamp(frames.bytes(message), scratch);
+/// The copies of shared messages that streams of several topics are sent, while one fan-out is placed.
+#[derive(Default)]
+pub(super) struct Copies {
+    /// The last one: as a rule, the next stream has the same topics and is at the same places.
+    last: Option<Copied>,
+}
+
+/// Messages with the ids of the streams that were at `before`, and are then at `after`.
+struct Copied {
+    of: Span,
+    before: Rc<Cursors>,
+    after: Rc<Cursors>,
+    span: Span,
+}
+
+impl Copies {
+    /// The copy for a stream. Takes the reference to the shared chunk, and gives one to the copy.
+    pub(super) fn of(&mut self, frames: &mut Frames, conn: &mut Conn, span: Span, scratch: &mut Vec<u8>) -> Span {
+        let Session::Events(stream) = &mut conn.session else { return span };
+        let last = self.last.take_if(|last| last.of == span && last.before == stream.cursors);
+        let copied = last.unwrap_or_else(|| {
+            self.release(frames);
+            Copied::new(frames, Rc::clone(&stream.cursors), span, scratch)
+        });
+        stream.cursors = Rc::clone(&copied.after);
+        frames.retain(copied.span.chunk, 1);
+        frames.release(span.chunk, 1);
+        self.last.insert(copied).span
     }
-    let log = frames.log(span.chunk);
-    let chunk = frames.alloc(scratch.len(), log);
-    let stamped = frames.append(chunk, &[scratch]);
-    frames.release(span.chunk, 1);
-    scratch.clear();
-    scratch.shrink_to(KEPT_SCRATCH);
-    stamped
+
+    /// Gives back the reference to the last one.
+    pub(super) fn release(&mut self, frames: &mut Frames) {
+        if let Some(last) = self.last.take() {
+            frames.release(last.span.chunk, 1);
+        }
+    }
+}
+
+impl Copied {
+    /// In a chunk of its own but of the same log: so it is counted, dropped and conflated as the shared messages are.
+    fn new(frames: &mut Frames, before: Rc<Cursors>, of: Span, scratch: &mut Vec<u8>) -> Copied {
+        let mut after = Cursors::clone(&before);
+        for message in outbox::messages(frames, of) {
+            after.stamp(frames.bytes(message), scratch);
+        }
+        let chunk = frames.alloc(scratch.len(), frames.log(of.chunk));
+        let span = frames.append(chunk, &[scratch]);
+        scratch.clear();
+        scratch.shrink_to(KEPT_SCRATCH);
+        Copied { of, before, after: Rc::new(after), span }
+    }
 }

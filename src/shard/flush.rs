@@ -46,27 +46,36 @@ impl Core {
     pub(super) fn flush(&mut self) {
         (self.attention, self.behind) = (false, false);
         // By index: a connection that ends here may let go of others that were held, which join the end of the list.
-        let mut next = 0;
+        let (mut next, mut later) = (0, 0);
         while let Some(&index) = self.dirty.get(next) {
-            self.flush_one(index);
+            if !self.flush_one(index) {
+                self.dirty[later] = index;
+                later += 1;
+            }
             next += 1;
         }
-        self.dirty.clear();
+        self.dirty.truncate(later);
         if let Some(stage) = self.stage.take() {
             self.frames.release(stage, 1);
         }
     }
 
+    /// Sends to a connection that is on the list; `false` if that must wait for the next turn.
     #[inline]
-    fn flush_one(&mut self, index: u32) {
+    fn flush_one(&mut self, index: u32) -> bool {
         // Who was put on the list may have ended since, and another have come to its slot, and be on the list itself.
-        let Some((id, conn)) = self.conns.by_index(index).filter(|(_, conn)| conn.flags.dirty()) else { return };
+        let Some((id, conn)) = self.conns.by_index(index).filter(|(_, conn)| conn.flags.dirty()) else { return true };
+        // A backend that was sent to may be told, in this very flush, of a client that has ended: never two sends in one.
+        if conn.flags.sending() {
+            return false;
+        }
         conn.flags.set_dirty(false);
         if conn.flags.blocked() || conn.held > 0 {
-            return;
+            return true;
         }
         let Some(front) = conn.outbox.front() else {
-            return self.flushed(id);
+            self.flushed(id);
+            return true;
         };
         conn.flags.set_sending(true);
         let total = conn.outbox.len_bytes();
@@ -81,6 +90,7 @@ impl Core {
         self.attention |= awaited || span.len() < total || span.len() as usize > STAGE_BYTES;
         self.ops.push(Op::Send { conn: id, span });
         self.sent.push(Sent { conn: id, bytes: span.len(), staged });
+        true
     }
 
     /// Many small spans as one: a send costs three microseconds, copying 64 KiB less than that. A front span that is

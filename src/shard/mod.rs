@@ -42,6 +42,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::conn::meter::Meters;
+use crate::conn::peer::{Peer, Peers};
 use crate::conn::table::Table;
 use crate::conn::{Conn, HandlerSession, Phase, Session};
 use crate::counters::Counters;
@@ -58,6 +59,7 @@ use crate::ring::sys;
 use crate::ring::token::ConnId;
 use crate::time::{Tick, Wheel};
 
+use accept::Seats;
 use handover::Backend;
 use inbound::Codec;
 use introduce::Introductions;
@@ -152,6 +154,9 @@ pub struct Core {
     window: Window,
     /// How fast each connection sends.
     meters: Meters,
+    /// Where each connection comes from.
+    peers: Peers,
+    seats: Seats,
     mailbox: Mailbox,
     postboxes: Vec<Postbox>,
     /// Shards that were posted mail in this turn.
@@ -182,6 +187,8 @@ pub struct Shard {
 pub struct Parts {
     /// Its index among the shards.
     pub id: u16,
+    /// Listeners of its ring.
+    pub doors: u16,
     /// Slots of its connection table.
     pub slots: u32,
     /// The configuration.
@@ -239,6 +246,8 @@ impl Shard {
             has_backend: parts.routes.has_backend(),
             window: Window::new(parts.settings.ack_window),
             meters: Meters::new(parts.settings.message_rate, parts.settings.byte_rate),
+            peers: Peers::default(),
+            seats: Seats::new(parts.doors),
             mailbox: parts.mailbox,
             postboxes: parts.postboxes,
             posted: Vec::new(),
@@ -253,7 +262,7 @@ impl Shard {
             seed: parts.seed,
         };
         core.hub.set_history_bound(core.settings.history_bytes);
-        core.hub.set_memory(MAX_REMEMBERED_TOPICS, core.settings.ack_window);
+        core.hub.set_memory(MAX_REMEMBERED_TOPICS, core.settings.topic_memory);
         core.start_accepting();
         Shard { core, routes: parts.routes, codec: Codec::new() }
     }
@@ -301,6 +310,11 @@ impl Core {
         self.conns.get(id).map_or(0, |conn| conn.outbox.len_bytes())
     }
 
+    /// Where a connection comes from.
+    pub(crate) fn peer(&self, id: ConnId) -> Peer {
+        self.peers.get(id.index)
+    }
+
     /// A number for a connection that tells it from those of other shards.
     pub(crate) fn public_id(&self, id: ConnId) -> u64 {
         const SLOT_BITS: u32 = MAX_CONNECTIONS_PER_SHARD.ilog2();
@@ -310,6 +324,11 @@ impl Core {
     /// Connections, for tests.
     pub fn connections(&self) -> usize {
         self.conns.len()
+    }
+
+    /// Names of clients that are known to be elsewhere, for tests.
+    pub fn claims(&self) -> usize {
+        self.claims.len()
     }
 
     /// Panics unless the tables agree with each other. For tests, after a turn.

@@ -136,7 +136,10 @@ impl Core {
         }
         self.hub.subscribe(id.index, if recover { class.in_envelope() } else { class }, &name);
         let at = |offset| Position { epoch: past.now.epoch, offset };
-        self.note_place(id, &name, at(past.start()));
+        // A stream is in another epoch once it was told so: if it is cut off before, it is told when it comes again.
+        if !past.reset {
+            self.note_place(id, &name, at(past.start()));
+        }
         if then == Then::Tell {
             let result = (Cow::Borrowed(&*name), Ok(recover.then_some(past.now)));
             self.tell(id, Event::Subscribed(&[result]));
@@ -144,9 +147,7 @@ impl Core {
         if past.reset || past.gap.is_some() {
             self.counters.gaps.add(u64::from(past.gap.is_some()));
             self.counters.resets.add(u64::from(past.reset));
-            if let Some((_, to)) = past.gap {
-                self.note_place(id, &name, at(to));
-            }
+            self.note_place(id, &name, at(past.gap.map_or(past.start(), |(_, to)| to)));
             self.tell(id, Event::Gap { topic: &name, epoch: past.now.epoch, reset: past.reset, lost: past.gap });
         }
         self.counters.replayed.add(past.messages.len() as u64);

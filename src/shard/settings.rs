@@ -61,6 +61,8 @@ pub struct Settings {
     pub history_bytes: usize,
     /// How long a message is known that was acknowledged.
     pub ack_window: Duration,
+    /// How long a topic's place is known after it was last used.
+    pub topic_memory: Duration,
     /// Bad messages in a row that a client may send.
     pub max_errors: u32,
 }
@@ -102,6 +104,7 @@ impl TryFrom<&Config> for Settings {
             history: config.history.clone(),
             history_bytes: usize::try_from(config.history_memory / u64::from(config.shards)).unwrap_or(usize::MAX),
             ack_window: config.ack_window,
+            topic_memory: config.ack_window,
             max_errors: config.max_errors,
         })
     }

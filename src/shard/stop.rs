@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::conn::Phase;
 use crate::error::CloseReason;
-use crate::ring::op::Op;
 use crate::time::Tick;
 
 use super::Core;
@@ -28,8 +27,7 @@ impl Core {
     pub(super) fn stop(&mut self, within: Duration) {
         let until = self.now.after(within);
         if self.life == Life::Serving {
-            self.ops.push(Op::CancelAccept);
-            self.accept_again = None;
+            self.stop_accepting();
             self.life = Life::Stopping { next: 0, until };
         }
     }

@@ -168,6 +168,7 @@ impl Core {
         self.counters.topics_remembered.set(self.hub.remembered_topics() as u64);
         self.counters.subscriptions.set(self.hub.subscriptions() as u64);
         self.counters.history_bytes.set(self.hub.history_bytes() as u64);
+        self.counters.history_evicted.set(self.hub.evicted_messages());
         self.counters.rooms.set(self.rooms.len() as u64);
         self.counters.partial_bytes.set(self.partial_bytes as u64);
         self.counters.frame_bytes.set(self.frames.live_bytes() as u64);

@@ -179,7 +179,7 @@ fn without_connections_there_is_no_result() {
 fn a_port_where_nobody_listens_is_no_result() {
     let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let ended = bench(&["fanout", "--url", &url(address, "/{topic}")]);
-    no_result(&ended, "Connection refused");
+    no_result(&ended, &format!("{address}: Connection refused"));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Against this server.
 
+use std::net::TcpListener;
+
 use crate::common::{TestServer, config};
-use crate::{Ended, bench, url};
+use crate::{Ended, bench, run, url};
 
 const RAW: &str = "/raw/{topic}";
 const FEW: [&str; 4] = ["--subscribers", "12", "--time", "150ms"];
@@ -162,5 +164,27 @@ fn what_does_not_go_together_is_bad_usage() {
         let ended = bench(arguments);
         assert_eq!(ended.code, 2, "{arguments:?}: {ended:?}");
         assert!(!ended.stderr.is_empty());
+    }
+}
+
+#[test]
+fn what_needs_no_connection_is_judged_before_there_is_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a socket");
+    let url = url(listener.local_addr().expect("it is bound"), "/{topic}");
+    let (file, cpus) = ("/no/such/directory/a", "0,1023");
+    for (mode, option, value) in [
+        ("fanout", "--html", file),
+        ("rate", "--json", file),
+        ("storm", "--html", "/"),
+        ("idle", "--payload", "257MiB"),
+        ("stalled", "--payload", "31"),
+        ("echo", "--cpus", cpus),
+        ("churn", "--server-pid", "4294967295"),
+    ] {
+        let ended = run(&[mode, "--quiet", "--url", &url, option, value]);
+        assert_eq!(ended.code, 2, "{mode} {option}: {ended:?}");
+        assert!(ended.stderr.starts_with(&format!("uproar bench: {option}")), "{ended:?}");
+        assert!(listener.accept().is_err(), "{mode} {option}: it has connected");
     }
 }

@@ -8,6 +8,7 @@ mod faults;
 mod good;
 mod held;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
 
@@ -24,8 +25,13 @@ struct Ended {
 
 /// Runs a mode, with a report as JSON on standard output.
 fn bench(arguments: &[&str]) -> Ended {
+    run(&[arguments, &["--quiet", "--json", "-"]].concat())
+}
+
+/// Runs a mode.
+fn run(arguments: &[&str]) -> Ended {
     let mut command = Command::new(env!("CARGO_BIN_EXE_uproar"));
-    command.env_clear().arg("bench").args(arguments).args(["--quiet", "--json", "-"]);
+    command.env_clear().arg("bench").args(arguments);
     let output = command.output().expect("the binary runs");
     let code = output.status.code().expect("it was not killed");
     let stderr = String::from_utf8(output.stderr).expect("text");
@@ -33,7 +39,19 @@ fn bench(arguments: &[&str]) -> Ended {
         true => None,
         false => Some(serde_json::from_slice(&output.stdout).expect("a report")),
     };
+    report.iter().for_each(assert_names);
     Ended { code, report, stderr }
+}
+
+/// Whoever reads a report by names finds each once, and needs no other to understand it.
+#[track_caller]
+fn assert_names(report: &Report) {
+    let figures: Vec<&str> = report.figures.iter().map(|figure| figure.name.as_str()).collect();
+    let latencies: Vec<&str> = report.latencies.iter().map(|latency| latency.name.as_str()).collect();
+    for names in [figures, latencies] {
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+        assert!(names.iter().all(|name| name.starts_with(char::is_alphabetic)), "{names:?}");
+    }
 }
 
 impl Ended {

@@ -42,7 +42,7 @@ fn faults_and_silence_are_failures() {
     assert_eq!(reason(output(1, &complaining, "")), "too slow");
     assert_eq!(reason(output(1, &faulty, "")), "3 lost, 1 connections closed");
     assert_eq!(reason(output(3, "", "no such\n\n host\n")), "no report (exit status: 3): no such, host");
-    let dropping = RECORDED.replace("server CPU a delivery", "bytes missing, of all stalled ones");
+    let dropping = RECORDED.replace("server CPU a delivery", "missing, of all stalled ones");
     assert_eq!(reason(output(0, &dropping, "")), "3859.5 bytes were dropped");
 }
 

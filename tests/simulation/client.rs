@@ -6,18 +6,24 @@ use flate2::{Decompress, FlushDecompress};
 use serde_json::{Value, json};
 
 use super::net::Socket;
-use super::oracle::{Form, Oracle, View};
+use super::oracle::{Form, Message, Oracle, View};
 use super::plan::Plan;
 use super::script::{Persona, violation};
+use super::tally::Tally;
 use super::trace::note;
 use super::wire::{self, ACCEPT, BINARY, CLOSE, Frame, PING, PONG, Reader, Response, TEXT};
-use super::world::Tally;
 use crate::common::rng::Rng;
 
+mod backend;
 mod follow;
 mod receive;
+mod send;
+mod stream;
 
+pub use backend::Desk;
 pub use follow::Trails;
+pub use send::Letters;
+pub use stream::{Place, Stream};
 
 /// What a client acts on.
 pub struct Scene<'a> {
@@ -59,6 +65,8 @@ enum State {
 
 pub struct Client {
     id: usize,
+    /// Its first connection, if it has come back.
+    pub author: usize,
     pub socket: usize,
     pub persona: Persona,
     state: State,
@@ -67,8 +75,14 @@ pub struct Client {
     /// Statuses of the responses to come.
     expected: VecDeque<u16>,
     views: BTreeMap<usize, View>,
-    /// Of one that follows.
+    /// Of one that follows, or reads a stream.
     pub trails: Trails,
+    /// Of one that reads a stream.
+    pub stream: Stream,
+    /// Of a sender.
+    pub letters: Letters,
+    /// Of a backend.
+    pub desk: Desk,
     /// The last that was seen of a topic and publisher, in whatever subscription.
     ever: BTreeMap<(usize, usize), usize>,
     /// The welcome has come.
@@ -100,6 +114,7 @@ impl Client {
         note(|| format!("c{id} is {persona:?}"));
         Client {
             id,
+            author: id,
             socket,
             persona,
             state: State::Asking,
@@ -108,6 +123,9 @@ impl Client {
             expected: opening.expected.into(),
             views: BTreeMap::new(),
             trails: Trails::default(),
+            stream: Stream::default(),
+            letters: Letters::default(),
+            desk: Desk::default(),
             ever: BTreeMap::new(),
             welcomed: false,
             asked: VecDeque::new(),
@@ -137,7 +155,11 @@ impl Client {
 
     /// Whether it is subscribed to all that it wants.
     pub fn has_joined(&self) -> bool {
-        self.state == State::Open && self.asked.is_empty() && (!self.views.is_empty() || self.trails.are_begun())
+        let joined = match self.persona {
+            Persona::Sender | Persona::Backend => self.welcomed,
+            _ => !self.views.is_empty() || self.trails.are_begun(),
+        };
+        self.state == State::Open && self.asked.is_empty() && joined
     }
 
     // What it does.
@@ -217,6 +239,9 @@ impl Client {
     fn take(&mut self, scene: &mut Scene<'_>) -> bool {
         match self.state {
             State::Asking => self.reader.response().map(|response| self.answered(&response, scene)).is_some(),
+            State::Open if self.persona == Persona::Reader => {
+                self.reader.block().map(|block| self.read_block(&block, scene)).is_some()
+            }
             State::Open => self.reader.frame().map(|frame| self.got(frame, scene)).is_some(),
             State::Ending => {
                 assert!(self.reader.is_empty(), "client {}: bytes after the last words", self.id);
@@ -232,10 +257,13 @@ impl Client {
             self.reads = !self.reads;
             self.stalled |= !self.reads;
         }
-        if !calm && rng.permille(3) {
+        // What it is to get right is what comes after.
+        let restless = matches!(self.persona, Persona::Reader | Persona::Sender | Persona::Backend);
+        if !calm && rng.permille(if restless { 10 } else { 3 }) {
             return self.vanish(scene);
         }
         if self.state != State::Open
+            || self.persona == Persona::Reader
             || self.closing.is_some()
             || self.violation.is_some()
             || self.outgoing.len() > 9_000
@@ -269,13 +297,16 @@ impl Client {
     /// Leaves for good, one way or another.
     pub fn leave(&mut self, scene: &mut Scene<'_>) {
         match self.state {
-            State::Open if self.closing.is_none() && self.violation.is_none() && scene.rng.percent(70) => {
-                self.close(scene)
-            }
+            State::Open if self.may_close() && scene.rng.percent(70) => self.close(scene),
             State::Gone => {}
             _ if scene.rng.percent(50) => self.vanish(scene),
             _ => {}
         }
+    }
+
+    /// Whether it may begin a close handshake.
+    fn may_close(&self) -> bool {
+        self.closing.is_none() && self.violation.is_none() && self.persona != Persona::Reader
     }
 
     /// Leaves at once.
@@ -298,6 +329,11 @@ impl Client {
     }
 
     fn publish(&mut self, scene: &mut Scene<'_>) {
+        match self.persona {
+            Persona::Sender => return self.correspond(scene),
+            Persona::Backend => return self.serve(scene),
+            _ => {}
+        }
         let rng = &mut *scene.rng;
         let large = if scene.plan.calm { 9_000 } else { 90_000 };
         let padding = if rng.permille(5) { rng.below(large) } else { rng.below(scene.plan.payload) };
@@ -311,7 +347,7 @@ impl Client {
         match form {
             Form::Text => self.say_message(TEXT, &payload, rng),
             Form::Binary => self.say_message(BINARY, &payload, rng),
-            Form::Data => {
+            Form::Data | Form::State => {
                 let name = &scene.oracle.names[topic];
                 let data = String::from_utf8_lossy(&payload);
                 let text = format!(r#"{{"type":"publish","topic":"{name}","data":{data}}}"#);
@@ -323,7 +359,7 @@ impl Client {
     /// Publishes, perhaps, more than one read takes, and nothing after it.
     pub fn burst(&mut self, scene: &mut Scene<'_>) {
         let count = scene.rng.pick(&[0, 1, 300]);
-        if self.is_well(scene.net) {
+        if self.is_well(scene.net) && self.persona != Persona::Reader {
             (0..count).for_each(|_| self.publish(scene));
         }
     }
@@ -403,14 +439,21 @@ impl Client {
     // What it gets.
 
     /// Nothing is under way any more: whatever it was owed must be here.
-    pub fn check_rest(&mut self, oracle: &Oracle, plan: &Plan, is_done: impl Fn(usize) -> bool) {
+    pub fn check_rest(&mut self, oracle: &mut Oracle, plan: &Plan, is_done: impl Fn(usize) -> bool) {
         let lossy = plan.drops();
         assert!(self.reader.is_empty(), "client {} holds half a frame", self.id);
         assert!(self.outgoing.is_empty(), "client {} could not send {} bytes", self.id, self.outgoing.len());
         assert_eq!(self.pings.len(), 0, "client {} lacks pongs", self.id);
         assert_eq!(self.asked, [], "client {} lacks answers", self.id);
-        self.views.values_mut().for_each(|view| view.finish(oracle, &is_done, lossy));
+        self.views.values_mut().for_each(|view| view.finish(&*oracle, &is_done, lossy));
         self.check_trails(oracle, lossy, plan.calm);
+        self.check_letters(oracle, is_done);
+        self.check_desk();
+    }
+
+    /// Whether what a backend was sent may be lost.
+    pub fn may_have_lost(&self, is_well: bool) -> bool {
+        self.persona == Persona::Backend && !is_well && !self.desk.orderly
     }
 
     /// Whether there is something between it and the server that no time need pass for.
@@ -424,7 +467,7 @@ impl Client {
         let (seen, missed) =
             self.views.values().fold(self.past, |(seen, missed), view| (seen + view.received, missed + view.missed));
         let (seen, missed) = (seen + self.trails.received, missed + self.trails.missed);
-        let is_told = matches!(self.persona, Persona::Json | Persona::Follower);
+        let is_told = matches!(self.persona, Persona::Json | Persona::Follower | Persona::Reader | Persona::Sender);
         (seen, missed, is_told.then_some(self.told))
     }
 }

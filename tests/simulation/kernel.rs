@@ -1,9 +1,11 @@
 //! A ring that is none: it executes a shard's operations as the kernel does, on sockets that are none, and is as late
 //! and as moody as the kernel may be. What a shard must never do, it refuses with a panic.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use uproar::hub::frame::{Frames, Span};
 use uproar::limits::{READ_BUFFER_BYTES, READ_BUFFERS};
-use uproar::ring::op::{Completion, Op, ReadBuffers};
+use uproar::ring::op::{Arrivals, Completion, Op};
 use uproar::ring::token::{ConnId, Kind, Token};
 
 use super::net::{POLLERR, POLLIN, Socket};
@@ -39,7 +41,8 @@ pub struct Kernel {
     slots: Vec<Option<Tenant>>,
     /// Where the search for a free slot begins: a slot that was closed is the next to be given out.
     hint: usize,
-    accepting: bool,
+    /// Seats whose accept is armed.
+    seats: Vec<u16>,
     /// Connections that nobody has accepted.
     backlog: Vec<usize>,
     /// What the last enter's sends and receives posted: delivered before anything else may be submitted.
@@ -52,9 +55,13 @@ pub struct Kernel {
     faults: Faults,
 }
 
-impl ReadBuffers for Kernel {
+impl Arrivals for Kernel {
     fn buffer(&mut self, index: u16, len: usize) -> &mut [u8] {
         &mut self.buffers[usize::from(index)][..len]
+    }
+
+    fn peer(&self, _: u16) -> IpAddr {
+        Ipv4Addr::LOCALHOST.into()
     }
 }
 
@@ -68,7 +75,7 @@ impl Kernel {
             shard,
             slots: (0..slots).map(|_| None).collect(),
             hint: 0,
-            accepting: false,
+            seats: Vec::new(),
             backlog: Vec::new(),
             inline: Vec::new(),
             late: Vec::new(),
@@ -111,8 +118,11 @@ impl Kernel {
         for op in ops.drain(..) {
             note(|| format!("s{} {op:?}", self.shard));
             match op {
-                Op::Accept => assert!(!std::mem::replace(&mut self.accepting, true), "two accepts are armed"),
-                Op::CancelAccept => self.cancel_accept(),
+                Op::Accept { seat } => {
+                    assert!(!self.seats.contains(&seat), "two accepts in seat {seat}");
+                    self.seats.push(seat);
+                }
+                Op::CancelAccept { seat } => self.cancel_accept(seat),
                 Op::Watch(conn) => self.watch(conn, net),
                 Op::Unwatch(conn) => self.end_poll(Kind::Readable, conn, net, rng),
                 Op::AwaitWritable(conn) => {
@@ -144,10 +154,13 @@ impl Kernel {
         tenant
     }
 
-    fn cancel_accept(&mut self) {
-        match std::mem::take(&mut self.accepting) {
-            true => self.late.push(completion(Kind::Accept, Token::RING, -ECANCELED, false)),
-            false => self.inline.push(completion(Kind::Cancel, Token::RING, -ENOENT, false)),
+    fn cancel_accept(&mut self, seat: u16) {
+        match self.seats.iter().position(|armed| *armed == seat) {
+            Some(at) => {
+                self.seats.remove(at);
+                self.late.push(completion(Kind::Accept, Token::seat(seat), -ECANCELED, false));
+            }
+            None => self.inline.push(completion(Kind::Cancel, Token::seat(seat), -ENOENT, false)),
         }
     }
 
@@ -254,7 +267,8 @@ impl Kernel {
     }
 
     fn accept(&mut self, net: &mut [Socket], rng: &mut Rng, out: &mut Vec<Completion>) {
-        while self.accepting && !self.backlog.is_empty() && rng.percent(self.faults.pace) {
+        while !self.seats.is_empty() && !self.backlog.is_empty() && rng.percent(self.faults.pace) {
+            let seat = self.seats.swap_remove(rng.below(self.seats.len()));
             let socket = self.backlog.remove(0);
             let free = (self.hint..self.slots.len()).chain(0..self.hint).find(|&slot| self.slots[slot].is_none());
             let failed =
@@ -263,14 +277,12 @@ impl Kernel {
                 // The connection is lost with the error.
                 net[socket].close();
                 net[socket].faulted = true;
-                self.accepting = false;
-                return out.push(completion(Kind::Accept, Token::RING, -failed.unwrap_or(ENFILE), false));
+                return out.push(completion(Kind::Accept, Token::seat(seat), -failed.unwrap_or(ENFILE), false));
             };
             self.slots[slot] =
                 Some(Tenant { socket, conn: None, watched: false, awaited: false, shutting: false, fin_sent: false });
             self.hint = slot + 1;
-            self.accepting = !rng.permille(self.faults.ends);
-            out.push(completion(Kind::Accept, Token::RING, slot as i32, self.accepting));
+            out.push(completion(Kind::Accept, Token::seat(seat), slot as i32, false));
         }
     }
 

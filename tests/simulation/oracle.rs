@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::ledger::Ledger;
+
 /// A message: who published it, where, and as the how-manieth there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Message {
@@ -18,7 +20,12 @@ pub enum Form {
     Binary,
     /// As the `data` of a `json` client: a JSON string.
     Data,
+    /// As an object of a backend, for its room.
+    State,
 }
+
+/// What a [`Form::State`] begins with.
+const STATE: &str = r#"{"type":"state","data":""#;
 
 #[derive(Default)]
 pub struct Oracle {
@@ -30,6 +37,10 @@ pub struct Oracle {
     next: BTreeMap<Message, BTreeSet<Message>>,
     /// By topic and epoch: the messages that were seen with their offset.
     places: BTreeMap<(usize, String), BTreeMap<u64, Message>>,
+    /// The one place of each message of which it is known.
+    place_of: BTreeMap<Message, (String, u64)>,
+    /// What went between clients and backends.
+    pub ledger: Ledger,
 }
 
 impl Oracle {
@@ -60,17 +71,23 @@ impl Oracle {
         self.published.get(&(message.publisher, message.topic))?.get(message.seq.checked_sub(1)?).copied()
     }
 
-    fn payload(&self, message: Message) -> Option<Vec<u8>> {
+    pub fn payload(&self, message: Message) -> Option<Vec<u8>> {
         let Message { publisher, topic, seq } = message;
         let (form, padding) = self.form(message)?;
         let text = format!("{publisher} {topic} {seq} {}", "x".repeat(padding));
-        Some(if form == Form::Data { format!("\"{text}\"").into_bytes() } else { text.into_bytes() })
+        Some(match form {
+            Form::Text | Form::Binary => text.into_bytes(),
+            Form::Data => format!("\"{text}\"").into_bytes(),
+            Form::State => format!("{STATE}{text}\"}}").into_bytes(),
+        })
     }
 
     /// The message that a payload is, which must be just as it was published.
     pub fn recognise(&self, binary: bool, payload: &[u8]) -> Message {
         let text = std::str::from_utf8(payload).expect("a payload is text");
-        let mut numbers = text.trim_matches('"').split(' ').map(|number| number.parse().expect("a number"));
+        let data = text.strip_prefix(STATE).and_then(|data| data.strip_suffix("\"}"));
+        let mut numbers =
+            data.unwrap_or(text.trim_matches('"')).split(' ').map(|number| number.parse().expect("a number"));
         let mut number = || numbers.next().expect("three numbers");
         let message = Message { publisher: number(), topic: number(), seq: number() };
         assert!(self.payload(message).expect("it was published") == payload, "{message:?} is not as it was published");
@@ -91,6 +108,8 @@ impl Oracle {
 
     /// A message was seen with its place: for everybody it is the same one.
     pub fn place(&mut self, message: Message, epoch: String, offset: u64) {
+        let one = self.place_of.entry(message).or_insert_with(|| (epoch.clone(), offset));
+        assert_eq!((&one.0, one.1), (&epoch, offset), "two places of {message:?}");
         let places = self.places.entry((message.topic, epoch)).or_default();
         let known = *places.entry(offset).or_insert(message);
         assert_eq!(known, message, "two messages at offset {offset}");
@@ -148,6 +167,14 @@ impl View {
     pub fn new(oracle: &Oracle, subscriber: usize, topic: usize, own: bool) -> View {
         let base = oracle.publishers(topic).collect();
         View { subscriber, topic, own, base, seen: BTreeMap::new(), last: None, received: 0, missed: 0 }
+    }
+
+    /// The same, if the publisher had published no more than this when it knew of the subscription.
+    pub fn not_after(mut self, publisher: usize, published: Option<usize>) -> View {
+        if let (Some(base), Some(published)) = (self.base.get_mut(&publisher), published) {
+            *base = published.min(*base);
+        }
+        self
     }
 
     pub fn see(&mut self, message: Message, oracle: &mut Oracle, lossy: bool) {

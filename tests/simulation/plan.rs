@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use uproar::Config;
-use uproar::config::{BacklogPolicy, parse_history};
+use uproar::config::{BacklogPolicy, Secret, parse_history};
 use uproar::limits::SPARE_SLOTS;
 use uproar::shard::settings::Settings;
 
@@ -46,10 +46,14 @@ pub struct Plan {
     pub abrupt: bool,
     /// Percent of clients that misbehave.
     pub rude: usize,
+    /// There may be backends.
+    pub backends: bool,
     /// Largest payload, but for a few.
     pub payload: usize,
 }
 
+/// What backends prove themselves with.
+pub const BACKEND_KEY: &str = "correct-horse-battery";
 /// Ticks within which a shutdown must be over.
 pub const SHUTDOWN_TICKS: u32 = 60;
 
@@ -70,6 +74,7 @@ impl Plan {
             shutdown: rng.percent(40),
             abrupt: !calm && rng.percent(50),
             rude: if calm { 0 } else { rng.pick(&[0, 10, 30]) },
+            backends: rng.percent(80),
             payload: rng.pick(&[10, 200, 2_000]),
         }
     }
@@ -103,6 +108,7 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
     // What is dropped is counted: notices would be among it.
     settings.presence.notices = false;
     settings.max_errors = 1_000_000;
+    settings.backend_key = Some(Secret::new(BACKEND_KEY));
     let histories =
         ["off", "topic/* count=5 age=1s", "topic/* count=50 age=10s bytes=64KiB", "topic/1 count=1000 age=3s"];
     settings.history = parse_history(rng.pick(&histories)).expect("rules");
@@ -110,7 +116,7 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
         // The room of all: whoever comes is held until its home shard has said what is kept of it, which is nothing.
         settings.history.0.extend(parse_history("game count=1 last_value").expect("a rule").0);
     }
-    settings.ack_window = rng.pick(&[Duration::from_millis(20), Duration::from_secs(120)]);
+    settings.topic_memory = rng.pick(&[Duration::from_millis(20), Duration::from_secs(120)]);
     settings.history_bytes = rng.pick(&[10_000, 1 << 20]);
     let droppy = [BacklogPolicy::DropOldest, BacklogPolicy::DropNewest, BacklogPolicy::Latest];
     settings.backlog_policy = rng.pick(&droppy);
@@ -121,6 +127,7 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
         settings.head_timeout = forever;
         settings.keep_alive_timeout = forever;
         settings.close_timeout = forever;
+        settings.sse_heartbeat = forever;
         settings.max_topics = 10;
         return settings;
     }
@@ -130,6 +137,7 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
     settings.head_timeout = millis(rng, 200, 2_000);
     settings.keep_alive_timeout = millis(rng, 200, 2_000);
     settings.close_timeout = millis(rng, 200, 1_000);
+    settings.sse_heartbeat = millis(rng, 200, 2_000);
     if rng.percent(50) {
         settings.ping_interval = Some(millis(rng, 300, 2_000));
         settings.ping_timeout = millis(rng, 100, 300);

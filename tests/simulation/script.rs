@@ -13,6 +13,12 @@ pub enum Persona {
     Json,
     /// Speaks it too, and goes on where another that is gone was.
     Follower,
+    /// Reads a stream of Server-Sent Events, and goes on where another that is gone was.
+    Reader,
+    /// Speaks `json`, wants everything acknowledged, and has a backend.
+    Sender,
+    /// Is one.
+    Backend,
     /// Asks for pages.
     Visitor,
     /// Sends a head that is refused.
@@ -30,12 +36,15 @@ pub struct Opening {
 impl Persona {
     pub fn new(plan: &Plan, rng: &mut Rng) -> Persona {
         let rude = rng.percent(plan.rude);
-        match rng.below(8) {
+        match rng.below(13) {
             0 | 1 if rude => Persona::Rude,
             2 | 3 if rude => Persona::Dawdler,
             4 if !plan.calm => Persona::Visitor,
             5 => Persona::Follower,
-            6.. => Persona::Json,
+            6 => Persona::Reader,
+            7 | 8 => Persona::Sender,
+            9 | 10 if plan.backends => Persona::Backend,
+            9.. => Persona::Json,
             _ => Persona::Raw { topic: rng.below(plan.topics), own: rng.percent(60) },
         }
     }
@@ -53,6 +62,10 @@ impl Persona {
                     rng.pick(&["/game", "/game", "/game?recover=true", "/game?recover=true&epoch=none&offset=7"]);
                 after_pages(rng, upgrade(path, extra), 101)
             }
+            // What they ask for is said when it is known who was there before.
+            Persona::Reader | Persona::Sender | Persona::Backend => {
+                Opening { bytes: String::new(), expected: Vec::new() }
+            }
             Persona::Visitor => {
                 let last = "GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned();
                 after_pages(rng, last, 200)
@@ -67,7 +80,7 @@ impl Persona {
 }
 
 /// A request, at times after others on the same connection.
-fn after_pages(rng: &mut Rng, last: String, status: u16) -> Opening {
+pub fn after_pages(rng: &mut Rng, last: String, status: u16) -> Opening {
     let pages = if rng.percent(20) { rng.between(1, 4) } else { 0 };
     let mut bytes = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n".repeat(pages);
     bytes.push_str(&last);
@@ -78,14 +91,15 @@ fn after_pages(rng: &mut Rng, last: String, status: u16) -> Opening {
 
 fn refused(rng: &mut Rng) -> Opening {
     let whole = upgrade("/game", "");
-    let (bytes, status) = match rng.below(8) {
+    let (bytes, status) = match rng.below(9) {
         0 => ("G\u{1}T / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
         1 => (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(2_000)), 431),
         2 => (whole.replace("Version: 13", "Version: 8"), 426),
         3 => (whole.replace("dGhlI", "dGhl"), 400),
         4 => (upgrade("/raw/", ""), 400),
         5 => (upgrade("/sse", "Connection: close\r\n"), 404),
-        6 => ("POST / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 405),
+        6 => (upgrade("/backend?key=correct-horse", ""), 401),
+        7 => ("POST / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 405),
         _ => (upgrade("/raw/x", "").replace("Upgrade: websocket\r\n", "Connection: close\r\n"), 426),
     };
     Opening { bytes, expected: vec![status] }

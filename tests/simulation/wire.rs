@@ -57,6 +57,12 @@ impl Reader {
         Some(Response { status, head, body })
     }
 
+    /// A block of an event stream: some lines, and an empty one.
+    pub fn block(&mut self) -> Option<String> {
+        let end = self.bytes.make_contiguous().windows(2).position(|window| window == b"\n\n")? + 2;
+        Some(String::from_utf8(self.bytes.drain(..end).collect()).expect("a stream is text"))
+    }
+
     pub fn frame(&mut self) -> Option<Frame> {
         let bytes = self.bytes.make_contiguous();
         let (&first, &second) = (bytes.first()?, bytes.get(1)?);

@@ -1,25 +1,19 @@
 //! Shards, kernels and clients in one thread, one small step of one of them at a time, in an order that the seed says.
 
-use std::collections::BTreeMap;
-use std::ops::AddAssign;
 use std::sync::Arc;
 
-use uproar::Routes;
-use uproar::ring::WakeFd;
-use uproar::ring::op::{Completion, Wait};
-use uproar::ring::token::{Kind, Token};
+use uproar::ring::op::Wait;
 use uproar::shard::mail::Mail;
-use uproar::shard::mailbox::{self, Postbox};
 use uproar::shard::shared::Shared;
-use uproar::shard::{Parts, Shard};
 use uproar::time::Tick;
 
-use super::client::{Client, Scene, Trails};
-use super::kernel::Kernel;
+use super::client::{Client, Letters, Place, Scene, Trails};
 use super::net::Socket;
+use super::node::{Node, check_empty, nodes};
 use super::oracle::Oracle;
-use super::plan::{Faults, Plan, SHUTDOWN_TICKS};
+use super::plan::{Plan, SHUTDOWN_TICKS};
 use super::script::Persona;
+use super::tally::Tally;
 use super::trace::note;
 use crate::common::rng::Rng;
 
@@ -27,159 +21,6 @@ use crate::common::rng::Rng;
 const PATIENCE: usize = 20_000;
 /// Ticks after which no time-out of any plan but a calm one is left.
 const LONG: u32 = 2_000;
-
-/// What happened, to see that something did.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Tally {
-    pub runs: usize,
-    pub calm: usize,
-    pub opened: usize,
-    pub published: usize,
-    pub delivered: usize,
-    pub dropped: usize,
-    pub accounted: usize,
-    pub inflated: usize,
-    pub pings: usize,
-    pub pongs: usize,
-    pub pages: usize,
-    pub refused: usize,
-    pub resets: usize,
-    pub turns: usize,
-    /// Subscriptions that began in the past.
-    pub resumed: usize,
-    /// Those whose topic had been forgotten.
-    pub forgotten: usize,
-    /// Gaps that were told.
-    pub gaps: usize,
-    pub closes: BTreeMap<u16, usize>,
-}
-
-impl AddAssign for Tally {
-    fn add_assign(&mut self, other: Tally) {
-        let Tally { opened, published, delivered, dropped, accounted, inflated, .. } = other;
-        let Tally { pings, pongs, pages, refused, resets, turns, runs, calm, .. } = other;
-        let Tally { resumed, forgotten, gaps, .. } = other;
-        self.resumed += resumed;
-        self.forgotten += forgotten;
-        self.gaps += gaps;
-        self.runs += runs;
-        self.calm += calm;
-        self.opened += opened;
-        self.published += published;
-        self.delivered += delivered;
-        self.dropped += dropped;
-        self.accounted += accounted;
-        self.inflated += inflated;
-        self.pings += pings;
-        self.pongs += pongs;
-        self.pages += pages;
-        self.refused += refused;
-        self.resets += resets;
-        self.turns += turns;
-        other.closes.into_iter().for_each(|(code, n)| *self.closes.entry(code).or_default() += n);
-    }
-}
-
-impl Tally {
-    /// Panics if the runs were so quiet that they say nothing.
-    pub fn assert_eventful(&self) {
-        let counts = [self.opened, self.published, self.delivered, self.dropped, self.accounted, self.inflated];
-        let more = [self.pings, self.pongs, self.pages, self.refused, self.resets];
-        let recovery = [self.resumed, self.forgotten, self.gaps];
-        assert!(counts.into_iter().chain(more).chain(recovery).all(|count| count > 0), "{self:?}");
-        for code in [1000, 1001, 1002, 1005, 1007, 1009, 1013, 3000] {
-            assert!(self.closes.contains_key(&code), "nobody was closed with {code}");
-        }
-    }
-}
-
-/// A shard on its kernel.
-struct Node {
-    shard: Shard,
-    kernel: Kernel,
-    postbox: Postbox,
-    /// The enter after the last turn has begun.
-    entered: bool,
-    /// Steps until the thread has the core again.
-    preempted: usize,
-    /// How long the enter under way waits.
-    until: Option<Tick>,
-    /// It has announced that it sleeps.
-    asleep: bool,
-    stopped: bool,
-}
-
-impl Node {
-    /// The enter that follows a turn, but for its end.
-    fn enter(&mut self, now: Tick, net: &mut [Socket], rng: &mut Rng) {
-        let wait = self.shard.wait().at(now);
-        self.asleep = wait != Wait::None && self.shard.mailbox().sleep();
-        self.until = match wait {
-            Wait::AtMost(nanos) if self.asleep => Some(Tick(now.0 + (nanos / 10_000_000) as u32)),
-            Wait::Forever if self.asleep => None,
-            _ => Some(now),
-        };
-        self.kernel.submit(&mut self.shard.core.ops, &self.shard.core.frames, net, rng);
-    }
-
-    /// Begins the next enter; or ends the one under way, if it is time, and does a turn. Between the two there is time
-    /// for others: what a receive takes may be younger than the mail that its turn is yet to read.
-    fn step(&mut self, now: Tick, net: &mut [Socket], rng: &mut Rng, interrupted: bool) -> bool {
-        if self.stopped {
-            return false;
-        }
-        if self.preempted > 0 {
-            self.preempted -= 1;
-            return true;
-        }
-        if !std::mem::replace(&mut self.entered, true) {
-            self.enter(now, net, rng);
-            return true;
-        }
-        let mut completions = self.kernel.collect(net, rng);
-        if self.asleep && self.was_woken() {
-            completions.push(Completion {
-                token: Token::new(Kind::Wake, Token::RING),
-                result: 1,
-                more: true,
-                buffer: 0,
-            });
-        }
-        let over = self.until.is_some_and(|until| !until.is_after(now));
-        if completions.is_empty() && !over && !interrupted {
-            return false;
-        }
-        self.shard.mailbox().awake();
-        self.shard.set_now(now, 0);
-        self.shard.complete(&completions, &mut self.kernel);
-        // As the worker does it: what is read may end a connection, and another may come to its slot, before the turn.
-        for _ in 0..4 {
-            if !self.shard.receive() {
-                break;
-            }
-            self.kernel.submit(&mut self.shard.core.ops, &self.shard.core.frames, net, rng);
-            let completions = self.kernel.collect(net, rng);
-            self.shard.complete(&completions, &mut self.kernel);
-        }
-        self.shard.turn();
-        self.shard.core.invariants();
-        if self.shard.is_stopped() {
-            self.kernel.submit(&mut self.shard.core.ops, &self.shard.core.frames, net, rng);
-            self.kernel.refuse_backlog(net);
-            self.stopped = true;
-        }
-        self.entered = false;
-        self.preempted = if rng.percent(10) { rng.below(20) } else { 0 };
-        true
-    }
-
-    /// Whether somebody has woken it. If it had to be asked, it is put to sleep again: there must be no mail.
-    fn was_woken(&self) -> bool {
-        let woken = !self.postbox.wake();
-        assert!(woken || self.shard.mailbox().sleep(), "mail, but nobody has woken the shard");
-        woken
-    }
-}
 
 struct World {
     plan: Plan,
@@ -272,8 +113,18 @@ impl World {
         let (id, node) = (self.clients.len(), self.rng.below(self.nodes.len()));
         self.net.push(Socket::new(&mut self.rng));
         let mut client = Client::new(id, id, &self.plan, &self.oracle, &mut self.rng);
-        if client.persona == Persona::Follower {
-            client.trails = self.trails_of_the_gone();
+        match client.persona {
+            Persona::Follower => client.trails = self.trails_of_the_gone(),
+            Persona::Backend => client.ask_for_desk(&mut self.oracle, &mut self.rng),
+            Persona::Sender => {
+                let heritage = self.heritage();
+                client.write_as(heritage, &mut self.oracle, &mut self.rng);
+            }
+            Persona::Reader => {
+                let place = self.place_of_the_gone();
+                client.ask_for_stream(place, &self.plan, &self.oracle, &mut self.rng);
+            }
+            _ => {}
         }
         self.clients.push(client);
         match self.nodes[node].stopped {
@@ -286,6 +137,19 @@ impl World {
     fn trails_of_the_gone(&mut self) -> Trails {
         let mut gone = self.clients.iter_mut().filter(|client| client.is_gone() && !client.trails.is_empty());
         gone.next().map(|client| client.trails.of_the_gone()).unwrap_or_default()
+    }
+
+    /// The last id that a reader had which is gone.
+    fn place_of_the_gone(&mut self) -> Place {
+        let mut gone = self.clients.iter_mut().filter(|client| client.is_gone() && client.stream.has_place());
+        gone.next().map(|client| client.stream.take_place()).unwrap_or_default()
+    }
+
+    /// What a sender leaves to the next: one that is gone, or one that does not know yet that it will be replaced.
+    fn heritage(&mut self) -> Option<(usize, Letters)> {
+        let early = !self.plan.calm && self.rng.percent(30);
+        let senders = self.clients.iter_mut().filter(|client| client.persona == Persona::Sender);
+        senders.filter(|client| early || client.is_gone()).find_map(Client::hand_on)
     }
 
     fn pass(&mut self, ticks: usize) {
@@ -348,8 +212,14 @@ impl World {
         }
         self.settle();
         let well: Vec<_> = self.clients.iter().map(|client| client.is_well(&self.net)).collect();
+        // Whoever has come back goes on with what he has published.
+        let mut done = vec![false; self.clients.len()];
+        self.clients.iter().zip(&well).for_each(|(client, well)| done[client.author] = *well);
         for (client, _) in self.clients.iter_mut().zip(&well).filter(|(_, well)| **well) {
-            client.check_rest(&self.oracle, &self.plan, |publisher| well[publisher]);
+            client.check_rest(&mut self.oracle, &self.plan, |author| done[author]);
+        }
+        if !self.clients.iter().zip(&well).any(|(client, well)| client.may_have_lost(*well)) {
+            self.oracle.ledger.check_received();
         }
         if self.plan.calm {
             assert!(well.iter().all(|&well| well), "calm, and all are well");
@@ -363,7 +233,11 @@ impl World {
         for client in &self.clients {
             let account = client.account();
             missed += account.1;
-            assert!(account.2.is_none_or(|told| told == account.1), "missed and told: {account:?}");
+            assert!(
+                account.2.is_none_or(|told| told == account.1),
+                "missed and told: {account:?}, {:?}",
+                client.persona
+            );
         }
         assert_eq!(missed, self.dropped(), "messages missed, and counted as dropped");
         self.tally.accounted += missed;
@@ -395,7 +269,7 @@ impl World {
         self.clients.iter_mut().for_each(|client| client.reset(&mut self.net));
         self.settle();
         // What nobody uses is known for a while.
-        self.pass(1 + self.plan.settings.ack_window.as_millis() as usize / 10);
+        self.pass(1 + self.plan.settings.topic_memory.as_millis() as usize / 10);
         self.settle();
         // A closed log is let go of in some later turn.
         for _ in 0..50 {
@@ -432,46 +306,4 @@ impl World {
             check_empty(node, &self.shared);
         }
     }
-}
-
-/// Nothing is left of anybody.
-fn check_empty(node: &Node, shared: &Shared) {
-    let core = &node.shard.core;
-    core.invariants();
-    assert_eq!(core.connections(), 0, "connections");
-    assert_eq!(node.kernel.tenants(), 0, "slots in use");
-    assert_eq!(node.kernel.waiting(), 0, "connections that are not accepted");
-    assert!(core.ops.is_empty());
-    if !node.stopped {
-        assert_eq!(core.frames.live_bytes(), 0, "bytes of frames");
-        let all = shared.all_counters();
-        let left = |count: fn(&uproar::counters::Counters) -> u64| all.iter().map(|one| count(one)).sum::<u64>();
-        assert_eq!(left(|c| c.topics.get()), 0, "topics");
-        assert_eq!(left(|c| c.topics_remembered.get()), 0, "places of topics");
-        assert_eq!(left(|c| c.subscriptions.get()), 0, "subscriptions");
-        assert_eq!(left(|c| c.websockets.get()), 0, "WebSockets");
-        assert_eq!(left(|c| c.backlogged.get()), 0, "backlogged connections");
-    }
-}
-
-fn nodes(plan: &Plan, shared: &Arc<Shared>, rng: &mut Rng) -> Vec<Node> {
-    let wake = || Arc::new(WakeFd::new().expect("an eventfd"));
-    let boxes: Vec<_> = (0..plan.shards).map(|_| mailbox::mailbox(wake())).collect();
-    let postboxes: Vec<_> = boxes.iter().map(|(postbox, _)| postbox.clone()).collect();
-    let faults: Faults = plan.faults;
-    let make = |(id, (postbox, mailbox))| {
-        let shard = Shard::new(Parts {
-            id: id as u16,
-            slots: plan.slots,
-            settings: plan.settings.clone(),
-            shared: shared.clone(),
-            mailbox,
-            postboxes: postboxes.clone(),
-            routes: Routes::new(Vec::new(), true),
-            seed: rng.bits(),
-        });
-        let kernel = Kernel::new(id as u16, plan.slots, faults);
-        Node { shard, kernel, postbox, entered: false, preempted: 0, until: None, asleep: false, stopped: false }
-    };
-    boxes.into_iter().enumerate().map(make).collect()
 }

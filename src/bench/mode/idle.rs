@@ -32,6 +32,10 @@ const SETTLE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LOOKS: u32 = 8;
 
+/// What the growth of a server's memory is worth.
+const FRESH: &str = "memory that the server's allocator has kept from before the run is used again and shows as no growth: \
+                     measure on a server that has just been started";
+
 /// What a thread came to.
 enum Outcome {
     Held(Held),
@@ -180,6 +184,7 @@ fn report(run: Run, seen: Seen, outcomes: Vec<Outcome>) -> Result<Report> {
     ];
     let complaint = crowd.complaint.or(conducted.complaint);
     let mut report = run.finish(figures, &latencies, faults, complaint)?;
+    report.notes.extend(start.server.map(|_| FRESH.into()));
     report.series.extend(curve.series());
     Ok(report)
 }
@@ -190,7 +195,7 @@ fn times(slowest: Arrival) -> [Figure; 3] {
     let Arrival { due, first, last, .. } = slowest;
     [
         ms("published to the first delivery, slowest publish", due, first),
-        ms("… to the last", due, last),
-        ms("first delivery to the last", first, last),
+        ms("published to the last delivery, slowest publish", due, last),
+        ms("first delivery to the last, slowest publish", first, last),
     ]
 }

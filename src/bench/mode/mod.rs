@@ -9,18 +9,18 @@ pub mod stalled;
 pub mod storm;
 
 use crate::bench::Result;
-use crate::bench::options::{Common, Mode};
+use crate::bench::options::Mode;
 use crate::bench::report::Report;
 
-/// Runs a mode; gives back its common options too, as they tell where the report goes.
-pub fn run(mode: &Mode) -> (&Common, Result<Report>) {
+/// Runs a mode.
+pub fn run(mode: &Mode) -> Result<Report> {
     match mode {
-        Mode::Fanout(options) => (&options.common, fanout::run(options)),
-        Mode::Rate(options) => (&options.common, rate::run(options)),
-        Mode::Echo(options) => (&options.common, echo::run(options)),
-        Mode::Idle(options) => (&options.common, idle::run(options)),
-        Mode::Stalled(options) => (&options.common, stalled::run(options)),
-        Mode::Churn(options) => (&options.common, churn::run(options)),
-        Mode::Storm(options) => (&options.common, storm::run(options)),
+        Mode::Fanout(options) => fanout::run(options),
+        Mode::Rate(options) => rate::run(options),
+        Mode::Echo(options) => echo::run(options),
+        Mode::Idle(options) => idle::run(options),
+        Mode::Stalled(options) => stalled::run(options),
+        Mode::Churn(options) => churn::run(options),
+        Mode::Storm(options) => storm::run(options),
     }
 }

@@ -83,6 +83,7 @@ pub fn run(options: &Stalled) -> Result<Report> {
 fn lead(options: &Stalled, run: &mut Run, crew: &Crew<Outcome>) -> Result<()> {
     run.phase("connecting", u64::from(options.readers) + 2, "connections");
     crew.gather(|gauges| run.tick(Gauges::get(&gauges.opened), gauges))?;
+    run.is_warm();
     run.measure_from_here()?;
     crew.go();
     run.phase("publishing", messages(options), "messages");
@@ -261,7 +262,7 @@ fn figures(options: &Stalled, outcome: &Outcome) -> Vec<Figure> {
     let mut figures = Vec::new();
     if let (Some(before), Some(peak), Some(after)) = (before.resident, peak.resident, after.resident) {
         figures.push(Figure::new("resident growth of the server", "MiB", grown(after, before)));
-        figures.push(Figure::new("… at its peak", "MiB", grown(peak, before)));
+        figures.push(Figure::new("resident growth of the server, at its peak", "MiB", grown(peak, before)));
     }
     let sockets = grown(peak.sockets, before.sockets);
     figures.push(Figure::new("growth of the kernel's socket buffers, both ends, at their peak", "MiB", sockets));
@@ -272,10 +273,7 @@ fn figures(options: &Stalled, outcome: &Outcome) -> Vec<Figure> {
     ));
     figures.push(Figure::new("messages published", "/s", per_second(*published, *elapsed)));
     figures.push(Figure::new("stalled ones closed by the server", "", stalled.closed as f64));
-    figures.push(Figure::new(
-        "bytes missing, of all stalled ones",
-        "B",
-        (stalled.lost * options.payload as u64) as f64,
-    ));
+    let missing = (stalled.lost * options.payload as u64) as f64;
+    figures.push(Figure::new("missing, of all stalled ones", "B", missing));
     figures
 }

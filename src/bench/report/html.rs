@@ -66,10 +66,11 @@ fn run(page: &mut String, report: &Report, name: &str, one_of_many: bool) {
         true => format!("<p>{}: {}</p>\n", escape(&report.mode), escape(&report.title)),
         false => String::new(),
     };
+    let notes: String = report.notes.iter().map(|note| format!("<p>{}</p>\n", escape(note))).collect();
     let _ = write!(
         page,
         "<section>\n<p class=\"what\">{name}{url}</p>\n{what}<p>{when} · {machine}</p>\n\
-         <p class=\"{class}\">{sign} {}{complaint}</p>\n</section>\n",
+         <p class=\"{class}\">{sign} {}{complaint}</p>\n{notes}</section>\n",
         report.verdict(),
     );
 }
@@ -88,7 +89,7 @@ fn figures(page: &mut String, reports: &[Report], names: &[String]) {
     table(page, [String::new()].into_iter().chain(head).collect(), cells.collect());
 }
 
-/// A figure's name, and how many of that name were before it: "… when all were closed" may come twice.
+/// A figure's name, and how many of that name were before it: reports of older versions have some twice.
 type Row<'a> = (&'a str, usize);
 
 fn rows(report: &Report) -> Vec<Row<'_>> {
@@ -181,6 +182,8 @@ impl Series {
 
 fn series_plots(reports: &[Report], names: &[String]) -> Vec<String> {
     let titles = in_order(reports.iter().flat_map(|report| &report.series).map(Series::title));
+    // As far as all of them were warming up.
+    let warm_at = reports.iter().map(|report| report.warm_at).reduce(|a, b| a.zip(b).map(|(a, b)| a.min(b))).flatten();
     let plot = |title: &str| {
         let mut lines = Vec::new();
         let mut axes = ("s", "");
@@ -191,9 +194,14 @@ fn series_plots(reports: &[Report], names: &[String]) -> Vec<String> {
                 lines.push(Line { name, points: series.points.clone() });
             }
         }
-        let (label, unit) = if axes.0 == "s" { ("time since the start", "s") } else { (axes.0, "") };
+        let (label, unit, shaded) = match (axes.0, warm_at) {
+            ("s", Some(_)) => ("time since the start (grey: warming up)", "s", warm_at),
+            ("s", None) => ("time since the start", "s", None),
+            (over, _) => (over, "", None),
+        };
         let across = Axis { label, unit, scale: Scale::Linear };
-        plot::lines(title, across, Axis { label: "", unit: axes.1, scale: Scale::Linear }, &lines)
+        let up = Axis { label: "", unit: axes.1, scale: Scale::Linear };
+        plot::lines_after(title, across, up, &lines, shaded)
     };
     titles.into_iter().map(plot).collect()
 }
@@ -277,11 +285,23 @@ mod tests {
         sample::assert_well_formed(&render(&[Report { latencies, series, ..Report::default() }]));
     }
 
+    #[test]
+    fn what_was_warm_up_is_grey_in_what_is_over_time() {
+        let [mut one, mut two] = ["a", "b"].map(|name| sample::report(name, 1.0));
+        let grey = |reports: &[Report]| render(reports).matches("(grey: warming up), s").count();
+        one.series[0].over = "connections".into();
+        assert_eq!((grey(&[one.clone()]), grey(&[two.clone()])), (1, 2), "two plots, of which one is over connections");
+        assert_eq!(grey(&[two.clone(), two.clone()]), 2);
+        two.warm_at = None;
+        assert_eq!((grey(&[two.clone()]), grey(&[one, two])), (0, 0), "not what only one of them was");
+    }
+
     /// A report that says the text wherever it can.
     fn saying(text: &str) -> Report {
         let mut report = sample::report(text, 1.0);
         report.machine = Machine { kernel: text.into(), cpu: text.into(), cpus: 1 };
         (report.mode, report.title, report.url) = (text.into(), text.into(), text.into());
+        report.notes.push(text.into());
         report.figures.iter_mut().for_each(|figure| (figure.name, figure.unit) = (text.into(), text.into()));
         report.latencies.iter_mut().for_each(|latency| latency.name = text.into());
         for (n, series) in report.series.iter_mut().enumerate() {

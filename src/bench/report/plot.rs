@@ -7,7 +7,7 @@ mod axis;
 mod draw;
 mod theme;
 
-pub use draw::{bars, lines};
+pub use draw::{bars, lines, lines_after};
 
 /// How an axis divides its length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -42,6 +42,8 @@ pub fn report(name: &str, slower: f64) -> Report {
             series("CPU", "server", "%", 99.0),
             series("CPU", "load", "%", 71.0 / slower),
         ],
+        warm_at: Some(1.0),
+        notes: Vec::new(),
         complaint: None,
         faults: Faults::default(),
     }

@@ -15,6 +15,9 @@ pub fn render(report: &Report) -> String {
         text.push('\n');
         text.push_str(&table);
     }
+    for (n, note) in report.notes.iter().enumerate() {
+        let _ = writeln!(text, "{}note: {}", if n == 0 { "\n" } else { "" }, plain(note));
+    }
     let _ = writeln!(text, "\n{}", report.verdict());
     if let Some(complaint) = &report.complaint {
         let _ = writeln!(text, "{}", plain(complaint));
@@ -96,7 +99,9 @@ nothing was lost, reordered, repeated or corrupted; no connection was refused or
         report.latencies[0].count = 0;
         report.latencies[0].quantiles.retain(|&(share, _)| share < 0.99);
         report.faults.lost = 1234;
+        report.notes = vec!["one".into(), "another".into()];
         let text = render(&report);
+        assert!(text.contains("\n\nnote: one\nnote: another\n\nmessages"), "{text}");
         assert!(text.contains("server CPU a delivery  –\n"), "{text}");
         assert!(text.contains("113 µs    –      –       –"), "{text}");
         assert!(text.ends_with("\nmessages: 1,234 lost\n"), "{text}");

@@ -3,8 +3,21 @@
 use crate::ring::op::Wait;
 use crate::ring::token::ConnId;
 
-use super::Swarm;
 use super::conn::Phase;
+use super::{Core, Event, Swarm};
+
+impl Core {
+    /// The socket has failed. Of one that was never open, it says where it should have gone.
+    pub(super) fn failed(&mut self, id: ConnId, errno: i32, on: &mut dyn FnMut(Event<'_>)) {
+        let conn = &self.conns[id.index as usize];
+        let error = std::io::Error::from_raw_os_error(errno);
+        let why = match conn.phase {
+            Phase::Open => error.to_string(),
+            _ => format!("{}: {error}", self.target.address(conn.role)),
+        };
+        self.lost(id, why, on);
+    }
+}
 
 impl Drop for Swarm {
     /// Closes one connection after the other. A ring that is dropped with its polls armed cancels them all with one call,

@@ -1,4 +1,4 @@
-//! Requests, counted by endpoint and class of status.
+//! Requests, counted by endpoint and class of status; and connections that were refused.
 
 use axum::http::StatusCode;
 
@@ -10,7 +10,10 @@ const CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
 
 /// The counts. They are written by the control thread only.
 #[derive(Default)]
-pub struct Tally([[Cell; CLASSES.len()]; ENDPOINTS.len()]);
+pub struct Tally {
+    requests: [[Cell; CLASSES.len()]; ENDPOINTS.len()],
+    refused: Cell,
+}
 
 impl Tally {
     /// Counts a request of an endpoint, by its place in [`ENDPOINTS`].
@@ -20,9 +23,19 @@ impl Tally {
             400..500 => 1,
             _ => 2,
         };
-        if let Some(cells) = self.0.get(endpoint) {
+        if let Some(cells) = self.requests.get(endpoint) {
             cells[class].add(1);
         }
+    }
+
+    /// Counts a connection of the admin listener that was one too many.
+    pub fn refuse(&self) {
+        self.refused.add(1);
+    }
+
+    /// How many were.
+    pub fn refused(&self) -> u64 {
+        self.refused.get()
     }
 
     /// Path, class of status, and number of requests.
@@ -31,6 +44,6 @@ impl Tally {
             let counts = [0, 1, 2].map(|class| (ENDPOINTS[endpoint].path, CLASSES[class], cells[class].get()));
             counts.into_iter()
         };
-        self.0.iter().enumerate().flat_map(of)
+        self.requests.iter().enumerate().flat_map(of)
     }
 }

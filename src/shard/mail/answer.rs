@@ -51,16 +51,16 @@ pub enum Answer {
         /// Who they are, if they are few.
         members: Option<Box<[u64]>>,
     },
-    /// What is kept of a topic. For a [`Return::Caller`] only.
+    /// What is kept of a topic. For a [`Return::Caller`](super::Return::Caller) only.
     History {
         /// Whether the topic is one that keeps anything.
         kept: bool,
         /// What it keeps.
         past: Past,
     },
-    /// Topics with subscribers. For a [`Return::Caller`] only.
+    /// Topics with subscribers. For a [`Return::Caller`](super::Return::Caller) only.
     Topics(TopicList),
-    /// Rooms, and how many are in them. For a [`Return::Caller`] only.
+    /// Rooms, and how many are in them. For a [`Return::Caller`](super::Return::Caller) only.
     Rooms(Vec<(Box<str>, usize)>),
 }
 

@@ -39,7 +39,7 @@ impl Default for Tools {
 }
 
 impl Tools {
-    /// For messages of at most so many bytes, inflated; not more than 1 GiB ([`MAX_MESSAGE_BYTES`]).
+    /// For messages of at most so many bytes, inflated; not more than 256 MiB ([`MAX_MESSAGE_BYTES`]).
     pub fn new(max_message: u32) -> Tools {
         let max_message = max_message.min(MAX_MESSAGE_BYTES as u32);
         Tools { inflater: Inflater::new(), arena: Arena::default(), max_message }

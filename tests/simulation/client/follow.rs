@@ -18,13 +18,13 @@ pub struct Trail {
 /// The topics that a client follows, by their number.
 #[derive(Default)]
 pub struct Trails {
-    all: BTreeMap<usize, Trail>,
+    pub(super) all: BTreeMap<usize, Trail>,
     /// For each topic, what it said that it has, in the order in which it asked.
-    asked: BTreeMap<usize, VecDeque<Option<Trail>>>,
+    pub(super) asked: BTreeMap<usize, VecDeque<Option<Trail>>>,
     /// Those that it was told, on this connection, it is subscribed to.
     joined: BTreeSet<usize>,
     /// Those that were forgotten, as it has still to be told.
-    anew: BTreeSet<usize>,
+    pub(super) anew: BTreeSet<usize>,
     pub received: usize,
     /// Messages that were passed over.
     pub missed: usize,
@@ -113,7 +113,9 @@ impl Client {
         }
         let (from, to) = (offset_of(event, "from"), offset_of(event, "to"));
         let trail = self.trails.all.get_mut(&topic).expect("a topic that is followed");
-        assert_eq!((&trail.epoch, trail.next), (&epoch_of(event), from), "client {}: {event}", self.id);
+        // The id of another topic's event is that of a stream which has had what was dropped meanwhile.
+        let ahead = scene.plan.drops() && self.persona == Persona::Reader && from > trail.next;
+        assert!(trail.epoch == epoch_of(event) && (from == trail.next || ahead), "client {}: {event}", self.id);
         assert!(from <= to);
         trail.next = to + 1;
     }

@@ -6,8 +6,14 @@ impl Client {
     pub(super) fn answered(&mut self, response: &Response, scene: &mut Scene<'_>) {
         note(|| format!("c{} is answered {}", self.id, response.status));
         let expected = self.expected.pop_front();
-        assert!(response.status == 101 || response.body.len() > 1, "a body");
+        let is_stream = response.head.contains("\r\nContent-Type: text/event-stream\r\n");
+        assert!(response.status == 101 || is_stream || response.body.len() > 1, "a body");
         match response.status {
+            200 if is_stream => {
+                assert_eq!((self.persona, expected), (Persona::Reader, Some(200)));
+                self.state = State::Open;
+                scene.tally.streams += 1;
+            }
             101 => {
                 assert!(response.head.contains(ACCEPT));
                 assert_eq!(expected, Some(101));
@@ -40,6 +46,7 @@ impl Client {
                 let topics: Vec<_> = (0..scene.plan.topics).filter(|&topic| self.trails.follows(topic)).collect();
                 self.follow(&topics, scene);
             }
+            Persona::Sender | Persona::Backend => {}
             _ => {
                 let topics = (0..scene.plan.topics).filter(|_| scene.rng.percent(50)).take(3).collect::<Vec<_>>();
                 let topics = if topics.is_empty() { vec![0] } else { topics };
@@ -92,7 +99,16 @@ impl Client {
     /// The server has said something in `json`.
     pub(super) fn told(&mut self, text: &[u8], scene: &mut Scene<'_>) {
         let event: Value = serde_json::from_slice(text).expect("JSON");
-        note(|| format!("c{} is told {event}", self.id));
+        // Members are introduced in an order that no seed says.
+        match event["type"].as_str() {
+            Some(kind @ ("client_joined" | "client_left")) => note(|| format!("c{} is told of a {kind}", self.id)),
+            _ => note(|| format!("c{} is told {event}", self.id)),
+        }
+        match self.persona {
+            Persona::Sender => return self.sender_told(&event, text, scene),
+            Persona::Backend => return self.backend_told(&event, text, scene),
+            _ => {}
+        }
         let follows = self.persona == Persona::Follower;
         assert!(follows || self.persona == Persona::Json);
         match event["type"].as_str() {
@@ -154,9 +170,12 @@ impl Client {
             code if self.closing == Some(code) => self.violation.is_none(),
             Some(1001) => may_end,
             Some(1013) => tight,
+            Some(4001) => self.may_be_replaced(),
+            Some(code) if self.is_shown_out(code, scene.oracle) => true,
             code => code.is_some() && code == self.violation,
         };
         assert!(right, "client {} is closed with {code:?}: {:?} {:?}", self.id, self.closing, self.violation);
+        self.desk.orderly = self.closing == Some(code);
         *scene.tally.closes.entry(code.unwrap_or(1005)).or_default() += 1;
         if self.closing.is_none() && self.violation.is_none() && !self.mute {
             self.say_close(code, scene.rng);
@@ -169,15 +188,14 @@ impl Client {
     pub(super) fn ended(&mut self, scene: &mut Scene<'_>) {
         note(|| format!("c{} is at the end", self.id));
         let cut = scene.net[self.socket].server_reset || self.is_cut(scene);
+        let stream_may_end = self.persona == Persona::Reader && self.stream_may_be_ended(scene);
         let socket = &mut scene.net[self.socket];
         assert!(cut || self.reader.is_empty(), "client {}: the stream ends inside something", self.id);
-        let words = self.state != State::Open || socket.client_fin;
+        let words = self.state != State::Open || socket.client_fin || stream_may_end;
         assert!(cut || words, "client {}: the stream ends without a close frame", self.id);
         socket.finish();
         self.state = State::Gone;
     }
-
-    // What it checks in the end.
 }
 
 fn inflated(payload: Vec<u8>, tally: &mut Tally) -> Vec<u8> {

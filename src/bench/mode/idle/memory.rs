@@ -60,12 +60,12 @@ pub fn each(connections: u64, before: &Memory, now: &Memory) -> Vec<Figure> {
     }
     let slab = each(now.slab(), before.slab());
     figures.push(Figure::new("kernel's slab memory a connection, both ends", "B", slab));
-    figures.push(Figure::new("… one end, if the two are alike", "B", slab / 2.0));
+    figures.push(Figure::new("kernel's slab memory a connection, one end, if the two are alike", "B", slab / 2.0));
     let before_caches = before.caches();
     for (cache, bytes) in now.caches() {
         let bytes = each(bytes, before_caches.get(cache).copied().unwrap_or(0));
         if bytes >= LEAST_OF_A_CACHE {
-            figures.push(Figure::new(format!("… {cache}, both ends"), "B", bytes));
+            figures.push(Figure::new(format!("kernel's slab memory a connection, both ends: {cache}"), "B", bytes));
         }
     }
     figures.push(Figure::new("load's resident memory a connection", "B", each(now.load, before.load)));
@@ -83,13 +83,13 @@ pub fn left(before: &Memory, held: &Memory, after: &Memory) -> Vec<Figure> {
     let mut figures = Vec::new();
     if let (Some(before), Some(held), Some(after)) = (before.server, held.server, after.server) {
         figures.push(mib("server's resident memory above the start, with all", held, before));
-        figures.push(mib("… when all were closed", after, before));
+        figures.push(mib("server's resident memory above the start, when all were closed", after, before));
     }
     figures.push(mib("kernel's slab memory above the start, with all", held.slab(), before.slab()));
-    figures.push(mib("… when all were closed", after.slab(), before.slab()));
-    figures.push(mib("machine's memory available at the start", before.kernel.available, 0));
-    figures.push(mib("… with all", held.kernel.available, 0));
-    figures.push(mib("… when all were closed", after.kernel.available, 0));
+    figures.push(mib("kernel's slab memory above the start, when all were closed", after.slab(), before.slab()));
+    figures.push(mib("machine's memory available, at the start", before.kernel.available, 0));
+    figures.push(mib("machine's memory available, with all", held.kernel.available, 0));
+    figures.push(mib("machine's memory available, when all were closed", after.kernel.available, 0));
     figures
 }
 
@@ -171,9 +171,9 @@ mod tests {
         let expected = [
             ("server's resident memory a connection", 113.0),
             ("kernel's slab memory a connection, both ends", 5000.9),
-            ("… one end, if the two are alike", 2500.45),
-            ("… TCP, both ends", 4800.0),
-            ("… filp, both ends", 200.0),
+            ("kernel's slab memory a connection, one end, if the two are alike", 2500.45),
+            ("kernel's slab memory a connection, both ends: TCP", 4800.0),
+            ("kernel's slab memory a connection, both ends: filp", 200.0),
             ("load's resident memory a connection", 0.0),
             ("machine's memory a connection, all told", 3000.0),
         ];

@@ -74,6 +74,11 @@ impl Ruler {
         self.low
     }
 
+    /// Where it ends.
+    pub fn high(&self) -> f64 {
+        self.high
+    }
+
     /// What an axis is called: its label, and the unit that its ticks are without.
     pub fn caption(&self, label: &str) -> String {
         match (label, &*self.unit) {

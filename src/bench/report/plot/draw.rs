@@ -44,6 +44,11 @@ const FEW: usize = 40;
 
 /// Lines, as a picture: an SVG element that is a document too. A legend is there if there are several.
 pub fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, lines: &[Line]) -> String {
+    lines_after(title, x, y, lines, None)
+}
+
+/// As [`lines`], on a grey ground up to a place on the first axis.
+pub fn lines_after(title: &str, x: Axis<'_>, y: Axis<'_>, lines: &[Line], shaded: Option<f64>) -> String {
     let holds = |point: &(f64, f64)| x.scale.holds(point.0) && y.scale.holds(point.1);
     let drawn: Vec<Vec<(f64, f64)>> =
         lines.iter().map(|line| line.points.iter().copied().filter(holds).collect()).collect();
@@ -61,7 +66,11 @@ pub fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, lines: &[Line]) -> String {
             .margin_right(MARGIN * 3 / 2 * UNIT)
             .x_label_area_size(foot * UNIT)
             .y_label_area_size(NUMBERS_WIDTH * UNIT)
-            .build_cartesian_2d(across, up)?;
+            .build_cartesian_2d(across.clone(), up.clone())?;
+        if let Some(end) = shaded.filter(|end| *end > across.low()) {
+            let corners = [(across.low(), up.low()), (end.min(across.high()), up.high())];
+            chart.draw_series([Rectangle::new(corners, FINE.0.filled())])?;
+        }
         chart
             .configure_mesh()
             .bold_line_style(stroke(GRID.0, 3))
@@ -290,6 +299,30 @@ mod tests {
                 && both.contains("time since the start, s")
                 && both.contains("100 µs")
         );
+    }
+
+    #[test]
+    fn the_ground_is_grey_as_far_as_the_axis_goes() {
+        let points: Vec<(f64, f64)> = (10..20).map(|n| (f64::from(n), 1000.0 * f64::from(n))).collect();
+        let shaded = |end: Option<f64>| -> Vec<u32> {
+            let picture = lines_after("", TIME, LATENCY, &[line("", &points)], end);
+            assert_well_formed(&picture);
+            let rects = picture
+                .split("<rect ")
+                .skip(1)
+                .filter_map(|rect| rect.split('>').next())
+                .filter(|rect| rect.contains(&theme::hex(FINE.0)));
+            let width = |rect: &str| rect.split_once("width=\"")?.1.split('"').next()?.parse().ok();
+            rects.filter_map(width).collect()
+        };
+        let ([half], [all], [more]) = (&shaded(Some(15.0))[..], &shaded(Some(19.0))[..], &shaded(Some(99.0))[..])
+        else {
+            panic!("one each")
+        };
+        assert!(half * 18 / 10 <= all + 10 && all == more, "{half} {all} {more}");
+        for none in [None, Some(10.0), Some(-1.0), Some(f64::NAN)] {
+            assert_eq!(shaded(none), [0; 0]);
+        }
     }
 
     #[test]
