@@ -105,6 +105,7 @@ fn serve(invocation: ServerInvocation, start: impl FnOnce(Config) -> Result<(), 
         }
         Mode::Check => {
             Settings::try_from(&resolved.config)?;
+            resolved.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
             print("configuration ok\n")
         }
         Mode::PrintConfig => print(&resolved.to_toml()),

@@ -6,8 +6,10 @@
 //!
 //! Values are parsed once, into a [`Config`]; what is unknown or out of bounds is refused and named.
 
+mod advice;
 mod history;
 mod load;
+mod pattern;
 mod rate;
 mod secret;
 mod value;
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 pub use history::{HistoryRule, HistoryRules, parse_history};
 pub use load::{ConfigError, Inputs, Resolved, load};
+pub use pattern::Patterns;
 pub use rate::Rate;
 pub use secret::Secret;
 pub use value::{AdminListen, BacklogPolicy, LogLevel, parse_size, parse_time};
@@ -27,6 +30,7 @@ use crate::limits::{
     MAX_BYTE_RATE, MAX_CONNECTIONS_PER_SHARD, MAX_MESSAGE_BYTES, MAX_MESSAGE_RATE, MAX_SHARDS, READ_BUFFER_BYTES,
 };
 use history::History;
+use pattern::PatternList;
 use rate::{bytes_per_second, count_per_second};
 use secret::Key;
 use value::{Address, AdminAddress, Choice, Count, Grammar, Or, Size, Switch, Time, Words};
@@ -187,14 +191,19 @@ knobs! {
         presence_limit: u32 = 200, Count { min: 0, max: 65_535 };
         /// Notices a second of one room beyond which those of a second are told together.
         presence_rate: u32 = 10, Count { min: 0, max: 10_000 };
-        /// Types of messages that are relayed to the sender's room.
+        /// Types of messages that are relayed to the sender's room: chat, unless others are named, or none.
         relay: Vec<String> = vec!["chat".into()], TYPES;
-        /// Types of messages that are handed to a backend.
+        /// Types of messages that are handed to a backend; of chat, instead of being relayed.
         handover: Vec<String> = vec!["prompt".into(), "playerAction".into()], TYPES;
         /// The key by which a backend proves itself on /backend. Not as a flag, which others on the machine could read: in
         /// UPROAR_BACKEND_KEY, or in the file.
         backend_key: Option<Secret> = None, Or("off", Key);
-        /// Topics that keep messages for those who come back or come late.
+        /// Topics that clients may publish to, by publish, binary messages, /raw and POST /publish: not those that a
+        /// backend alone speaks for. Backends, the HTTP API and what is relayed to a room are not bound by it.
+        client_publish: Patterns = Patterns::all(), PatternList;
+        /// Topics that keep messages for those who come back or come late: rules, of which the first counts whose pattern
+        /// the topic is. In a pattern, * is any characters, also dots. What a rule does not say is count=100 age=5m
+        /// bytes=1MiB; what exceeds any of them goes, but for the newest message with last_value.
         history: HistoryRules = HistoryRules::default(), History;
         /// Bytes of all histories of the process; beyond them, the oldest messages go.
         history_memory: u64 = 64 * (1 << 20), Size { min: 1 << 20, max: TIB_64 };
@@ -345,7 +354,7 @@ mod tests {
     ];
 
     /// Values of knobs that have no bounds: good ones, bad ones.
-    const WORDS: [(&str, &[&str], &[&str]); 19] = [
+    const WORDS: [(&str, &[&str], &[&str]); 20] = [
         ("tls_listen", &["off", "0.0.0.0:443"], &["443", "on"]),
         ("tls_certificate", &["none", "/etc/a.pem", "a.pem,b.pem"], &["", "a,,b"]),
         ("tls_key", &["none", "/etc/a.key"], &[""]),
@@ -366,6 +375,7 @@ mod tests {
             &["off", "0123456789abcdef"],
             &["", "0123456789abcde", "0123456789 abcdef", "0123456789abcdéf"],
         ),
+        ("client_publish", &["none", "*", "chat.*,lobby"], &["", "a,,b", ","]),
         ("history", &["off", "a* count=1 age=1s bytes=1KiB last_value"], &["", "count=1", "a; b=2"]),
         ("max_connections", &["auto"], &["off", "-1", "1k"]),
         ("max_memory", &["off", "0"], &["auto", "1GB", "1.5GiB", "99999999999999999999"]),

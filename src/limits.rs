@@ -30,6 +30,8 @@ pub const MAX_BACKEND_BACKLOG: u32 = 8 << 20;
 pub const MAX_ROOMS: usize = 64;
 /// Bytes of a topic's name.
 pub const MAX_TOPIC_BYTES: usize = 256;
+/// Topics that nobody uses whose place a shard knows.
+pub const MAX_REMEMBERED_TOPICS: usize = 1 << 16;
 /// Topics of one stream of Server-Sent Events: each of its ids says where it is in all of them.
 pub const MAX_TOPICS_PER_STREAM: usize = 256;
 /// Bytes of a WebSocket message that any configuration may allow; lengths are `u32` inside.

@@ -116,6 +116,7 @@ impl Server {
     fn launch(self, signals: bool) -> Result<Running, StartError> {
         let Server { config, routes, backend, dialects } = self;
         config.validate()?;
+        control::warnings::of_configuration(&config);
         let settings = Settings::try_from(&config)?;
         let nofile = sys::raise_nofile().map_err(failed("cannot read RLIMIT_NOFILE"))?;
         let certificates = tls_config(&config)?;

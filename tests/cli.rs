@@ -86,6 +86,20 @@ fn a_good_configuration_is_ok() {
 }
 
 #[test]
+fn what_is_hardly_meant_is_said_and_is_no_mistake() {
+    let odd = file("history = '*; prices.* count=1'\nshards = 256\nbacklog = '1KiB'\n");
+    let output = uproar(&["--check", "--config", path(&odd)], &[]);
+    assert_eq!((code(&output), out(&output)), (0, "configuration ok\n".into()));
+    let text = err(&output);
+    for part in
+        ["warning: history: the rule of \"prices.*\" never counts", "warning: shards: 256", "warning: backlog: "]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert_eq!(text.lines().count(), 3, "{text}");
+}
+
+#[test]
 fn a_bad_configuration_ends_with_3_and_every_problem() {
     let bad = file("shards = 0\nbacklgo = '1MiB'\n");
     let env = [("UPROAR_ADMIN_LISTEN", "nowhere"), ("UPROAR_NO_SUCH", "1"), ("UPROAR_CONFIG", path(&bad))];

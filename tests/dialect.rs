@@ -37,7 +37,7 @@ fn pairs() -> Vec<Pair> {
 
 #[test]
 fn every_message_is_taken_for_what_it_says() {
-    let types = Types::new(&["playerMove"], &["prompt"]).expect("types of its own");
+    let types = Types::new(&["chat", "playerMove"], &["prompt"]).expect("types of its own");
     let pairs: Vec<_> = pairs().into_iter().filter(|pair| pair.is_message).collect();
     assert!(pairs.len() >= 75, "{} were read", pairs.len());
     for pair in pairs {
@@ -171,15 +171,16 @@ fn told(line: &str) -> String {
         }
         "bad_topic" => Event::BadTopic { id: known.id() },
         "no_receiver" => Event::NoReceiver { receiver: known.text("receiver"), id: known.id() },
-        "too_large" => Event::TooLarge,
+        "too_large" => Event::TooLarge { most: known.number("most") as u32 },
         "failed" => Event::Failed { why: failure(known.text("why")), id: known.id() },
         "ready" => Event::Ready { now: known.number("now") },
         "came" => Event::Came { client: known.client(), room: known.text("room") },
         "went" => Event::Went { client: known.client(), room: known.text("room") },
         "dropped" => Event::Dropped(known.number("count") as u32),
         "gap" => {
-            let (from, to) = (known.number("from"), known.number("to"));
-            Event::Gap { topic: known.text("topic"), epoch: known.epoch(), from, to }
+            let lost = known.0.get("from").is_some().then(|| (known.number("from"), known.number("to")));
+            let reset = known.0.get("reset").is_some();
+            Event::Gap { topic: known.text("topic"), epoch: known.epoch(), reset, lost }
         }
         "pong" => Event::Pong { now: known.number("now") },
         other => panic!("{other} is no event"),

@@ -9,6 +9,7 @@ use common::client::Response;
 use common::events::Events;
 use common::{Client, SHARDS, TestServer, config, wait_until};
 use serde_json::{Value, json};
+use uproar::config::Patterns;
 
 fn request(query: &str, fields: &str, body: &str) -> String {
     let len = body.len();
@@ -90,6 +91,7 @@ fn what_cannot_be_published_is_refused() {
     for (fields, text, status, code) in [
         (json, "", 400, "invalid_json"),
         (json, r#"{"topic":"a"}"#, 400, "no_data"),
+        (json, r#"{"topic":"a","data":"AA==","encoding":"base64"}"#, 400, "invalid_json"),
         (json, r#"{"topic":"","data":1}"#, 400, "bad_topic"),
         (json, r#"{"topic":"a","data":{"type":"ack"}}"#, 403, "not_allowed"),
         ("", r#"{"topic":"a","data":1}"#, 415, "media_type"),
@@ -115,6 +117,21 @@ fn what_cannot_be_published_is_refused() {
         assert_eq!(client.response().status, status, "{head}");
     }
     assert_eq!(server.metric("published_total"), 0);
+}
+
+#[test]
+fn where_clients_may_not_publish_is_forbidden() {
+    for shards in SHARDS {
+        let mut config = config(shards);
+        config.client_publish = Patterns(vec!["open.*".into()]);
+        let server = TestServer::start(config);
+        let mut client = Client::connect(server.addr);
+        let refused = post(&mut client, "", &json!({"topic": "game", "data": {"type": "state"}, "id": 1}));
+        let why = json!({"code": "not_allowed", "message": "Clients may not publish to this topic"});
+        assert_eq!((refused.status, body(&refused)), (403, why));
+        assert_eq!(post(&mut client, "", &json!({"topic": "open.t", "data": 1})).status, 200);
+        assert_eq!((server.metric("not_allowed_total"), server.metric("published_total")), (1, 1));
+    }
 }
 
 #[test]

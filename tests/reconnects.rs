@@ -333,6 +333,8 @@ impl Follower {
                 *next += 1;
                 self.last = number;
             }
+            // Of another server, whose history holds all that it has published.
+            Some("gap") if told["reset"] == true && told["from"].is_null() => {}
             Some("user_joined" | "user_left" | "presence") => {}
             _ => panic!("a follower is told {told}"),
         }

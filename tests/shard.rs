@@ -379,7 +379,8 @@ fn a_stream_is_not_given_up_for_what_a_late_turn_has_just_for_it() {
     f.accept(0);
     f.receive(0, format!("GET /sse?topic={topic} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
     let Some(Mail::Recover(asked)) = f.neighbours[0].1.take() else { panic!("it asks for nothing") };
-    let past = Past { now: Position { epoch: 1, offset: 0 }, gap: None, messages: Vec::new(), snapshot: true };
+    let past =
+        Past { now: Position { epoch: 1, offset: 0 }, reset: false, gap: None, messages: Vec::new(), snapshot: true };
     let home = TopicHandle { index: 0, generation: 0 };
     let told = Recovered { topic: asked.topic, home, to: asked.from.conn, recover: true, past };
     // The shard stands still; then it reads its mail before it looks at the time.

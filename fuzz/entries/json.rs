@@ -8,7 +8,7 @@ use uproar::hub::frame::MessageKind;
 /// Takes `bytes` as a text message, as the dialect is given them, only if they are UTF-8; then as what was published.
 pub fn json(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let types = Types::new(&["move"], &["prompt"]).expect("types of their own");
+    let types = Types::new(&["chat", "move"], &["prompt"]).expect("types of their own");
     let commands = dialect::message(MessageKind::Text, text.as_bytes(), &types, &mut Vec::new());
     assert_eq!(commands.len(), 1);
     for command in commands {

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::value::{Grammar, OUT_OF_BOUNDS, parse_size, parse_time, show_size, show_time};
+use super::pattern::matches;
+use super::value::{Grammar, parse_size, parse_time, show_size, show_time};
 
 /// What is kept of the topics that a pattern names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,31 +39,15 @@ impl HistoryRules {
     pub fn of(&self, topic: &str) -> Option<&HistoryRule> {
         self.0.iter().find(|rule| matches(&rule.pattern, topic))
     }
-}
 
-/// Whether a text is what a pattern stands for. Takes no longer than the product of both lengths.
-pub fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut p, mut t) = (0, 0);
-    // Where the last star was, and what it stands for so far.
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(byte) if *byte == text[t] => (p, t) = (p + 1, t + 1),
-            _ => match &mut star {
-                Some((at, taken)) => {
-                    *taken += 1;
-                    (p, t) = (*at + 1, *taken);
-                }
-                None => return false,
-            },
-        }
+    /// Rules that never count, each with one before it that names all its topics.
+    pub fn shadowed(&self) -> impl Iterator<Item = (&HistoryRule, &HistoryRule)> {
+        self.0.iter().enumerate().filter_map(|(i, rule)| {
+            // A star in what is matched is met by a star alone: so the earlier one names whatever the later one does.
+            let earlier = self.0[..i].iter().find(|earlier| matches(&earlier.pattern, &rule.pattern))?;
+            Some((rule, earlier))
+        })
     }
-    pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
 /// The rules that a text says, as the knob has it.
@@ -107,20 +92,26 @@ fn rule(text: &str) -> Result<HistoryRule, &'static str> {
     for word in words {
         match word.split_once('=') {
             None if word == "last_value" => rule.last_value = true,
-            Some(("count", n)) => rule.count = bounded(n.parse().ok(), 1, MAX_COUNT)?,
-            Some(("age", age)) => {
-                rule.age = bounded(parse_time(age), Duration::from_secs(1), MAX_AGE)?;
+            Some(("count", n)) => {
+                rule.count = bounded(n.parse().ok(), 1, MAX_COUNT, "has a rule whose count is out of 1..1048576")?;
             }
-            Some(("bytes", size)) => rule.bytes = bounded(parse_size(size), 1 << 10, MAX_BYTES)? as u32,
+            Some(("age", age)) => {
+                let least = Duration::from_secs(1);
+                rule.age = bounded(parse_time(age), least, MAX_AGE, "has a rule whose age is out of 1s..7d")?;
+            }
+            Some(("bytes", size)) => {
+                let outside = "has a rule whose bytes are out of 1KiB..64MiB";
+                rule.bytes = bounded(parse_size(size), 1 << 10, MAX_BYTES, outside)? as u32;
+            }
             _ => return Err("has a rule with a word that is none of count=, age=, bytes=, last_value"),
         }
     }
     Ok(rule)
 }
 
-fn bounded<T: PartialOrd>(value: Option<T>, min: T, max: T) -> Result<T, &'static str> {
+fn bounded<T: PartialOrd>(value: Option<T>, min: T, max: T, outside: &'static str) -> Result<T, &'static str> {
     let value = value.ok_or("has a rule with a value that cannot be read")?;
-    if value >= min && value <= max { Ok(value) } else { Err(OUT_OF_BOUNDS) }
+    if value >= min && value <= max { Ok(value) } else { Err(outside) }
 }
 
 impl fmt::Display for HistoryRule {
@@ -134,7 +125,6 @@ impl fmt::Display for HistoryRule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn the_first_rule_that_names_a_topic_counts() {
@@ -158,26 +148,40 @@ mod tests {
     }
 
     #[test]
+    fn rules_that_never_count_are_found() {
+        for (text, shadowed) in [
+            ("a; b; a*", vec![]),
+            ("a count=1; a count=2", vec![("a", "a")]),
+            ("*; a; b* last_value", vec![("a", "*"), ("b*", "*")]),
+            ("a*; a*b; *; a*", vec![("a*b", "a*"), ("a*", "a*")]),
+            ("*a; a*", vec![]),
+            ("a*b*; a*bb", vec![("a*bb", "a*b*")]),
+        ] {
+            let rules = History.parse(text).unwrap();
+            let found: Vec<_> = rules.shadowed().map(|(a, b)| (&*a.pattern, &*b.pattern)).collect();
+            assert_eq!(found, shadowed, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_bounds_of_a_rule_are_named() {
+        for (text, bounds) in [
+            ("a count=0", "1..1048576"),
+            ("a age=8d", "1s..7d"),
+            ("a bytes=1", "1KiB..64MiB"),
+            ("a bytes=65MiB", "64MiB"),
+        ] {
+            let why = History.parse(text).unwrap_err();
+            assert!(why.contains(bounds), "{text}: {why}");
+        }
+        let extremes = "a count=1 age=1s bytes=1KiB; b count=1048576 age=7d bytes=64MiB";
+        assert_eq!(History.show(&History.parse(extremes).unwrap()), extremes);
+    }
+
+    #[test]
     fn rules_that_are_none() {
         for text in ["", "a;", "count=1", "a count", "a count=0", "a count=x", "a age=8d", "a bytes=1", "a last"] {
             assert!(History.parse(text).is_err(), "{text}");
-        }
-    }
-
-    /// The definition, by recursion.
-    fn naive(pattern: &[u8], text: &[u8]) -> bool {
-        match (pattern.split_first(), text.split_first()) {
-            (None, None) => true,
-            (Some((b'*', rest)), _) => naive(rest, text) || !text.is_empty() && naive(pattern, &text[1..]),
-            (Some((a, pattern)), Some((b, text))) => a == b && naive(pattern, text),
-            _ => false,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn stars_stand_for_anything(pattern in "[ab*]{0,8}", text in "[ab]{0,10}") {
-            prop_assert_eq!(matches(&pattern, &text), naive(pattern.as_bytes(), text.as_bytes()));
         }
     }
 }

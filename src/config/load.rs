@@ -7,6 +7,7 @@ use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::value::{NOT_A_SIZE, NOT_A_TIME};
 use super::{Config, KNOBS, Knob};
 
 /// What is wrong with a configuration: a line for each problem, with its place, its value and what is allowed.
@@ -85,8 +86,35 @@ pub fn load(inputs: &Inputs) -> Result<Resolved, ConfigError> {
 pub(super) fn complaint(place: &str, value: &str, why: &str, knob: &Knob) -> String {
     let (range, (_, form)) = ((knob.range)(), (knob.form)());
     let comma = if form.is_empty() { "" } else { ", " };
+    let meant = meant(value, why);
     let value = if (knob.is_secret)() { "what is set".into() } else { format!("{value:?}") };
-    format!("{place}: {value} {why}; allowed: {range}{comma}{form}")
+    let hint = meant.map_or(String::new(), |meant| format!("; did you mean {meant:?}?"));
+    format!("{place}: {value} {why}; allowed: {range}{comma}{form}{hint}")
+}
+
+/// What a value was meant to be that lacks its unit, or has another family's.
+fn meant(value: &str, why: &str) -> Option<String> {
+    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = value.split_at(digits);
+    match why {
+        _ if number.is_empty() => None,
+        NOT_A_TIME if unit.is_empty() => Some(format!("{number}s")),
+        NOT_A_SIZE => {
+            let prefix = unit.bytes().next()?.to_ascii_uppercase();
+            let known = matches!(&*unit.to_ascii_lowercase(), "k" | "m" | "g" | "t" | "kb" | "mb" | "gb" | "tb");
+            known.then(|| format!("{number}{}iB", char::from(prefix)))
+        }
+        _ => None,
+    }
+}
+
+/// What is said to a line of TOML whose value is a text without quotes.
+fn quotes_hint(line: &str) -> Option<String> {
+    let (name, value) = line.split_once('=')?;
+    let knob = Knob::named(name.trim())?;
+    let is_bare =
+        value.trim_start().starts_with(|first: char| first.is_alphanumeric() || matches!(first, '/' | '*' | '-'));
+    is_bare.then(|| format!("; texts are in quotes: {} = \"…\"", knob.name))
 }
 
 struct Loader {
@@ -110,7 +138,8 @@ impl Loader {
             Ok(table) => table.into_inner(),
             Err(error) => {
                 let line = error.span().map_or(1, |span| line_at(span.start));
-                self.problems.push(format!("{file}:{line}: not valid TOML: {}", error.message().trim_end()));
+                let hint = text.lines().nth(line - 1).and_then(quotes_hint).unwrap_or_default();
+                self.problems.push(format!("{file}:{line}: not valid TOML: {}{hint}", error.message().trim_end()));
                 return;
             }
         };
@@ -166,6 +195,11 @@ impl Loader {
 }
 
 impl Resolved {
+    /// Whether a knob's value comes from anywhere but the defaults.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.sources.contains_key(name)
+    }
+
     /// The configuration as a TOML file that gives the same configuration, with a comment for every knob.
     pub fn to_toml(&self) -> String {
         let defaults = Config::default();
@@ -287,10 +321,36 @@ mod tests {
             problems("\nbacklog = 1\n", &[("UPROAR_BACKLOG", "64KB")], &[("backlog", "2GiB")]),
             [
                 format!("uproar.toml:2: backlog: \"1\" is out of bounds; {allowed}"),
-                format!("UPROAR_BACKLOG: \"64KB\" is not a size; {allowed}"),
+                format!("UPROAR_BACKLOG: \"64KB\" is not a size; {allowed}; did you mean \"64KiB\"?"),
                 format!("--backlog: \"2GiB\" is out of bounds; {allowed}"),
             ]
         );
+    }
+
+    #[test]
+    fn what_was_meant_is_said() {
+        for (file, hint) in [
+            ("ping_interval = 30", Some("; did you mean \"30s\"?")),
+            ("ping_interval = '30 s'", None),
+            ("ping_interval = 'soon'", None),
+            ("backlog = '64k'", Some("; did you mean \"64KiB\"?")),
+            ("max_message = '1MB'", Some("; did you mean \"1MiB\"?")),
+            ("byte_rate = '1Gb'", Some("; did you mean \"1GiB\"?")),
+            ("backlog = '64 KiB'", None),
+            ("backlog = '64é'", None),
+            ("listen = 127.0.0.1:8080", Some("; texts are in quotes: listen = \"…\"")),
+            ("log = info", Some("; texts are in quotes: log = \"…\"")),
+            ("history = prices.* count=1", Some("; texts are in quotes: history = \"…\"")),
+            ("listen = \"127.0.0.1", None),
+            ("pin = = true", None),
+        ] {
+            let problems = problems(&format!("pin = true\n{file}").replace("pin = true\npin", "pin"), &[], &[]);
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            match hint {
+                Some(hint) => assert!(problems[0].ends_with(hint), "{problems:?}"),
+                None => assert!(!problems[0].contains("did you") && !problems[0].contains("quotes"), "{problems:?}"),
+            }
+        }
     }
 
     #[test]

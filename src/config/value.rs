@@ -67,6 +67,8 @@ impl LogLevel {
 }
 
 pub(super) const OUT_OF_BOUNDS: &str = "is out of bounds";
+pub(super) const NOT_A_SIZE: &str = "is not a size";
+pub(super) const NOT_A_TIME: &str = "is not a time";
 
 /// How a knob's value is written.
 pub(super) trait Grammar {
@@ -225,7 +227,7 @@ impl<T: Copy + PartialOrd + TryFrom<u64> + Into<u64>> Grammar for Size<T> {
     type Value = T;
 
     fn parse(&self, text: &str) -> Result<T, &'static str> {
-        let bytes = parse_scaled(text, &BYTE_UNITS).ok_or("is not a size")?;
+        let bytes = parse_scaled(text, &BYTE_UNITS).ok_or(NOT_A_SIZE)?;
         T::try_from(bytes).ok().filter(|size| (self.min..=self.max).contains(size)).ok_or(OUT_OF_BOUNDS)
     }
 
@@ -256,7 +258,7 @@ impl Grammar for Time {
     fn parse(&self, text: &str) -> Result<Duration, &'static str> {
         // Nothing is nothing in every unit.
         let millis = if text == "0" { Some(0) } else { parse_scaled(text, &TIME_UNITS) };
-        let time = Duration::from_millis(millis.ok_or("is not a time")?);
+        let time = Duration::from_millis(millis.ok_or(NOT_A_TIME)?);
         if (self.min..=self.max).contains(&time) { Ok(time) } else { Err(OUT_OF_BOUNDS) }
     }
 

@@ -7,7 +7,7 @@ mod metrics;
 mod serve;
 mod signals;
 mod tls;
-mod warnings;
+pub mod warnings;
 
 use std::thread::{self, JoinHandle};
 use std::time::Duration;

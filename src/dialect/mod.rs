@@ -190,6 +190,9 @@ pub enum Failure {
     /// The sender is in no room.
     #[error("Not in a room")]
     NoRoom,
+    /// Clients may not publish to that topic.
+    #[error("Clients may not publish to this topic")]
+    NotAllowed,
     /// The client is in as many rooms as a backend may bring it into.
     #[error("The client is in too many rooms")]
     TooManyRooms,
@@ -202,6 +205,7 @@ impl Failure {
             Failure::NoBackend => "no_backend",
             Failure::Busy => "busy",
             Failure::NoRoom => "no_room",
+            Failure::NotAllowed => "not_allowed",
             Failure::TooManyRooms => "too_many_rooms",
         }
     }
@@ -276,7 +280,10 @@ pub enum Event<'a> {
         id: Option<&'a str>,
     },
     /// The message is larger than one may be.
-    TooLarge,
+    TooLarge {
+        /// Bytes that one may have.
+        most: u32,
+    },
     /// Messages come faster than they may.
     TooFast {
         /// The message's `id`, if it had one.
@@ -329,16 +336,16 @@ pub enum Event<'a> {
     },
     /// Messages on the connection's topics were dropped because it reads too slowly.
     Dropped(u32),
-    /// Messages that the client asked for are not in the topic's history any more.
+    /// Messages that the client asked for are not in the topic's history any more, or may not be.
     Gap {
         /// The topic.
         topic: &'a str,
         /// Its incarnation.
         epoch: u32,
-        /// The first one lost.
-        from: u64,
-        /// The last one lost.
-        to: u64,
+        /// Where the client was, is of another epoch: what it missed of that nobody knows.
+        reset: bool,
+        /// The first and the last one lost of this epoch.
+        lost: Option<(u64, u64)>,
     },
     /// Of [`Command::Ping`].
     Pong {

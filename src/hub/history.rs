@@ -56,7 +56,7 @@ pub struct Replay<'a> {
 
 impl Replay<'_> {
     /// Of messages `after + 1` to `newest`, none is kept.
-    pub(super) fn lost(after: u64, newest: u64) -> Replay<'static> {
+    pub fn lost(after: u64, newest: u64) -> Replay<'static> {
         Replay { gap: (after < newest).then(|| (after + 1, newest)), messages: vec_deque::Iter::default() }
     }
 }

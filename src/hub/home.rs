@@ -2,15 +2,51 @@
 
 use super::Hub;
 use super::topic::{Position, TopicHandle};
+use crate::time::Tick;
+use std::time::Duration;
 
 impl Hub {
     // At the home shard.
 
     /// The offset of the next message of a topic, from 1. For the topic's home shard: elsewhere it comes along.
     pub fn order(&mut self, topic: u32) -> u64 {
-        let offset = &mut self.topics.get_mut(topic).offset;
-        *offset += 1;
-        *offset
+        let topic = self.topics.get_mut(topic);
+        topic.told = true;
+        topic.offset += 1;
+        topic.offset
+    }
+
+    /// The same for a topic that is not in use, by its name: who knows where it was is to know that it has missed something.
+    /// If nobody can know, nothing happens.
+    pub fn order_unheard(&mut self, name: &str) {
+        self.topics.places.count(name);
+    }
+
+    /// [`Hub::position`], for somebody who may come back and say it: see [`Hub::set_memory`].
+    pub fn tell_position(&mut self, topic: u32) -> Position {
+        self.topics.get_mut(topic).told = true;
+        self.position(topic)
+    }
+
+    /// Where a topic is that is not in use, if that is still known.
+    pub fn last_position(&self, name: &str) -> Option<Position> {
+        self.topics.places.get(name)
+    }
+
+    /// How many topics' places are known after they were in use, and for how long: none, unless this is called. Of more,
+    /// those go first that were not used for longest.
+    pub fn set_memory(&mut self, topics: usize, time: Duration) {
+        self.topics.places.set_bounds(topics, time);
+    }
+
+    /// Topics that are not in use whose places are known.
+    pub fn remembered_topics(&self) -> usize {
+        self.topics.places.len()
+    }
+
+    /// The time from here on: that of the end of a topic's use.
+    pub fn set_now(&mut self, now: Tick) {
+        self.topics.places.set_now(now);
     }
 
     /// A topic's epoch, and the offset that [`Hub::order`] gave last, 0 if it gave none.

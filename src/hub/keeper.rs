@@ -103,8 +103,8 @@ impl Hub {
         self.keeper.evicted
     }
 
-    /// Drops messages that have exceeded their age, and forgets topics that are of no use any more; `budget` of each at
-    /// most. To be called in every turn; [`Hub::next_expiry`] says when the next one is needed.
+    /// Drops messages that have exceeded their age, and forgets topics that are of no use any more, and places that were
+    /// known for long enough; `budget` of each at most. To be called in every turn; [`Hub::next_expiry`] says when the next one is needed.
     pub fn expire_histories(&mut self, now: Tick, budget: usize) {
         let mut due = std::mem::take(&mut self.keeper.due);
         self.keeper.deadlines.expire(now, budget, &mut due);
@@ -119,11 +119,17 @@ impl Hub {
                 self.topics.forget_unused(index);
             }
         }
+        self.topics.places.expire(now, budget);
     }
 
     /// When there is something for [`Hub::expire_histories`] to do, `now` at the earliest. May be early, never late.
     pub fn next_expiry(&self, now: Tick) -> Option<Tick> {
-        if self.keeper.doubtful.is_empty() { self.keeper.deadlines.next(now) } else { Some(now) }
+        if !self.keeper.doubtful.is_empty() {
+            return Some(now);
+        }
+        let earlier = |a: Tick, b: Tick| if a.is_after(b) { b } else { a };
+        let next = [self.keeper.deadlines.next(now), self.topics.places.next_expiry()].into_iter().flatten();
+        next.reduce(earlier).map(|next| if next.is_after(now) { next } else { now })
     }
 
     /// Has a topic looked at by the next [`Hub::expire_histories`], unless it is in use.

@@ -9,7 +9,8 @@
 //! million as in a topic of one.
 //!
 //! A topic is in use, and its index valid, while it has subscribers here, is pinned, has interest from elsewhere, or has
-//! something in its [`History`](history::History).
+//! something in its [`History`](history::History). For a time after that, its place is still known: see
+//! [`Hub::set_memory`].
 
 mod batch;
 pub mod frame;
@@ -18,6 +19,7 @@ mod home;
 mod invariants;
 mod keeper;
 pub mod log;
+mod places;
 pub mod presence;
 mod recency;
 mod subscribers;
@@ -372,6 +374,18 @@ impl Hub {
     /// Subscribers of a topic.
     pub fn subscribers(&self, topic: u32) -> usize {
         self.topics.get(topic).subscribers()
+    }
+
+    /// The topics that have subscribers, each with how many, in no order.
+    pub fn subscribed_topics(&self) -> impl Iterator<Item = (&str, usize)> {
+        let all = self.topics.iter().map(|(_, topic)| (&*topic.name, topic.subscribers()));
+        all.filter(|(_, subscribers)| *subscribers > 0)
+    }
+
+    /// The subscribers of a topic, in no order.
+    pub fn subscribers_of(&self, topic: u32) -> impl Iterator<Item = u32> {
+        let entries = self.topics.get(topic).channels.iter().flat_map(|channel| channel.roster.entries());
+        entries.map(|entry| entry.sub)
     }
 
     /// Topics in use, and those that were interned, or lost the last of their history, since

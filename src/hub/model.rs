@@ -2,6 +2,9 @@
 //! it was subscribed, in the class that it asked for, and no reference is lost or left over; topics remember what they
 //! should, and are there as long as somebody has a use for them.
 
+#[cfg(test)]
+mod places;
+
 use super::frame::{Class, Frames, MessageKind, Span};
 use super::history::{History, Kept, Retention};
 use super::keeper::TOPIC_BYTES;
@@ -11,6 +14,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 const SUBSCRIBERS: u32 = 12;
 const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
@@ -23,6 +27,9 @@ const RETENTIONS: [Option<Retention>; 4] = [
 ];
 /// What all histories may take; less than they would like to.
 const BOUND: usize = 2200;
+/// Topics whose places are known after they were in use, and how long.
+const PLACES: usize = 2;
+const PLACE_TIME: Duration = Tick::LENGTH.saturating_mul(8);
 const REMOTE: TopicHandle = TopicHandle { index: 1, generation: 2 };
 const HEADER: usize = 10;
 
@@ -61,6 +68,10 @@ enum Step {
         topic: usize,
         there: bool,
     },
+    /// Somebody learns where a topic is.
+    Tell {
+        topic: usize,
+    },
     Wait {
         ticks: u32,
     },
@@ -86,7 +97,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (0..9usize).prop_map(|budget| Step::Deliver { budget }),
         4 => sub.prop_map(|sub| Step::Sent { sub }),
         1 => (topic.clone(), any::<bool>()).prop_map(|(topic, there)| Step::Interest { topic, there }),
-        2 => (topic, any::<bool>()).prop_map(|(topic, there)| Step::Pin { topic, there }),
+        2 => (topic.clone(), any::<bool>()).prop_map(|(topic, there)| Step::Pin { topic, there }),
+        2 => topic.prop_map(|topic| Step::Tell { topic }),
         2 => (0..6u32).prop_map(|ticks| Step::Wait { ticks }),
         3 => prop_oneof![0..4usize, Just(1000)].prop_map(|budget| Step::Expire { budget }),
     ];
@@ -151,9 +163,12 @@ fn parse(mut bytes: &[u8]) -> Vec<Received> {
 struct Topic {
     interest: Option<TopicHandle>,
     pins: u32,
-    /// While it is there.
+    /// While it is there, or known.
     epoch: Option<u32>,
     offset: u64,
+    told: bool,
+    /// It is not in use, and may be known until then.
+    known_until: Option<Tick>,
     /// What should be kept. Histories have a model of their own.
     history: History,
 }
@@ -180,10 +195,13 @@ impl Model {
             pins: 0,
             epoch: None,
             offset: 0,
+            told: false,
+            known_until: None,
             history: History::new(retention.unwrap_or(nothing)),
         };
         let (mut hub, frames) = (Hub::new(SUBSCRIBERS, 5), Frames::new());
         hub.set_history_bound(BOUND);
+        hub.set_memory(PLACES, PLACE_TIME);
         Model {
             hub,
             frames,
@@ -208,7 +226,11 @@ impl Model {
             Step::Sent { sub } => self.subs[sub as usize].sent(&mut self.frames),
             Step::Interest { topic, there } => self.interest(topic, there),
             Step::Pin { topic, there } => self.pin(topic, there),
-            Step::Wait { ticks } => self.now.0 += ticks,
+            Step::Tell { topic } => self.tell(topic),
+            Step::Wait { ticks } => {
+                self.now.0 += ticks;
+                self.hub.set_now(self.now);
+            }
             Step::Expire { budget } => self.expire(budget),
         }
     }
@@ -266,12 +288,14 @@ impl Model {
         let index = match self.hub.find(TOPICS[topic]) {
             Some(index) => index,
             None if RETENTIONS[topic].is_some() => self.hub.intern(TOPICS[topic]),
-            None => return,
+            None => return self.publish_unheard(topic),
         };
         self.published += 1;
         let number = self.published;
         let payload = vec![number as u8; bytes];
+        self.appear(topic, index);
         self.topics[topic].offset += 1;
+        self.topics[topic].told = true;
         assert_eq!(self.hub.order(index), self.topics[topic].offset);
         if let Some(retention) = RETENTIONS[topic] {
             self.hub.keep(index, retention);
@@ -317,6 +341,7 @@ impl Model {
 
     fn expire(&mut self, budget: usize) {
         self.hub.expire_histories(self.now, budget);
+        self.expire_places(budget);
         let mut dropped = 0;
         for (name, topic) in TOPICS.iter().zip(&mut self.topics) {
             let history = self.hub.find(name).and_then(|index| self.hub.history(index));
@@ -359,6 +384,7 @@ impl Model {
     fn check(&mut self) {
         self.hub.invariants(&self.frames);
         self.frames.invariants();
+        self.vanish();
         (0..TOPICS.len()).for_each(|topic| self.check_topic(topic));
         assert_eq!((self.hub.history_bytes(), self.hub.evicted_messages()), (self.history_bytes(), self.evicted));
         let found = TOPICS.iter().filter(|name| self.hub.find(name).is_some()).count();
@@ -377,15 +403,19 @@ impl Model {
     fn check_topic(&mut self, topic: usize) {
         let in_use = self.is_in_use(topic);
         let next = self.hub.next_expiry(self.now);
-        let model = &mut self.topics[topic];
+        let model = &self.topics[topic];
         let Some(index) = self.hub.find(TOPICS[topic]) else {
             assert!(!in_use);
-            (model.epoch, model.offset) = (None, 0);
+            let known = model.known_until.and(model.epoch).map(|epoch| Position { epoch, offset: model.offset });
+            assert_eq!(self.hub.last_position(TOPICS[topic]), known);
+            let due = model.known_until.map(|due| if due.is_after(self.now) { due } else { self.now });
+            assert!(due.is_none_or(|due| next.is_some_and(|next| !next.is_after(due))), "the shard wakes in time");
             return;
         };
+        self.appear(topic, index);
+        let model = &mut self.topics[topic];
         let Position { epoch, offset } = self.hub.position(index);
-        assert!(model.epoch.is_some() || self.epochs.insert(epoch), "a new topic has a new epoch");
-        assert_eq!((*model.epoch.get_or_insert(epoch), model.offset), (epoch, offset));
+        assert_eq!((model.epoch, model.offset), (Some(epoch), offset));
         for after in [0, offset.saturating_sub(2), offset] {
             let replay = self.hub.replay(index, Position { epoch, offset: after });
             let expected = model.history.since(after, offset);
@@ -415,6 +445,7 @@ impl Model {
             self.topics[topic].history.clear();
         }
         self.hub.set_history_bound(0);
+        self.hub.set_memory(0, PLACE_TIME);
         self.hub.expire_histories(self.now, usize::MAX);
         assert_eq!((self.hub.history_bytes(), self.hub.topics(), self.hub.next_expiry(self.now)), (0, 0, None));
         self.hub.invariants(&self.frames);

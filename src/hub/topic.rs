@@ -3,6 +3,7 @@
 use super::frame::Class;
 use super::history::History;
 use super::log::Log;
+use super::places::Places;
 use super::subscribers::Roster;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -40,6 +41,8 @@ pub(super) struct Topic {
     pub waiting: Vec<u64>,
     /// Other shards that have subscribers, with the topic there.
     pub interest: Vec<(u16, TopicHandle)>,
+    /// Whether anybody outside may know its place.
+    pub told: bool,
     /// Those who are about to subscribe, or something else that the topic must not be gone for.
     pub pins: u32,
     /// What was published, at the home shard, if it is kept.
@@ -49,6 +52,21 @@ pub(super) struct Topic {
 }
 
 impl Topic {
+    fn new(name: Box<str>, Position { epoch, offset }: Position) -> Topic {
+        Topic {
+            name,
+            epoch,
+            offset,
+            home: None,
+            waiting: Vec::new(),
+            interest: Vec::new(),
+            told: false,
+            pins: 0,
+            history: None,
+            channels: SmallVec::new(),
+        }
+    }
+
     pub fn subscribers(&self) -> usize {
         self.channels.iter().map(|channel| channel.roster.len()).sum()
     }
@@ -106,7 +124,6 @@ struct Slot {
 }
 
 /// The topics of a shard, by index and by name.
-#[derive(Default)]
 pub(super) struct Topics {
     slots: Vec<Slot>,
     vacant: Vec<u32>,
@@ -114,6 +131,8 @@ pub(super) struct Topics {
     hasher: RandomState,
     /// Epoch of the newest topic.
     epoch: u32,
+    /// Where topics are that are not in use, but may be known to somebody.
+    pub places: Places,
 }
 
 /// From one epoch to the next: odd, so that all 2³² come before one comes again, and large, so that they look different.
@@ -122,7 +141,14 @@ const EPOCH_STEP: u32 = 0x9e37_79b9;
 impl Topics {
     /// No topics. Epochs begin where `seed` says, so that those of another run are hardly ever taken for ours.
     pub fn new(seed: u64) -> Topics {
-        Topics { epoch: (seed ^ seed >> 32) as u32, ..Topics::default() }
+        Topics {
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            names: HashTable::new(),
+            hasher: RandomState::default(),
+            epoch: (seed ^ seed >> 32) as u32,
+            places: Places::new(),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -153,7 +179,7 @@ impl Topics {
         self.names.find(hash, |&index| &*self.get(index).name == name).copied()
     }
 
-    /// The index of a name, which is new if nobody used it.
+    /// The index of a name, which is new if nobody used it; but one whose place is still known goes on from there.
     pub fn intern(&mut self, name: &str) -> u32 {
         if let Some(index) = self.find(name) {
             return index;
@@ -162,18 +188,14 @@ impl Topics {
             self.slots.push(Slot { generation: 0, topic: None });
             u32::try_from(self.slots.len() - 1).expect("fewer than 2³² topics")
         });
-        self.epoch = self.epoch.wrapping_add(EPOCH_STEP);
-        self.slots[index as usize].topic = Some(Topic {
-            name: name.into(),
-            epoch: self.epoch,
-            offset: 0,
-            home: None,
-            waiting: Vec::new(),
-            interest: Vec::new(),
-            pins: 0,
-            history: None,
-            channels: SmallVec::new(),
-        });
+        let topic = match self.places.take(name) {
+            Some((name, position)) => Topic { told: true, ..Topic::new(name, position) },
+            None => {
+                self.epoch = self.epoch.wrapping_add(EPOCH_STEP);
+                Topic::new(name.into(), Position { epoch: self.epoch, offset: 0 })
+            }
+        };
+        self.slots[index as usize].topic = Some(topic);
         let Topics { slots, names, hasher, .. } = self;
         let hash_of =
             |index: &u32| hasher.hash_one(slots[*index as usize].topic.as_ref().map_or("", |topic| &topic.name));
@@ -181,7 +203,8 @@ impl Topics {
         index
     }
 
-    /// Forgets a topic that nobody is interested in any more, and that has nothing to remember.
+    /// Forgets a topic that nobody is interested in any more, and that has nothing to remember; but not its place, if that
+    /// may be known to somebody.
     pub fn forget_unused(&mut self, index: u32) {
         let topic = self.get(index);
         if !topic.is_unused() {
@@ -192,9 +215,11 @@ impl Topics {
             entry.remove();
         }
         let slot = &mut self.slots[index as usize];
-        slot.topic = None;
         slot.generation = slot.generation.wrapping_add(1);
         self.vacant.push(index);
+        if let Some(Topic { name, epoch, offset, .. }) = slot.topic.take().filter(|topic| topic.told) {
+            self.places.put(name, Position { epoch, offset });
+        }
     }
 
     /// The topic at any index, if there is one.
@@ -213,6 +238,8 @@ impl Topics {
     }
 
     pub fn invariants(&self) {
+        self.places.invariants();
+        assert!(self.places.iter().all(|(name, ..)| self.find(name).is_none()), "a topic is in use or not");
         assert_eq!(self.iter().count(), self.names.len());
         assert_eq!(self.names.len() + self.vacant.len(), self.slots.len());
         for (index, topic) in self.iter() {
@@ -235,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_name_is_interned_once_and_its_slot_reused_under_another_generation() {
-        let mut topics = Topics::default();
+        let mut topics = Topics::new(0);
         let a = topics.intern("a");
         let b = topics.intern("b");
         assert_eq!((topics.intern("a"), topics.find("b"), topics.find("c"), topics.len()), (a, Some(b), None, 2));
@@ -267,7 +294,7 @@ mod tests {
 
     #[test]
     fn many_names_survive_growth() {
-        let mut topics = Topics::default();
+        let mut topics = Topics::new(0);
         let indexes: Vec<_> = (0..1000).map(|i| topics.intern(&format!("room/{i}"))).collect();
         for (i, &index) in indexes.iter().enumerate() {
             assert_eq!(topics.find(&format!("room/{i}")), Some(index));

@@ -17,6 +17,9 @@ pub const LONG_ABOUT: &str = "Publish a message to a topic of a server that runs
 It is published over the server's admin listener, so from where that may be reached. Printed is where in the topic the \
 message is: EPOCH OFFSET. When it is printed, the message is ordered, and every subscriber gets it that reads.";
 
+/// Where it is published.
+const PATH: &str = "/batch";
+
 const AFTER_HELP: &str = "\
 Examples:
   uproar publish prices.AAPL 189.1
@@ -51,7 +54,14 @@ pub struct Options {
     _url: Option<String>,
 }
 
-/// What is posted.
+/// What is posted: to `/batch`, which no listener has but the admin's. What is posted to `/publish` of another is published
+/// too, by other rules.
+#[derive(Serialize)]
+struct Batch<'a> {
+    messages: [Request<'a>; 1],
+}
+
+/// The message.
 #[derive(Serialize)]
 struct Request<'a> {
     topic: &'a str,
@@ -60,6 +70,19 @@ struct Request<'a> {
     encoding: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
+}
+
+/// What became of it.
+#[derive(Deserialize)]
+struct Results {
+    results: [Outcome; 1],
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Outcome {
+    Placed(Place),
+    Refused(Problem),
 }
 
 #[derive(Deserialize)]
@@ -86,7 +109,7 @@ fn publish(options: &Options) -> Result<(), Error> {
         data => data.to_owned(),
     };
     let body = body(options, data)?;
-    let answer = admin.post("/publish", &body).map_err(|error| no_server(&options.admin, &error))?;
+    let answer = admin.post(PATH, &body).map_err(|error| no_server(&options.admin, &error))?;
     let place = judge(&answer, &options.admin)?;
     // It is published, whether or not anybody reads where.
     let _ = writeln!(io::stdout(), "{} {}", place.epoch, place.offset);
@@ -114,7 +137,7 @@ fn body(options: &Options, data: String) -> Result<Vec<u8>, Error> {
     let (topic, id) = (options.topic.as_str(), options.id.as_deref());
     let encoding = options.text.then_some("text");
     let request = Request { topic, data: &data.map_err(not_json)?, encoding, id };
-    serde_json::to_vec(&request).map_err(not_json)
+    serde_json::to_vec(&Batch { messages: [request] }).map_err(not_json)
 }
 
 fn no_server(admin: &str, error: &io::Error) -> Error {
@@ -122,13 +145,21 @@ fn no_server(admin: &str, error: &io::Error) -> Error {
 }
 
 fn judge(answer: &Response, admin: &str) -> Result<Place, Error> {
+    let refused = |Problem { code, message }| Err(Error::Refused(format!("{message} ({code})")));
+    let other = |what: &str| {
+        let hint = "what the server was started with as --admin-listen is meant, by default http://127.0.0.1:8081";
+        Err(Error::NoServer(format!("{admin} is no admin listener of uproar: it answers {what}; {hint}")))
+    };
     if answer.status == 200 {
-        let other = |_| Error::NoServer(format!("{admin} is no admin listener of uproar: it answers something else"));
-        return serde_json::from_slice(&answer.body).map_err(other);
+        return match serde_json::from_slice(&answer.body) {
+            Ok(Results { results: [Outcome::Placed(place)] }) => Ok(place),
+            Ok(Results { results: [Outcome::Refused(problem)] }) => refused(problem),
+            Err(_) => other("something else"),
+        };
     }
     match serde_json::from_slice(&answer.body) {
-        Ok(Problem { code, message }) => Err(Error::Refused(format!("{message} ({code})"))),
-        Err(_) => Err(Error::NoServer(format!("{admin} is no admin listener of uproar: it answers {}", answer.status))),
+        Ok(problem) => refused(problem),
+        Err(_) => other(&answer.status.to_string()),
     }
 }
 
@@ -151,9 +182,12 @@ mod tests {
 
     #[test]
     fn data_is_posted_as_it_is_spelled() {
-        assert_eq!(posted(&["t", "{ \"a\":1.0 }"]).as_deref(), Ok(r#"{"topic":"t","data":{ "a":1.0 }}"#));
-        assert_eq!(posted(&["t", "-5"]).as_deref(), Ok(r#"{"topic":"t","data":-5}"#));
-        let text = r#"{"topic":"t","data":"say \"x\"","encoding":"text","id":"7"}"#;
+        assert_eq!(
+            posted(&["t", "{ \"a\":1.0 }"]).as_deref(),
+            Ok(r#"{"messages":[{"topic":"t","data":{ "a":1.0 }}]}"#)
+        );
+        assert_eq!(posted(&["t", "-5"]).as_deref(), Ok(r#"{"messages":[{"topic":"t","data":-5}]}"#));
+        let text = r#"{"messages":[{"topic":"t","data":"say \"x\"","encoding":"text","id":"7"}]}"#;
         assert_eq!(posted(&["t", "--text", "say \"x\"", "--id", "7"]).as_deref(), Ok(text));
     }
 
@@ -168,8 +202,11 @@ mod tests {
     #[test]
     fn answers_are_told_apart() {
         let judged = |status, body: &str| judge(&Response { status, body: body.into() }, "x").map(|place| place.offset);
-        assert_eq!(judged(200, r#"{"topic":"t","epoch":"0a","offset":7}"#), Ok(7));
+        assert_eq!(judged(200, r#"{"results":[{"topic":"t","epoch":"0a","offset":7}]}"#), Ok(7));
         let refused = r#"{"code":"bad_topic","message":"no"}"#;
+        let within = r#"{"results":[{"topic":"","code":"bad_topic","message":"no"}]}"#;
+        assert_eq!(judged(200, within), Err(Error::Refused("no (bad_topic)".into())));
+        assert!(matches!(judged(200, r#"{"topic":"t","epoch":"0a","offset":7}"#), Err(Error::NoServer(_))));
         assert_eq!(judged(400, refused), Err(Error::Refused("no (bad_topic)".into())));
         assert!(matches!(judged(200, "hello"), Err(Error::NoServer(_))));
         assert!(matches!(judged(502, "<html>"), Err(Error::NoServer(_))));

@@ -6,6 +6,7 @@
 
 use crate::dialect::{Receipt, json};
 use crate::error::CloseReason;
+use crate::hub::TopicHandle;
 use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
 
@@ -96,7 +97,11 @@ impl Core {
 
     /// Sends a message to all connections of a user, or to the members of a room but the sender.
     fn tell_many(&mut self, addressed: Addressed) {
-        let Act::Send(payload) = &addressed.act else { return self.no_receiver(addressed) };
+        let payload = match &addressed.act {
+            Act::Send(payload) => payload,
+            Act::Close { .. } if addressed.stage == Stage::Sent => return self.close_user(addressed),
+            _ => return self.no_receiver(addressed),
+        };
         let (topic, but) = match addressed.stage {
             Stage::NoUser => {
                 let is_room = self.rooms.contains_key(&*addressed.receiver);
@@ -107,6 +112,26 @@ impl Core {
         let Some(topic) = topic else { return self.no_receiver(addressed) };
         self.notify(topic, payload.clone(), but);
         self.done(&addressed.asker);
+    }
+
+    /// Closes all connections of a user that is at home here.
+    fn close_user(&mut self, addressed: Addressed) {
+        let Some(topic) = self.hub.find(&user_topic(&addressed.receiver)) else { return self.no_receiver(addressed) };
+        for (shard, remote) in self.hub.interested(topic).to_vec() {
+            self.post(shard, Mail::ActAll { topic: remote, act: Box::new(addressed.act.clone()) });
+        }
+        let here = self.hub.handle(topic);
+        self.act_on_all(here, &addressed.act);
+        self.done(&addressed.asker);
+    }
+
+    /// Does to the clients of this shard that are subscribed to a user's topic what can be done to them all: close them.
+    pub(super) fn act_on_all(&mut self, topic: TopicHandle, act: &Act) {
+        let (Some(topic), Act::Close { code, reason }) = (self.hub.resolve(topic), act) else { return };
+        let ids: Vec<_> = self.hub.subscribers_of(topic).filter_map(|index| self.conns.id(index)).collect();
+        for id in ids {
+            self.close(id, *code, reason, CloseReason::Application);
+        }
     }
 
     /// Whether a user that is at home here has a connection.

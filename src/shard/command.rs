@@ -68,6 +68,9 @@ impl Core {
         receipt: Option<dialect::Receipt<'_>>,
     ) {
         let name = receipt.as_ref().map(|receipt| receipt.id.clone());
+        if !self.settings.client_publish.includes(topic) {
+            return self.not_allowed(id, name.as_deref());
+        }
         let receipt = self.receipt(id, receipt, true);
         if !self.publish(topic, Publication { receipt, ..Publication::new(kind, payload) }) {
             self.tell(id, Event::BadTopic { id: name.as_deref() });
@@ -81,7 +84,19 @@ impl Core {
             Some(&Session::Json { room, .. }) => (room, true),
             _ => return,
         };
+        if !self.settings.client_publish.includes(self.hub.name(topic)) {
+            return self.not_allowed(id, None);
+        }
         self.publish_joined(topic, Publication::new(kind, payload).but((!own).then_some(id)));
+    }
+
+    /// A client has published where it may not. Its dialect has a word for that, or else it would take it for published.
+    fn not_allowed(&mut self, id: ConnId, message: Option<&str>) {
+        self.counters.not_allowed.add(1);
+        match self.conns.get(id).map(|conn| &conn.session) {
+            Some(Session::Json { .. }) => self.tell(id, Event::Failed { why: Failure::NotAllowed, id: message }),
+            _ => self.close(id, 1008, "not allowed", CloseReason::Policy),
+        }
     }
 
     /// Publishes a client's message to its room, under its name.

@@ -76,10 +76,10 @@ impl Shards {
         self.post(self.shared.home(name), Mail::Ask(Box::new(Ask { question, to })));
     }
 
-    /// Asks every shard for its rooms: as many answers come.
-    pub fn ask_rooms(&self, to: &Return) {
+    /// Asks every shard the same: as many answers come.
+    pub fn ask_all(&self, question: impl Fn() -> Question, to: &Return) {
         for shard in 0..self.postboxes.len() {
-            let ask = Ask { question: Question::Rooms, to: to.clone() };
+            let ask = Ask { question: question(), to: to.clone() };
             self.post(shard as u16, Mail::Ask(Box::new(ask)));
         }
     }

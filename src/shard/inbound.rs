@@ -253,7 +253,7 @@ fn on_event(core: &mut Core, routes: &mut Routes, scratch: &mut Vec<u8>, id: Con
         }
         (Event::TooBig { .. }, Phase::Open) => {
             let is_backend = conn.is_backend();
-            let error = json::event(dialect::Event::TooLarge);
+            let error = json::event(dialect::Event::TooLarge { most: core.settings.max_message });
             return match is_backend {
                 true => core.carry_out(id, Instruction::Error(error)),
                 false => core.admits_message(id, &[], scratch) && core.execute(id, Command::Error(error)),

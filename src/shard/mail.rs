@@ -14,7 +14,7 @@ use crate::tls::Shaken;
 
 use super::handover::{Backend, HandedOver};
 pub use addressed::{Act, Addressed, Asker, Stage};
-pub use answer::Answer;
+pub use answer::{Answer, TopicList};
 pub use recover::{Past, Recover, Recovered, Wanted};
 
 /// A publication on its way between shards: the one copy that all of them read.
@@ -123,6 +123,15 @@ pub enum Question {
     },
     /// The rooms that are at home on the shard.
     Rooms,
+    /// The topics that have subscribers on the shard.
+    Topics {
+        /// Their names begin so.
+        prefix: Box<str>,
+        /// Their names come behind this.
+        after: Box<str>,
+        /// So many at most, the first by name.
+        limit: usize,
+    },
 }
 
 /// One mail.
@@ -193,6 +202,13 @@ pub enum Mail {
         to: ConnId,
         /// What.
         what: Box<Addressed>,
+    },
+    /// Something to be done to all clients of the receiving shard that are subscribed to a topic, a user's.
+    ActAll {
+        /// The receiving shard's handle.
+        topic: TopicHandle,
+        /// What.
+        act: Box<Act>,
     },
     /// An answer that is to come behind what the sender has posted before: to be passed on.
     Inform(Box<(Return, Answer)>),
@@ -267,6 +283,7 @@ impl Mail {
                 Mail::Room(mail) => mail.room.len(),
                 Mail::Ask(_) => 0,
                 Mail::Address(what) | Mail::Act { what, .. } => what.receiver.len() + what.act.weight(),
+                Mail::ActAll { act, .. } => act.weight(),
                 Mail::Answer { answer, .. } => answer.weight(),
                 Mail::Inform(inform) => inform.1.weight(),
                 Mail::HandOver(what) => what.room.len() + what.payload.len(),

@@ -54,7 +54,7 @@ use crate::hub::Hub;
 use crate::hub::frame::{Frames, Span};
 use crate::hub::log::Log;
 use crate::hub::presence::Room;
-use crate::limits::{MAX_CONNECTIONS_PER_SHARD, READ_BUFFERS, SPARE_SLOTS};
+use crate::limits::{MAX_CONNECTIONS_PER_SHARD, MAX_REMEMBERED_TOPICS, READ_BUFFERS, SPARE_SLOTS};
 use crate::ring::op::Op;
 use crate::ring::sys;
 use crate::ring::token::ConnId;
@@ -273,6 +273,7 @@ impl Shard {
             seed: parts.seed,
         };
         core.hub.set_history_bound(core.settings.history_bytes);
+        core.hub.set_memory(MAX_REMEMBERED_TOPICS, core.settings.topic_memory);
         core.start_accepting();
         Shard { core, routes: parts.routes, codec: Codec::new() }
     }

@@ -4,7 +4,7 @@
 //! else: what its client sends meanwhile is not listened to, and it is closed behind the answer.
 
 use crate::conn::{Phase, Session};
-use crate::dialect::json;
+use crate::dialect::{Failure, json};
 use crate::error::CloseReason;
 use crate::http::request::Request;
 use crate::http::response::{ALLOW_ORIGIN, Framing, Response};
@@ -18,8 +18,6 @@ use super::publish::Publication;
 
 /// Bytes that a body may have beyond those of the largest message: for the topic, the id and what is around them.
 const AROUND: u64 = 1024;
-/// The code of what is not read, or not published, for its size.
-const TOO_LARGE: &str = "too_large";
 /// What bodies may be called. A browser sends the second to another origin without asking first.
 const MEDIA_TYPES: [&str; 2] = ["application/json", "text/plain"];
 
@@ -29,8 +27,12 @@ impl Core {
         let most = u64::from(self.settings.max_message) + AROUND;
         match usize::try_from(request.body_len) {
             Ok(len) if request.body_len <= most => Ok(len),
-            _ => Err(refused(413, TOO_LARGE, "Larger than a message may be")),
+            _ => Err(self.too_large()),
         }
+    }
+
+    fn too_large(&self) -> Response<'static> {
+        refused(413, "too_large", &format!("Message too large: at most {} bytes", self.settings.max_message))
     }
 
     /// Publishes what a request brings.
@@ -51,6 +53,11 @@ impl Core {
             Ok(publication) => publication,
             Err(problem) => return self.answer(id, request, &json_response(problem.status(), problem.body())),
         };
+        if !self.settings.client_publish.includes(&publication.topic) {
+            self.counters.not_allowed.add(1);
+            let why = Failure::NotAllowed;
+            return self.answer(id, request, &refused(403, why.code(), &why.to_string()));
+        }
         let head_timeout = self.settings.head_timeout;
         // An id is a client's: what nobody proves to have sent may be anybody's, and is not known again.
         let client = publication.id.as_ref().and_then(|_| self.claimed(request));
@@ -62,7 +69,8 @@ impl Core {
         let receipt = Receipt { to, client, id: name.into(), place: true };
         let message = Publication::new(MessageKind::Text, publication.data);
         if !self.publish(&publication.topic, Publication { receipt: Some(Box::new(receipt)), ..message }) {
-            self.end_posted(id, &refused(413, TOO_LARGE, "Larger than a message may be"), CloseReason::Http);
+            let response = self.too_large();
+            self.end_posted(id, &response, CloseReason::Http);
         }
         self.pace(id, true);
         match self.conns.get(id) {

@@ -108,6 +108,7 @@ impl Core {
             self.publish_home(local, publication);
             self.unpin(local);
         } else {
+            self.hub.order_unheard(topic);
             self.counters.published.add(1);
         }
         true
@@ -173,7 +174,13 @@ impl Core {
             TopicRef::Handle(handle) => (self.hub.resolve(handle), false),
             TopicRef::Name(name) => match self.hub.find(&name) {
                 Some(local) => (Some(local), false),
-                None => (self.topic_worth_making(&name, receipt.is_some()), true),
+                None => {
+                    let made = self.topic_worth_making(&name, receipt.is_some());
+                    if made.is_none() {
+                        self.hub.order_unheard(&name);
+                    }
+                    (made, true)
+                }
             },
         };
         let Some(local) = local else { return self.counters.published.add(1) };

@@ -83,17 +83,19 @@ impl Core {
     }
 
     /// What there is of a topic that is ordered here, for somebody who was somewhere in it.
-    fn past(&self, topic: u32, wanted: Wanted) -> Past {
-        let hub::Position { epoch, offset } = self.hub.position(topic);
+    fn past(&mut self, topic: u32, wanted: Wanted) -> Past {
+        let hub::Position { epoch, offset } = self.hub.tell_position(topic);
         let now = Position { epoch, offset };
         let Some(since) = wanted.since else {
             let newest = self.hub.history(topic).and_then(|history| history.last_value());
-            return Past { now, gap: None, messages: newest.cloned().into_iter().collect(), snapshot: true };
+            let messages = newest.cloned().into_iter().collect();
+            return Past { now, reset: false, gap: None, messages, snapshot: true };
         };
-        // Of another epoch, nothing is known: all of this one was missed.
+        // Of another epoch, nothing is known: all of this one was missed. Who names none begins with all that is kept.
+        let reset = since.epoch.is_some_and(|known| known != epoch);
         let had = if since.epoch == Some(epoch) { since.offset } else { 0 };
         let replay = self.hub.replay(topic, hub::Position { epoch, offset: had });
-        Past { now, gap: replay.gap, messages: replay.messages.cloned().collect(), snapshot: false }
+        Past { now, reset, gap: replay.gap, messages: replay.messages.cloned().collect(), snapshot: false }
     }
 
     /// The home shard has answered.
@@ -134,15 +136,19 @@ impl Core {
         }
         self.hub.subscribe(id.index, if recover { class.in_envelope() } else { class }, &name);
         let at = |offset| Position { epoch: past.now.epoch, offset };
-        self.note_place(id, &name, at(past.start()));
+        // A stream is in another epoch once it was told so: if it is cut off before, it is told when it comes again.
+        if !past.reset {
+            self.note_place(id, &name, at(past.start()));
+        }
         if then == Then::Tell {
             let result = (Cow::Borrowed(&*name), Ok(recover.then_some(past.now)));
             self.tell(id, Event::Subscribed(&[result]));
         }
-        if let Some((from, to)) = past.gap {
-            self.counters.gaps.add(1);
-            self.note_place(id, &name, at(to));
-            self.tell(id, Event::Gap { topic: &name, epoch: past.now.epoch, from, to });
+        if past.reset || past.gap.is_some() {
+            self.counters.gaps.add(u64::from(past.gap.is_some()));
+            self.counters.resets.add(u64::from(past.reset));
+            self.note_place(id, &name, at(past.gap.map_or(past.start(), |(_, to)| to)));
+            self.tell(id, Event::Gap { topic: &name, epoch: past.now.epoch, reset: past.reset, lost: past.gap });
         }
         self.counters.replayed.add(past.messages.len() as u64);
         for kept in &past.messages {

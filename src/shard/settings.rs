@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::ConfigError;
-use crate::config::{BacklogPolicy, Config, HistoryRule, HistoryRules, Rate, Secret};
+use crate::config::{BacklogPolicy, Config, HistoryRule, HistoryRules, Patterns, Rate, Secret};
 use crate::dialect::json::Types;
 use crate::hub::history::Retention;
 use crate::hub::presence;
@@ -53,12 +53,16 @@ pub struct Settings {
     pub types: Types,
     /// By which a backend proves itself; without one, there is none.
     pub backend_key: Option<Secret>,
+    /// Topics that clients may publish to.
+    pub client_publish: Patterns,
     /// Topics that keep messages.
     pub history: HistoryRules,
     /// Bytes of all histories of this shard.
     pub history_bytes: usize,
     /// How long a message is known that was acknowledged.
     pub ack_window: Duration,
+    /// How long a topic's place is known after it was last used.
+    pub topic_memory: Duration,
     /// Bad messages in a row that a client may send.
     pub max_errors: u32,
 }
@@ -96,9 +100,11 @@ impl TryFrom<&Config> for Settings {
             },
             types,
             backend_key: config.backend_key.clone(),
+            client_publish: config.client_publish.clone(),
             history: config.history.clone(),
             history_bytes: usize::try_from(config.history_memory / u64::from(config.shards)).unwrap_or(usize::MAX),
             ack_window: config.ack_window,
+            topic_memory: config.ack_window,
             max_errors: config.max_errors,
         })
     }

@@ -42,6 +42,7 @@ impl Shard {
     /// Sets the time of the turn that begins; `unix_ms`: milliseconds since 1970.
     pub fn set_now(&mut self, now: Tick, unix_ms: u64) {
         (self.core.now, self.core.unix_ms) = (now, unix_ms);
+        self.core.hub.set_now(now);
     }
 
     /// How long the enter may wait for completions.
@@ -106,6 +107,7 @@ impl Core {
                 Mail::Ask(mail) => self.asked(*mail),
                 Mail::Address(mail) => self.addressed(*mail),
                 Mail::Act { to, what } => self.act(to, *what),
+                Mail::ActAll { topic, act } => self.act_on_all(topic, &act),
                 Mail::Inform(mail) => self.inform_further(*mail),
                 Mail::HandOver(mail) => self.handed_over(*mail),
                 Mail::Backend { backend, gone } => self.backend_news(backend, gone),
@@ -164,6 +166,7 @@ impl Core {
         (self.inflated_bytes, self.encoder.bytes) = (0, 0);
         self.counters.deflated.set(self.encoder.runs);
         self.counters.topics.set(self.hub.topics() as u64);
+        self.counters.topics_remembered.set(self.hub.remembered_topics() as u64);
         self.counters.subscriptions.set(self.hub.subscriptions() as u64);
         self.counters.history_bytes.set(self.hub.history_bytes() as u64);
         self.counters.history_evicted.set(self.hub.evicted_messages());

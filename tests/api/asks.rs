@@ -38,8 +38,7 @@ fn history_is_what_is_kept() {
         let n = |n: u64| json!({"offset": n, "data": {"n": n}});
         let (text, binary) =
             (json!({"offset": 7, "data": "plain"}), json!({"offset": 8, "encoding": "base64", "data": "AAE="}));
-        let answer =
-            |messages: &[&Value]| json!({"topic": "kept.a", "epoch": epoch, "offset": 8, "messages": messages});
+        let answer = |messages: &[&Value]| json!({"topic": "kept.a", "kept": true, "epoch": epoch, "offset": 8, "messages": messages});
         assert_eq!(all, answer(&[&n(4), &n(5), &n(6), &text, &binary]), "no gap: nothing was asked for");
         assert_eq!(got(&server, "/history?topic=kept.a&limit=2"), answer(&[&text, &binary]), "the newest");
         let since = |epoch: &str, offset: u64, more: &str| {
@@ -50,6 +49,9 @@ fn history_is_what_is_kept() {
         let lost = since("another", 8, "&limit=1");
         assert_eq!((&lost["gap"], &lost["messages"]), (&json!({"from": 1, "to": 3}), &json!([n(4)])));
         assert_eq!(got(&server, "/history?topic=%6bept.none")["messages"], json!([]));
+        posted(&server.admin, "/publish", r#"{"topic":"other","data":1}"#);
+        let other = got(&server, "/history?topic=other");
+        assert_eq!((&other["kept"], &other["offset"], &other["messages"]), (&json!(false), &json!(1), &json!([])));
     }
 }
 
@@ -105,6 +107,33 @@ fn rooms_and_who_is_in_them() {
     }
 }
 
+#[test]
+fn topics_and_how_many_are_subscribed() {
+    for shards in SHARDS {
+        let server = start(shards);
+        assert_eq!(got(&server, "/topics"), json!({"topics": []}));
+        let names = ["b", "ab", "a b", "aa", "b", "b", "aa"];
+        let clients: Vec<Client> = names.map(|name| server.ws(&format!("/raw/{}", escaped(name)))).into();
+        let _member = server.ws("/?room=b");
+        let topic = |name: &str, count: u64| json!({"topic": name, "subscribers": count});
+        let all = [topic("a b", 1), topic("aa", 2), topic("ab", 1), topic("b", 4)];
+        wait_until("all are subscribed", || got(&server, "/topics") == json!({ "topics": all }));
+        assert_eq!(got(&server, "/topics?prefix=a&limit=2"), json!({"topics": all[..2], "next": "aa"}));
+        assert_eq!(got(&server, "/topics?prefix=a&limit=2&after=aa"), json!({"topics": [all[2]]}));
+        let (mut told, mut after) = (Vec::new(), String::new());
+        while let page = got(&server, &format!("/topics?limit=1&after={}", escaped(&after)))
+            && let Some(next) = page["next"].as_str()
+        {
+            told.extend(page["topics"].as_array().expect("a list").clone());
+            after = next.to_owned();
+        }
+        assert_eq!(told, all[..3], "the last page has no next");
+        assert_eq!(refused(get(&server.admin, "/topics?limit=10001")), (400, "bad_limit".to_owned()));
+        drop(clients);
+        wait_until("one is left", || got(&server, "/topics") == json!({"topics": [topic("b", 1)]}));
+    }
+}
+
 fn escaped(name: &str) -> String {
     name.replace('&', "%26").replace(' ', "%20")
 }
@@ -116,7 +145,7 @@ fn the_listener_says_what_is_there() {
     assert_eq!((contents.status, contents.field("content-type")), (200, Some("text/plain; charset=utf-8")));
     let listed: Vec<_> =
         contents.body.lines().filter_map(|line| line.split(' ').find(|word| word.starts_with('/'))).collect();
-    assert_eq!(listed.len(), 12, "{}", contents.body);
+    assert_eq!(listed.len(), 13, "{}", contents.body);
     for path in listed {
         let response = exchange(&server.admin, &format!("PUT {path} HTTP/1.0\r\n\r\n"));
         assert_eq!(response.status, 405, "{path} is there");

@@ -176,7 +176,23 @@ fn a_message_is_sent_to_every_connection_of_a_user() {
             assert!(backend.frame().expect("an answer").text().contains("ack"));
         }
         assert_eq!(posted(&server.admin, "/send", r#"{"receiver":"ann","data":[1, 2]}"#), json!({}));
-        connections.into_iter().for_each(|(mut client, _)| client.expect_text("[1, 2]"));
+        let (_other, id) = member(&server, "room0");
+        let both = json!({"clientId": id, "user": "ann"}).to_string();
+        assert_eq!(refused(post(&server.admin, "/disconnect", &both)), (400, "bad_receiver".into()));
+        let as_user = json!({ "user": id }).to_string();
+        assert_eq!(refused(post(&server.admin, "/disconnect", &as_user)), (404, "no_receiver".into()));
+        assert_eq!(posted(&server.admin, "/disconnect", r#"{"user":"ann","code":4500,"reason":"banned"}"#), json!({}));
+        for (mut client, _) in connections {
+            client.expect_text("[1, 2]");
+            let close = loop {
+                let frame = client.frame().expect("a close frame");
+                if frame.opcode() == CLOSE {
+                    break frame;
+                }
+            };
+            assert_eq!((close.code(), &close.payload[2..]), (4500, &b"banned"[..]));
+        }
+        wait_until("they are gone", || post(&server.admin, "/disconnect", r#"{"user":"ann"}"#).0 == 404);
     }
 }
 

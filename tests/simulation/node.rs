@@ -118,6 +118,7 @@ pub fn check_empty(node: &Node, shared: &Shared) {
         let all = shared.all_counters();
         let left = |count: fn(&uproar::counters::Counters) -> u64| all.iter().map(|one| count(one)).sum::<u64>();
         assert_eq!(left(|c| c.topics.get()), 0, "topics");
+        assert_eq!(left(|c| c.topics_remembered.get()), 0, "places of topics");
         assert_eq!(left(|c| c.subscriptions.get()), 0, "subscriptions");
         assert_eq!(left(|c| c.websockets.get()), 0, "WebSockets");
         assert_eq!(left(|c| c.event_streams.get()), 0, "event streams");

@@ -116,6 +116,7 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
         // The room of all: whoever comes is held until its home shard has said what is kept of it, which is nothing.
         settings.history.0.extend(parse_history("game count=1 last_value").expect("a rule").0);
     }
+    settings.topic_memory = rng.pick(&[Duration::from_millis(20), Duration::from_secs(120)]);
     settings.history_bytes = rng.pick(&[10_000, 1 << 20]);
     let droppy = [BacklogPolicy::DropOldest, BacklogPolicy::DropNewest, BacklogPolicy::Latest];
     settings.backlog_policy = rng.pick(&droppy);

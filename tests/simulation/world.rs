@@ -268,6 +268,9 @@ impl World {
         }
         self.clients.iter_mut().for_each(|client| client.reset(&mut self.net));
         self.settle();
+        // What nobody uses is known for a while.
+        self.pass(1 + self.plan.settings.topic_memory.as_millis() as usize / 10);
+        self.settle();
         // A closed log is let go of in some later turn.
         for _ in 0..50 {
             (0..self.nodes.len()).for_each(|node| _ = self.step_node(node, true));

@@ -28,7 +28,8 @@ use std::time::Duration;
 use common::client::{BINARY, CLOSE, Client, PING, PONG, TEXT, close_payload, frame};
 use common::{SHARDS, TestServer, config};
 use serde_json::Value;
-use uproar::config::Secret;
+use uproar::Config;
+use uproar::config::{Patterns, Secret};
 
 /// What `a + /backend?key=correct-horse-battery` proves itself by.
 const BACKEND_KEY: &str = "correct-horse-battery";
@@ -61,7 +62,24 @@ fn backends() {
     run_all("backend.txt", include_str!("backend.txt"));
 }
 
+#[test]
+fn guarded_topics() {
+    run_with("guarded.txt", include_str!("guarded.txt"), |config| {
+        config.client_publish = Patterns(vec!["open.*".into()]);
+        config.relay = vec!["playerMove".into()];
+    });
+}
+
+#[test]
+fn chat_for_a_backend() {
+    run_with("chat.txt", include_str!("chat.txt"), |config| config.handover = vec!["chat".into()]);
+}
+
 fn run_all(file: &str, text: &str) {
+    run_with(file, text, |_| {});
+}
+
+fn run_with(file: &str, text: &str, change: impl Fn(&mut Config)) {
     let text = text.replace("\n|", " ");
     let conversations: Vec<&str> = text.split("\n== ").skip(1).collect();
     assert!(!conversations.is_empty());
@@ -75,6 +93,7 @@ fn run_all(file: &str, text: &str) {
             config.backend_key = Some(Secret::new(BACKEND_KEY));
             config.presence_limit = 3;
             config.max_errors = 5;
+            change(&mut config);
             let server = TestServer::start(config);
             let mut stage = Stage { server: &server, clients: HashMap::new(), names: HashMap::new() };
             for line in lines.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {

@@ -93,18 +93,16 @@ impl Api {
         call.answer(Deadline::begin()).await
     }
 
-    /// Every room with somebody in it, and how many they are, in no order.
-    pub async fn rooms(&self) -> Result<Vec<(Box<str>, usize)>, Problem> {
+    /// Asks every shard the same; their answers, in no order.
+    pub async fn ask_all(&self, question: impl Fn() -> Question) -> Result<Vec<Answer>, Problem> {
         let shards = self.shards.postboxes().len();
         let (to, call) = call(shards);
-        self.shards.ask_rooms(&to);
+        self.shards.ask_all(question, &to);
         drop(to);
         let deadline = Deadline::begin();
         let mut all = Vec::new();
         for _ in 0..shards {
-            if let Answer::Rooms(rooms) = call.answer(deadline).await? {
-                all.extend(rooms);
-            }
+            all.push(call.answer(deadline).await?);
         }
         Ok(all)
     }

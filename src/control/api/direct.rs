@@ -34,12 +34,14 @@ pub struct Send<'a> {
     pub id: Option<Value>,
 }
 
-/// A client to be sent away.
+/// A client to be sent away, or a user with all its connections.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Disconnect {
-    /// Which.
-    pub client_id: String,
+    /// Which client.
+    pub client_id: Option<String>,
+    /// Which user.
+    pub user: Option<String>,
     /// What its connection is closed with.
     #[serde(default = "normal")]
     pub code: Value,
@@ -79,11 +81,16 @@ pub async fn disconnect(State(api): State<Arc<Api>>, request: Request) -> Result
     if asked.reason.len() > MAX_REASON {
         return Err(problem::BAD_CLOSE);
     }
-    // What is no clientId is nobody's: users and rooms are not closed.
-    if json::parse_client_id(&asked.client_id).is_none() {
-        return Err(Problem::no_receiver(&asked.client_id));
+    // A name that is spelled as a clientId is a client's, and no other.
+    let (receiver, is_one) = match (asked.client_id, asked.user) {
+        (Some(client), None) => (client, true),
+        (None, Some(user)) => (user, false),
+        _ => return Err(problem::ONE_RECEIVER),
+    };
+    if json::parse_client_id(&receiver).is_some() != is_one || !is_topic_name(&receiver) {
+        return Err(Problem::no_receiver(&receiver));
     }
     let act = Act::Close { code, reason: asked.reason.into() };
-    api.act(&asked.client_id, act, None).await?;
+    api.act(&receiver, act, None).await?;
     Ok(done(&Done {}))
 }

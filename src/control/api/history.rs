@@ -43,6 +43,8 @@ pub struct History {
 #[derive(Serialize)]
 pub struct Messages<'a> {
     topic: &'a str,
+    /// Whether a rule of `history` names the topic: without one, it never has messages here.
+    kept: bool,
     epoch: String,
     /// The newest message's.
     offset: u64,
@@ -74,9 +76,9 @@ pub async fn history(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, 
     let since = since(asked.epoch.as_deref(), asked.offset.as_deref())?;
     let limit = limit(asked.limit.as_deref(), DEFAULT_LIMIT, MAX_LIMIT)?;
     match api.ask(topic, Question::History { topic: topic.into(), since, limit }).await? {
-        Answer::History(past) => {
+        Answer::History { kept, past } => {
             let some = few_enough(&past.messages, since.is_none(), MAX_BYTES);
-            Ok(done(&messages(topic, &past, some)))
+            Ok(done(&messages(topic, kept, &past, some)))
         }
         _ => Err(problem::TIMEOUT),
     }
@@ -114,9 +116,10 @@ pub fn few_enough(messages: &[Kept], newest: bool, most: usize) -> &[Kept] {
     if newest { &messages[messages.len() - some..] } else { &messages[..some] }
 }
 
-fn messages<'a>(topic: &'a str, past: &Past, some: &[Kept]) -> Messages<'a> {
+fn messages<'a>(topic: &'a str, kept: bool, past: &Past, some: &[Kept]) -> Messages<'a> {
     Messages {
         topic,
+        kept,
         epoch: json::epoch_text(past.now.epoch),
         offset: past.now.offset,
         gap: past.gap.map(|(from, to)| Gap { from, to }),
@@ -138,7 +141,7 @@ pub fn samples() -> Vec<(&'static str, serde_json::Value)> {
     let data = RawValue::from_string("1".into()).expect("JSON");
     let message = Message { offset: 1, encoding: Some("base64"), data };
     let gap = Some(Gap { from: 1, to: 2 });
-    let messages = Messages { topic: "t", epoch: String::new(), offset: 1, gap, messages: Vec::new() };
+    let messages = Messages { topic: "t", kept: true, epoch: String::new(), offset: 1, gap, messages: Vec::new() };
     [
         ("Message", serde_json::to_value(message)),
         ("Gap", serde_json::to_value(&messages.gap)),

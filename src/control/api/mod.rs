@@ -6,7 +6,7 @@
 //! | how a request's body is read, and what of it is refused | `body` |
 //! | messages that are published | `publish`, `message` |
 //! | what is done to one client, or to a user's or a room's | `direct` |
-//! | questions | `history`, `presence` |
+//! | questions | `history`, `presence`, `topics` |
 //! | how the shards are asked, and for how long | `call` |
 //! | what is wrong with a request | `problem` |
 //! | what is counted | `tally` |
@@ -22,6 +22,7 @@ mod publish;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -59,15 +60,16 @@ pub struct Endpoint {
 }
 
 /// All of them.
-pub const ENDPOINTS: [Endpoint; 9] = [
+pub const ENDPOINTS: [Endpoint; 10] = [
     Endpoint { method: "POST", path: "/publish", what: "publish a message to a topic" },
     Endpoint { method: "POST", path: "/broadcast", what: "publish a message to many topics" },
     Endpoint { method: "POST", path: "/batch", what: "publish many messages" },
     Endpoint { method: "POST", path: "/send", what: "send a message to a client, a user or a room" },
-    Endpoint { method: "POST", path: "/disconnect", what: "close a client's connection" },
+    Endpoint { method: "POST", path: "/disconnect", what: "close the connection of a client, or all of a user" },
     Endpoint { method: "GET", path: "/history", what: "what is kept of a topic" },
     Endpoint { method: "GET", path: "/presence", what: "who is in a room" },
     Endpoint { method: "GET", path: "/rooms", what: "the rooms with somebody in them" },
+    Endpoint { method: "GET", path: "/topics", what: "the topics with subscribers" },
     Endpoint { method: "GET", path: "/openapi.json", what: "the API, precisely (OpenAPI 3.1)" },
 ];
 
@@ -119,6 +121,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/history", get(history::history))
         .route("/presence", get(presence::presence))
         .route("/rooms", get(presence::rooms))
+        .route("/topics", get(topics::topics))
         .route("/openapi.json", get(openapi))
         .method_not_allowed_fallback(wrong_method)
         .route_layer(from_fn_with_state(api.clone(), guard))

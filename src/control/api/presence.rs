@@ -86,7 +86,9 @@ pub async fn presence(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response,
 pub async fn rooms(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Problem> {
     let asked: Rooms = query(&uri)?;
     let limit = limit(asked.limit.as_deref(), DEFAULT_LIMIT, MAX_LIMIT)?;
-    Ok(done(&first(api.rooms().await?, &asked.prefix, limit)))
+    let answers = api.ask_all(|| Question::Rooms).await?.into_iter();
+    let rooms = answers.flat_map(|answer| if let Answer::Rooms(rooms) = answer { rooms } else { Vec::new() });
+    Ok(done(&first(rooms.collect(), &asked.prefix, limit)))
 }
 
 /// The first rooms by name, of those that begin so.

@@ -79,6 +79,7 @@ fn every_field_of_a_query_is_documented() {
         ("/history", query_fields::<history::History>()),
         ("/presence", query_fields::<presence::Presence>()),
         ("/rooms", query_fields::<presence::Rooms>()),
+        ("/topics", query_fields::<topics::Topics>()),
     ] {
         let parameters = document["paths"][path]["get"]["parameters"].as_array().expect("a list");
         assert_eq!(set(parameters.iter().filter_map(|parameter| parameter["name"].as_str())), fields, "{path}");
@@ -88,7 +89,8 @@ fn every_field_of_a_query_is_documented() {
 #[test]
 fn every_field_of_an_answer_is_documented() {
     let document = document();
-    for (name, sample) in publish::samples().into_iter().chain(history::samples()).chain(presence::samples()) {
+    let samples = [publish::samples(), history::samples(), presence::samples(), topics::samples()];
+    for (name, sample) in samples.into_iter().flatten() {
         let path = format!("/components/schemas/{name}/properties");
         assert_eq!(keys(&document, &path), keys(&sample, ""), "{name}");
     }
@@ -106,6 +108,7 @@ fn bounds_are_documented() {
         (publish::MAX_MESSAGES, &schemas["Broadcast"]["properties"]["topics"]["maxItems"]),
         (history::MAX_LIMIT, &document["paths"]["/history"]["get"]["parameters"][3]["schema"]["maximum"]),
         (presence::MAX_LIMIT, &document["paths"]["/rooms"]["get"]["parameters"][1]["schema"]["maximum"]),
+        (topics::MAX_LIMIT, &document["paths"]["/topics"]["get"]["parameters"][2]["schema"]["maximum"]),
     ] {
         assert_eq!(at.as_u64(), Some(bound as u64), "{at}");
     }

@@ -8,7 +8,8 @@ use simd_json::tape::Value;
 use super::fields::{Field, Fields, parse};
 use super::ids::parse_client_id;
 use super::problem::{
-    BAD_CODE, BAD_REASON, BAD_TOPIC, BAD_USER, INVALID, NO_CLIENT, NO_DATA, NO_RECEIVER, NO_TOPIC, NOWHERE, Problem,
+    BAD_CODE, BAD_REASON, BAD_TOPIC, BAD_USER, INVALID, NO_CLIENT, NO_DATA, NO_ID, NO_RECEIVER, NO_TOPIC, NO_TYPE,
+    NOWHERE, Problem,
 };
 use super::request::id_text;
 use super::text::no_receiver;
@@ -24,12 +25,18 @@ pub fn instruction<'a>(kind: MessageKind, payload: &'a [u8], scratch: &mut Vec<u
     scratch.clear();
     let tape = if kind == MessageKind::Text { parse(payload, scratch) } else { None };
     let Some(value) = tape.as_ref().map(|tape| tape.as_value()) else { return refused(&INVALID, None) };
-    let Some(fields) = Fields::of(payload, value) else { return refused(&INVALID, None) };
+    let fields = match Fields::of(payload, value) {
+        Ok(fields) => fields,
+        Err(problem) => return refused(&problem, None),
+    };
     let id = match fields.id.map(id_text).transpose() {
         Ok(id) => id,
         Err(problem) => return refused(&problem, None),
     };
     let ack = fields.ack.is_some_and(Field::is_true);
+    if ack && id.is_none() {
+        return refused(&NO_ID, None);
+    }
     let receipt = id.clone().map(|id| Receipt { id, ack });
     let message = Message { fields, value };
     message.instruction(receipt).unwrap_or_else(|problem| refused(&problem, id.as_deref()))
@@ -47,9 +54,9 @@ struct Message<'a, 't> {
 
 impl<'a> Message<'a, '_> {
     fn instruction(&self, receipt: Option<Receipt<'a>>) -> Result<Instruction<'a>, Problem> {
-        let kind = self.fields.kind.and_then(|kind| kind.value.into_string()).ok_or(INVALID)?;
-        if ["clientId", "room", "user"].into_iter().any(|name| self.fields.has_twice(name)) {
-            return Err(INVALID);
+        let kind = self.fields.kind.and_then(|kind| kind.value.into_string()).ok_or(NO_TYPE)?;
+        if let Some(name) = ["clientId", "room", "user"].into_iter().find(|name| self.fields.has_twice(name)) {
+            return Err(Problem::twice(name));
         }
         match kind {
             "publish" => self.publish(receipt),

@@ -8,6 +8,7 @@ use simd_json::prelude::*;
 use simd_json::tape::Value;
 use smallvec::SmallVec;
 
+use super::problem::{INVALID, Problem};
 use super::scan::Members;
 use super::signature;
 
@@ -76,28 +77,28 @@ pub(super) struct Fields<'a, 't> {
 }
 
 impl<'a, 't> Fields<'a, 't> {
-    /// Of the object that `text` is, and that `value` was parsed from. `None` if it is none; if the parser should not have
+    /// Of the object that `text` is, and that `value` was parsed from. An error if it is none; if the parser should not have
     /// let it pass; or if a member that is read is there twice: some readers take the first and others the last, and what
     /// is chat for this server must not be anything else for them.
-    pub(super) fn of(text: &'a [u8], value: Value<'t, 't>) -> Option<Fields<'a, 't>> {
-        let object = value.as_object()?;
+    pub(super) fn of(text: &'a [u8], value: Value<'t, 't>) -> Result<Fields<'a, 't>, Problem> {
+        let object = value.as_object().ok_or(INVALID)?;
         let mut fields = Fields::default();
         let mut members = Members::of(text);
         // The parser knows what a name is, whatever escapes it is written with.
         for (name, value) in object.iter() {
-            let member = members.next()?;
+            let member = members.next().ok_or(INVALID)?;
             if let Some(name) = RESERVED.into_iter().find(|&reserved| reserved == name) {
                 fields.reserved.push(Reserved { at: member.whole, name });
             }
             if let Some(field) = fields.named(name) {
-                let text = members.part(member.value)?;
+                let text = members.part(member.value).ok_or(INVALID)?;
                 if field.replace(Field { text, value }).is_some() {
-                    return None;
+                    return Err(Problem::twice(name));
                 }
             }
         }
-        fields.object = members.passed()?;
-        Some(fields)
+        fields.object = members.passed().ok_or(INVALID)?;
+        Ok(fields)
     }
 
     fn named(&mut self, name: &str) -> Option<&mut Option<Field<'a, 't>>> {

@@ -2,12 +2,18 @@
 
 use std::borrow::Cow;
 
+use simd_json::tape::Value;
+
 use super::fields::{Fields, parse};
 use super::problem::{BAD_TOPIC, INVALID, Problem};
 use super::request::{id_text, publish};
+use super::text::shortened;
 use super::types::Types;
 use crate::dialect::Command;
 use crate::limits::is_topic_name;
+
+/// Characters of an unknown field that its error quotes.
+const MAX_NAME_CHARS: usize = 64;
 
 /// What a request's body asks to publish.
 #[derive(PartialEq, Eq, Debug)]
@@ -29,12 +35,22 @@ pub fn posted<'a>(body: &'a [u8], types: &Types, scratch: &mut Vec<u8>) -> Resul
     scratch.clear();
     simdutf8::basic::from_utf8(body).map_err(|_| INVALID)?;
     let tape = parse(body, scratch).ok_or(INVALID)?;
-    let fields = Fields::of(body, tape.as_value()).ok_or(INVALID)?;
+    let fields = Fields::of(body, tape.as_value())?;
+    if let Some(name) = unknown(tape.as_value()) {
+        let message =
+            format!("Unknown field: {}; a publication has topic, data and id", shortened(name, MAX_NAME_CHARS));
+        return Err(Problem::told("invalid_json", message));
+    }
     let id = fields.id.map(id_text).transpose()?;
     match publish(&fields, None, types)? {
         Command::Publish { topic, payload, .. } if is_topic_name(&topic) => Ok(Posted { topic, data: payload, id }),
         _ => Err(BAD_TOPIC),
     }
+}
+
+/// The first field that a publication does not have. Whoever sends it means something by it, which would not be done.
+fn unknown<'t>(body: Value<'t, 't>) -> Option<&'t str> {
+    body.as_object()?.iter().map(|(name, _)| name).find(|name| !["topic", "data", "id"].contains(name))
 }
 
 #[cfg(test)]
@@ -46,8 +62,9 @@ mod tests {
         let long = format!(r#"{{"topic":"{}","data":1}}"#, "x".repeat(257));
         for (body, expected) in [
             (r#"{"topic":"a","data": {"b":1} }"#, Ok((r#"{"b":1}"#, None))),
-            (r#"{"id":7,"data":"\u0061","topic":"\u0061","type":"x","ack":1}"#, Ok((r#""\u0061""#, Some("7")))),
+            (r#"{"id":7,"data":"\u0061","topic":"\u0061"}"#, Ok((r#""\u0061""#, Some("7")))),
             (r#"{"topic":"a","data":null,"id":"\u006d"}"#, Ok(("null", Some(r#""m""#)))),
+            (r#"{"topic":"a","data":"AA==","encoding":"base64"}"#, Err((400, "invalid_json"))),
             (r#"{"topic":"a"}"#, Err((400, "no_data"))),
             (r#"{"topic":7,"data":1}"#, Err((400, "no_topic"))),
             (r#"{"data":1}"#, Err((400, "no_topic"))),

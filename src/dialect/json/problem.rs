@@ -14,6 +14,8 @@ pub struct Problem {
 }
 
 pub(super) const INVALID: Problem = Problem::new("invalid_json", "Invalid JSON");
+pub(super) const NO_TYPE: Problem = Problem::new("no_type", "Expected \"type\", a string");
+pub(super) const NO_ID: Problem = Problem::new("bad_id", "Expected \"id\" with \"ack\"");
 pub(super) const BAD_ID: Problem = Problem::new("bad_id", "An id is a string of 1 to 128 bytes, or an integer");
 pub(super) const BAD_TOPIC: Problem = Problem::new("bad_topic", "A topic is 1 to 256 bytes, the first not U+0000");
 pub(super) const BAD_SINCE: Problem =
@@ -28,7 +30,6 @@ pub(super) const NO_DATA: Problem = Problem::new("no_data", "Expected \"data\"")
 pub(super) const NO_RECEIVER: Problem = Problem::new("no_receiver", "Expected \"receiver\", a string");
 pub(super) const NO_TOPIC: Problem = Problem::new("no_topic", "Expected \"topic\", a string");
 pub(super) const NO_TOPICS: Problem = Problem::new("no_topic", "Expected \"topic\" or \"topics\", of strings");
-pub(super) const TOO_LARGE: Problem = Problem::new("too_large", "Message too large");
 pub(super) const TOO_FAST: Problem = Problem::new("too_fast", "Too many messages, or too much, at once: wait a moment");
 pub(super) const TOO_MANY_TOPICS: Problem = Problem::new("too_many_topics", "At most 1024 topics in one message");
 
@@ -43,6 +44,16 @@ impl Problem {
     /// One that is told in words of its own.
     pub(super) fn told(code: &'static str, message: String) -> Problem {
         Problem { code, message: Cow::Owned(message) }
+    }
+
+    /// A member is there twice: some readers take the first and others the last.
+    pub(super) fn twice(name: &str) -> Problem {
+        Problem::told("invalid_json", format!("Invalid JSON: \"{name}\" is there twice"))
+    }
+
+    /// A message of more bytes than one may have.
+    pub(super) fn too_large(most: u32) -> Problem {
+        Problem::told("too_large", format!("Message too large: at most {most} bytes"))
     }
 
     /// The same as the body of a response.

@@ -9,8 +9,8 @@ use simd_json::tape::Value;
 use super::fields::{Field, Fields, parse};
 use super::ids::{MAX_OFFSET, parse_epoch};
 use super::problem::{
-    BAD_ID, BAD_SINCE, BAD_TOPIC, INVALID, NO_DATA, NO_RECEIVER, NO_TOPIC, NO_TOPICS, NOT_ALLOWED, Problem,
-    TOO_MANY_TOPICS,
+    BAD_ID, BAD_SINCE, BAD_TOPIC, INVALID, NO_DATA, NO_ID, NO_RECEIVER, NO_TOPIC, NO_TOPICS, NO_TYPE, NOT_ALLOWED,
+    Problem, TOO_MANY_TOPICS,
 };
 use super::text::{Quoted, shortened};
 use super::types::{Destination, Types, is_addressed, is_servers};
@@ -38,21 +38,24 @@ pub fn message<'a>(kind: MessageKind, payload: &'a [u8], types: &Types, scratch:
 fn text<'a>(payload: &'a [u8], types: &Types, scratch: &mut Vec<u8>) -> Command<'a> {
     scratch.clear();
     let Some(tape) = parse(payload, scratch) else { return refused(&INVALID, None) };
-    let Some(fields) = Fields::of(payload, tape.as_value()) else { return refused(&INVALID, None) };
+    let fields = match Fields::of(payload, tape.as_value()) {
+        Ok(fields) => fields,
+        Err(problem) => return refused(&problem, None),
+    };
     let id = match fields.id.map(id_text).transpose() {
         Ok(id) => id,
         Err(problem) => return refused(&problem, None),
     };
     let (message, ack) = match (fields.kind, &id, fields.data) {
         // An envelope: `data` is the message.
-        (None, Some(_), Some(data)) => (Fields::of(data.text, data.value), true),
+        (None, Some(_), Some(data)) if data.value.is_object() => (Fields::of(data.text, data.value), true),
         _ => {
             let ack = fields.ack.is_some_and(Field::is_true);
-            (Some(fields), ack)
+            (if ack && id.is_none() { Err(NO_ID) } else { Ok(fields) }, ack)
         }
     };
     let receipt = id.clone().map(|id| Receipt { id, ack });
-    let command = message.ok_or(INVALID).and_then(|message| command(&message, receipt, types));
+    let command = message.and_then(|message| command(&message, receipt, types));
     command.unwrap_or_else(|problem| refused(&problem, id.as_deref()))
 }
 
@@ -60,7 +63,7 @@ fn text<'a>(payload: &'a [u8], types: &Types, scratch: &mut Vec<u8>) -> Command<
 pub fn id_of(payload: &[u8], scratch: &mut Vec<u8>) -> Option<String> {
     scratch.clear();
     let tape = parse(payload, scratch)?;
-    let id = Fields::of(payload, tape.as_value())?.id?;
+    let id = Fields::of(payload, tape.as_value()).ok()?.id?;
     id_text(id).ok().map(Cow::into_owned)
 }
 
@@ -80,7 +83,7 @@ pub(super) fn id_text<'a>(id: Field<'a, '_>) -> Result<Cow<'a, str>, Problem> {
 }
 
 fn command<'a>(message: &Fields<'a, '_>, receipt: Option<Receipt<'a>>, types: &Types) -> Result<Command<'a>, Problem> {
-    let kind = message.kind.and_then(|kind| kind.value.into_string()).ok_or(INVALID)?;
+    let kind = message.kind.and_then(|kind| kind.value.into_string()).ok_or(NO_TYPE)?;
     match kind {
         "subscribe" => subscribe(message),
         "unsubscribe" => Ok(Command::Unsubscribe(topics(message)?)),

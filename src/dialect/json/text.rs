@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
 
 use super::ids::{ClientId, Epoch};
-use super::problem::{BAD_TOPIC, Problem, TOO_FAST, TOO_LARGE};
+use super::problem::{BAD_TOPIC, Problem, TOO_FAST};
 use crate::dialect::{Event, Position, Subscribed};
 use crate::limits::MAX_TOPIC_BYTES;
 
@@ -29,7 +29,7 @@ pub fn event(event: Event<'_>) -> String {
             }
         }
         Event::NoReceiver { receiver, id } => return no_receiver(receiver).text(id),
-        Event::TooLarge => return TOO_LARGE.text(None),
+        Event::TooLarge { most } => return Problem::too_large(most).text(None),
         Event::TooFast { id } => return TOO_FAST.text(id),
         Event::Failed { why, id } => return Problem::told(why.code(), why.to_string()).text(id),
         Event::Presence { room, count, members } => {
@@ -46,8 +46,13 @@ pub fn event(event: Event<'_>) -> String {
             presence.list("left", left, client).value("userCount", count)
         }
         Event::Dropped(count) => Message::new("gap").value("dropped", count),
-        Event::Gap { topic, epoch, from, to } => {
-            Message::new("gap").string("topic", topic).epoch(epoch).value("from", from).value("to", to)
+        Event::Gap { topic, epoch, reset, lost } => {
+            let gap = Message::new("gap").string("topic", topic).epoch(epoch);
+            let gap = if reset { gap.value("reset", true) } else { gap };
+            match lost {
+                Some((from, to)) => gap.value("from", from).value("to", to),
+                None => gap,
+            }
         }
         Event::Pong { now } => Message::new("pong").value("timestamp", now),
     };

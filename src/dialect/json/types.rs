@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+/// What is relayed unless the configuration says otherwise.
+const CHAT: &str = "chat";
 /// What clients send to the server.
 const CLIENT_TYPES: [&str; 6] = ["heartbeat", "ping", "presence", "publish", "subscribe", "unsubscribe"];
 /// What clients send to one receiver.
@@ -51,25 +53,27 @@ pub enum BadType {
     Both(String),
 }
 
-/// The types that are an application's own: `chat`, and those that the configuration adds.
+/// The types that are an application's own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Types(BTreeMap<Box<str>, Destination>);
 
 impl Default for Types {
     /// `chat` alone, to the room.
     fn default() -> Types {
-        Types(BTreeMap::from([("chat".into(), Destination::Room)]))
+        Types(BTreeMap::from([(CHAT.into(), Destination::Room)]))
     }
 }
 
 impl Types {
-    /// `chat` and the types of `relay` go to the room, those of `handover` to a backend.
+    /// The types of `relay` go to the room, those of `handover` to a backend; `chat` to a backend if it is in both, since
+    /// `relay` has it by default.
     ///
     /// # Errors
     /// The first of them that cannot.
     pub fn new<S: AsRef<str>>(relay: &[S], handover: &[S]) -> Result<Types, BadType> {
-        let mut types = Types::default();
-        let relay = relay.iter().map(|name| (name, Destination::Room));
+        let mut types = Types(BTreeMap::new());
+        let is_handed_over = |name: &str| name == CHAT && handover.iter().any(|other| other.as_ref() == name);
+        let relay = relay.iter().filter(|name| !is_handed_over(name.as_ref())).map(|name| (name, Destination::Room));
         for (name, destination) in relay.chain(handover.iter().map(|name| (name, Destination::Backend))) {
             let name = name.as_ref();
             if CLIENT_TYPES.contains(&name) || is_addressed(name) || is_servers(name) {
@@ -99,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chat_is_always_relayed_and_the_protocols_own_types_never() {
+    fn chat_goes_where_it_is_told_to_and_the_protocols_own_types_nowhere() {
         let types = Types::new(&["playerMove", "chat"], &["prompt"]).expect("all can be");
         for (name, destination) in [
             ("chat", Some(Destination::Room)),
@@ -109,12 +113,18 @@ mod tests {
         ] {
             assert_eq!(types.destination(name), destination, "{name}");
         }
-        assert_eq!(Types::new::<&str>(&[], &[]), Ok(Types::default()));
+        assert_eq!(Types::new(&["chat"], &[]), Ok(Types::default()));
+        let chat = |relay: &[&str], handover: &[&str]| {
+            let types = Types::new(relay, handover).expect("all can be");
+            (types.destination("chat"), types.is_signed("chat"))
+        };
+        assert_eq!(chat(&[], &[]), (None, false));
+        assert_eq!(chat(&["chat"], &["prompt", "chat"]), (Some(Destination::Backend), false));
+        assert_eq!(chat(&["chat", "a"], &["prompt"]), (Some(Destination::Room), true));
         for own in ["publish", "text", "error", "user_left"] {
             assert_eq!(Types::new(&["playerMove", own], &[]), Err(BadType::Taken(own.into())));
             assert_eq!(Types::new(&[], &[own]), Err(BadType::Taken(own.into())));
         }
         assert_eq!(Types::new(&["a"], &["a"]), Err(BadType::Both("a".into())));
-        assert_eq!(Types::new(&[], &["chat"]), Err(BadType::Both("chat".into())));
     }
 }

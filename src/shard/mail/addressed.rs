@@ -31,9 +31,9 @@ pub enum Stage {
 /// What can be done to a client.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// Send this text. The only one that is for users and rooms too.
+    /// Send this text. The only one that is for rooms too.
     Send(Bytes),
-    /// Close its connection.
+    /// Close its connection; of a user, all connections.
     Close {
         /// The close code.
         code: u16,

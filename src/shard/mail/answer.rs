@@ -51,10 +51,26 @@ pub enum Answer {
         /// Who they are, if they are few.
         members: Option<Box<[u64]>>,
     },
-    /// What is kept of a topic. For a [`Return::Caller`] only.
-    History(Past),
-    /// Rooms, and how many are in them. For a [`Return::Caller`] only.
+    /// What is kept of a topic. For a [`Return::Caller`](super::Return::Caller) only.
+    History {
+        /// Whether the topic is one that keeps anything.
+        kept: bool,
+        /// What it keeps.
+        past: Past,
+    },
+    /// Topics with subscribers. For a [`Return::Caller`](super::Return::Caller) only.
+    Topics(TopicList),
+    /// Rooms, and how many are in them. For a [`Return::Caller`](super::Return::Caller) only.
     Rooms(Vec<(Box<str>, usize)>),
+}
+
+/// The first topics by name, of those that have subscribers on a shard.
+#[derive(Debug)]
+pub struct TopicList {
+    /// Each with how many they are on this shard, by name.
+    pub topics: Vec<(Box<str>, usize)>,
+    /// There are more behind them.
+    pub goes_on: bool,
 }
 
 impl Answer {
@@ -71,7 +87,7 @@ impl Answer {
             Answer::Presence { room, count, members } => {
                 Event::Presence { room, count: *count, members: members.as_deref() }
             }
-            Answer::History(_) | Answer::Rooms(_) => return None,
+            Answer::History { .. } | Answer::Topics(_) | Answer::Rooms(_) => return None,
         })
     }
 
@@ -83,7 +99,7 @@ impl Answer {
             Answer::Came { room, .. } | Answer::Went { room, .. } => room.len(),
             Answer::Presence { room, members, .. } => room.len() + members.as_ref().map_or(0, |all| all.len() * 8),
             // Not for shards.
-            Answer::History(_) | Answer::Rooms(_) => 0,
+            Answer::History { .. } | Answer::Topics(_) | Answer::Rooms(_) => 0,
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Recover {
 pub struct Past {
     /// Where the topic is: what is delivered from here on comes after it.
     pub now: Position,
+    /// The place that was named is none of the topic's epoch: it was forgotten since.
+    pub reset: bool,
     /// The first and last message that was wanted and is not kept.
     pub gap: Option<(u64, u64)>,
     /// What is kept, up to now.

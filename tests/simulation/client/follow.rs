@@ -23,6 +23,8 @@ pub struct Trails {
     pub(super) asked: BTreeMap<usize, VecDeque<Option<Trail>>>,
     /// Those that it was told, on this connection, it is subscribed to.
     joined: BTreeSet<usize>,
+    /// Those that were forgotten, as it has still to be told.
+    pub(super) anew: BTreeSet<usize>,
     pub received: usize,
     /// Messages that were passed over.
     pub missed: usize,
@@ -91,6 +93,7 @@ impl Client {
                 // The topic was forgotten meanwhile: all that it is now is new.
                 Some(_) => {
                     scene.tally.forgotten += 1;
+                    self.trails.anew.insert(topic);
                     1
                 }
             };
@@ -102,14 +105,19 @@ impl Client {
 
     /// Messages are lost that were asked for.
     pub(super) fn lacks(&mut self, event: &Value, scene: &mut Scene<'_>) {
+        let topic = topic_of(event, scene.oracle);
+        assert_eq!(self.trails.anew.remove(&topic), event["reset"] == true, "client {}: {event}", self.id);
+        scene.tally.gaps += 1;
+        if event["reset"] == true && event["from"].is_null() {
+            return;
+        }
         let (from, to) = (offset_of(event, "from"), offset_of(event, "to"));
-        let trail = self.trails.all.get_mut(&topic_of(event, scene.oracle)).expect("a topic that is followed");
+        let trail = self.trails.all.get_mut(&topic).expect("a topic that is followed");
         // The id of another topic's event is that of a stream which has had what was dropped meanwhile.
         let ahead = scene.plan.drops() && self.persona == Persona::Reader && from > trail.next;
         assert!(trail.epoch == epoch_of(event) && (from == trail.next || ahead), "client {}: {event}", self.id);
         assert!(from <= to);
         trail.next = to + 1;
-        scene.tally.gaps += 1;
     }
 
     /// A message with its place.
@@ -122,6 +130,7 @@ impl Client {
             None => scene.oracle.recognise_text(data),
         };
         assert_eq!(message.topic, topic);
+        assert!(!self.trails.anew.contains(&topic), "client {} is not told that its topic is another", self.id);
         let trail = self.trails.all.get_mut(&topic).expect("a topic that is followed");
         let lossy = scene.plan.drops();
         assert_eq!(trail.epoch, epoch, "client {}: {event}", self.id);
@@ -141,6 +150,7 @@ impl Client {
     /// missing at the end is known too, though nobody may have seen it.
     pub(super) fn check_trails(&mut self, oracle: &Oracle, lossy: bool, calm: bool) {
         assert!(self.trails.asked.values().all(VecDeque::is_empty), "client {} lacks answers", self.id);
+        assert!(self.trails.anew.is_empty(), "client {} lacks gaps", self.id);
         for (&topic, trail) in &self.trails.all {
             let published = oracle.publishers(topic).map(|(_, count)| count as u64).sum();
             let newest = if calm { published } else { oracle.newest(topic, &trail.epoch) };

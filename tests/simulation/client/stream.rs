@@ -124,7 +124,11 @@ impl Client {
         // Of what several topics are told, one that is not the last may have an id too.
         assert!(id.is_some() == has_id || id.is_some() && name == "subscribed", "client {}: {block:?}", self.id);
         if let Some(id) = id {
-            self.stream.place = Place { id: id.to_owned(), trails: self.trails.all.clone() };
+            // In another epoch it is when it was told that it is another.
+            let before = std::mem::take(&mut self.stream.place.trails);
+            let mut trails = self.trails.all.clone();
+            trails.extend(before.into_iter().filter(|(topic, _)| self.trails.anew.contains(topic)));
+            self.stream.place = Place { id: id.to_owned(), trails };
         }
     }
 

@@ -1,0 +1,60 @@
+//! What is allowed, and hardly meant.
+
+use super::load::Resolved;
+use super::{Config, cores};
+
+impl Config {
+    /// What an operator should know of this configuration, a line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let never = |(rule, earlier): (&super::HistoryRule, &super::HistoryRule)| {
+            let (pattern, earlier) = (&rule.pattern, &earlier.pattern);
+            format!("history: the rule of {pattern:?} never counts: {earlier:?}, before it, names all its topics")
+        };
+        self.history.shadowed().map(never).collect()
+    }
+}
+
+impl Resolved {
+    /// [`Config::warnings`], and what else whoever has set these values should know.
+    pub fn warnings(&self) -> Vec<String> {
+        let config = &self.config;
+        let mut warnings = config.warnings();
+        if config.shards > cores() {
+            warnings.push(format!(
+                "shards: {} are more than the {} cores that this process may use",
+                config.shards,
+                cores()
+            ));
+        }
+        if config.backlog < config.max_message && (self.is_set("backlog") || self.is_set("max_message")) {
+            warnings.push(
+                "backlog: it is below max_message: a message that is larger than it waits all the same, but alone"
+                    .into(),
+            );
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Inputs, load};
+
+    fn warnings(file: &str) -> Vec<String> {
+        load(&Inputs { file: Some(("x".into(), file.into())), ..Inputs::default() }).unwrap().warnings()
+    }
+
+    #[test]
+    fn what_is_hardly_meant_is_said() {
+        assert_eq!(warnings(""), [""; 0], "nothing is wrong with the defaults");
+        for (file, word) in [
+            ("history = '*; a'", "\"a\" never counts: \"*\""),
+            ("shards = 256", "256 are more than"),
+            ("backlog = '1KiB'", "below max_message"),
+        ] {
+            let warnings = warnings(file);
+            assert!(warnings.len() == 1 && warnings[0].contains(word), "{warnings:?}");
+        }
+        assert_eq!(warnings("backlog = '1KiB'\nmax_message = '1KiB'"), [""; 0]);
+    }
+}
