@@ -258,7 +258,7 @@ export class Uproar {
   send<O extends SendOptions = {}>(fields: { type: string; [field: string]: any }, options?: O): Promise<Sent<O>>;
   /** Says something to everybody in the room. */
   chat<O extends SendOptions = {}>(message: string | { [field: string]: any }, options?: O): Promise<Sent<O>>;
-  /** Sends a message of type `text`, `image`, `file` or `system` to a client, or to the others in a room. */
+  /** Sends a message to a client, or to the others in a room; its `type` is `text` by default. */
   sendTo<O extends SendOptions = {}>(
     receiver: string,
     fields: { type?: "text" | "image" | "file" | "system"; [field: string]: any },

@@ -3,6 +3,7 @@ import { Backoff } from "./backoff.js";
 import { promised } from "./deferred.js";
 import { Emitter } from "./emitter.js";
 import { UproarError } from "./errors.js";
+import { addressed, checkFields } from "./fields.js";
 import { idSource } from "./ids.js";
 import { Link } from "./link.js";
 import { Messages } from "./messages.js";
@@ -175,11 +176,11 @@ export class Uproar {
     return this.send({ ...(typeof message === "string" ? { text: message } : message), type: "chat" }, options);
   }
 
-  /** Sends a `text` message, or what else `fields.type` says, to one client, or to the others in a room. */
+  /** Sends a message of type `text`, or the other addressed one that `fields.type` says, to one client or a room. */
   sendTo(receiver, fields, options) {
     return promised(() => {
       checkName(receiver);
-      return this.send({ type: "text", ...fields, receiver }, options);
+      return this.send(addressed(fields, receiver), options);
     });
   }
 
@@ -321,8 +322,4 @@ export class Uproar {
 
 function replaced({ code }) {
   return new UproarError("replaced", "this clientId has connected elsewhere", { closeCode: code });
-}
-
-function checkFields(fields) {
-  if (typeof fields?.type !== "string") throw new TypeError("a message is an object with a type");
 }

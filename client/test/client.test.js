@@ -38,6 +38,22 @@ test("to one client, to the others in a room, to nobody", async () => {
   assert.deepEqual([nobody.code, one.errors], ["no_receiver", []]);
 });
 
+test("what is addressed goes to its receiver, or nowhere: never to the room", async () => {
+  const { clock, client } = world();
+  const [one, two, three] = [client(), client(), client()];
+  await clock.advance(10);
+  const to = two.client.clientId;
+  const types = ["chat", "publish", "Text", null, 7];
+  const refused = types.map((type) => outcome(one.client.sendTo(to, { type, content: "?" })));
+  refused.push(outcome(one.client.sendTo(to, "psst")), outcome(one.client.sendTo(to)));
+  for (const type of [undefined, "text", "image", "file", "system"]) one.client.sendTo(to, { type, content: "psst" });
+  await clock.advance(10);
+  for (const { error } of refused) assert.ok(error instanceof TypeError, `${error}`);
+  assert.match(refused[0].error.message, /text, image, file, system; chat is not/);
+  assert.deepEqual(two.messages.map(({ type }) => type), ["text", "text", "image", "file", "system"]);
+  assert.deepEqual([one.messages, three.messages], [[], []]);
+});
+
 test("publish and subscribe", async () => {
   const { clock, model, client } = world();
   const [one, two] = [client(), client()];
