@@ -252,9 +252,9 @@ export class Uproar {
     options?: { limit?: number; recover?: boolean; signal?: AbortSignal },
   ): AsyncIterableIterator<Message<T>>;
 
-  /** Publishes what JSON can say to a topic. */
+  /** Publishes what JSON can say to a topic; bytes are a `TypeError`. */
   publish<O extends SendOptions = {}>(topic: string, data: unknown, options?: O): Promise<Sent<O>>;
-  /** Sends an object whose type is relayed to the room, or taken by the backend. */
+  /** Sends an object whose type is relayed to the room, or taken by the backend; not one that has a method here. */
   send<O extends SendOptions = {}>(fields: { type: string; [field: string]: any }, options?: O): Promise<Sent<O>>;
   /** Says something to everybody in the room. */
   chat<O extends SendOptions = {}>(message: string | { [field: string]: any }, options?: O): Promise<Sent<O>>;

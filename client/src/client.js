@@ -3,7 +3,7 @@ import { Backoff } from "./backoff.js";
 import { promised } from "./deferred.js";
 import { Emitter } from "./emitter.js";
 import { UproarError } from "./errors.js";
-import { addressed, checkFields } from "./fields.js";
+import { addressed, checkFields, jsonOf } from "./fields.js";
 import { idSource } from "./ids.js";
 import { Link } from "./link.js";
 import { Messages } from "./messages.js";
@@ -148,8 +148,7 @@ export class Uproar {
   publish(topic, data, options = {}) {
     return promised(() => {
       checkName(topic);
-      const json = JSON.stringify(data);
-      if (json === undefined) throw new TypeError("data is something that JSON can say");
+      const json = jsonOf(data);
       const what = `"topic":${JSON.stringify(topic)},"data":${json}}`;
       if (options.ack === false) return this.#outbox.sendNow(`{"type":"publish",${what}`, options);
       const id = options.id ?? this.#nextId();
@@ -162,7 +161,7 @@ export class Uproar {
   send(fields, options = {}) {
     return promised(() => {
       checkFields(fields);
-      const json = JSON.stringify(fields);
+      const json = jsonOf(fields);
       if (options.ack === false) return this.#outbox.sendNow(json, options);
       const id = options.id ?? this.#nextId();
       // In an envelope, whose id is between the server and us: an `id` of the message itself is the application's.

@@ -96,6 +96,39 @@ test("what cannot be sent is rejected, and says why; nobody has to look", async 
   for (const [i, { error }] of outcomes.entries()) assert.ok(error instanceof TypeError, `${i}: ${error}`);
 });
 
+test("bytes are not sent, for they would arrive as something else; how they are sent is said", async () => {
+  const { clock, model, client } = world();
+  const { client: one } = client();
+  await clock.advance(10);
+  const bytes = Uint8Array.of(1, 2);
+  const all = [bytes, bytes.buffer, Buffer.from(bytes), new DataView(bytes.buffer), new Blob([bytes])];
+  const refused = [
+    ...all.flatMap((each) => [one.publish("t", each), one.publish("t", [1, each]), one.chat({ file: each })]),
+    one.publish("t", bytes, { ack: false }), one.sendTo(one.clientId, { content: bytes }),
+  ].map(outcome);
+  one.publish("t", [...bytes]);
+  await clock.advance(10);
+  for (const { error } of refused) assert.ok(error instanceof TypeError && /base64/.test(error.message), `${error}`);
+  assert.deepEqual(model.published.map(({ json }) => json), ["[1,2]"]);
+});
+
+test("what has a method of its own is not sent, and the method is named", async () => {
+  const { clock, network, client } = world();
+  const { client: one } = client();
+  await clock.advance(10);
+  const methods = {
+    subscribe: /subscribe\(topic, listener\)/, unsubscribe: /that subscribe returned/, presence: /presence\(topic\)/,
+    publish: /publish\(topic, data\)/, ping: /heartbeatInterval/, heartbeat: /heartbeatInterval/,
+  };
+  for (const [type, message] of Object.entries(methods)) {
+    for (const ack of [true, false]) {
+      await assert.rejects(one.send({ type, topic: "t" }, { ack }), { name: "TypeError", message });
+    }
+  }
+  await clock.advance(10);
+  assert.deepEqual([socketOf(network).sent, one.pending], [[], 0]);
+});
+
 test("messages sent before there is a connection arrive in order", async () => {
   const { clock, model, client } = world();
   const { client: one } = client();
