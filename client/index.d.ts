@@ -191,7 +191,7 @@ type Sent<O> = O extends { ack: false } ? void : Ack;
 /** Ends a subscription. */
 export interface Unsubscribe {
   (): void;
-  /** Resolves when messages come, rejects if the server refuses. */
+  /** Resolves when messages come, rejects if the server refuses; that is no `error` event too. */
   readonly ready: Promise<{ topic: string; epoch?: string; offset?: number }>;
 }
 

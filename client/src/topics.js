@@ -147,8 +147,9 @@ export class Topics {
   #refuse(subscription, code = "refused") {
     const { topic } = subscription;
     const error = new UproarError(code, `the server refused topic ${topic}: ${code}`, { topic });
+    const { granted } = subscription;
     subscription.refuse(error);
-    this.#hooks.error(error);
+    if (granted) this.#hooks.error(error); // on an earlier connection, so that a promise says that they have it
   }
 
   /** One request for that topic is answered. Returns how many are not; -1 if there was none. */

@@ -232,8 +232,7 @@ test("a refusal is told, and tried again on another connection or when somebody 
   await asked();
   refuse();
   await settle();
-  assert.equal(ready.code, "too_many_topics");
-  assert.deepEqual(log.errors.map(({ code, topic }) => [code, topic]), [["too_many_topics", "a"]]);
+  assert.deepEqual([ready.code, ready.error.topic, log.errors], ["too_many_topics", "a", []], "told once");
   assert.deepEqual(await asked(), []);
   const again = outcome(add("a").ready);
   assert.deepEqual(await asked(), [["+", "a", {}]]);
@@ -245,6 +244,30 @@ test("a refusal is told, and tried again on another connection or when somebody 
   await settle();
   assert.equal(again.status, "rejected");
   assert.deepEqual(await add("a").ready, { topic: "a", epoch: "e", offset: 0 });
+});
+
+test("a topic that was granted and is refused on another connection is an error event, once", async () => {
+  const { topics, transport, log, add, answer, asked } = topicsOn();
+  const anew = async () => {
+    topics.disconnected();
+    topics.connected(transport);
+    await asked();
+  };
+  const refuse = () => topics.subscribed({ topics: [{ topic: "a", ok: false, error: "too_many_topics" }] });
+  topics.connected(transport);
+  const ready = outcome(add("a").ready);
+  await asked();
+  answer("a", 0);
+  for (let i = 0; i < 3; i++) {
+    await anew();
+    refuse();
+  }
+  assert.deepEqual([ready.status, log.errors.map(({ topic }) => topic)], ["resolved", ["a"]]);
+  await anew();
+  answer("a", 0);
+  await anew();
+  refuse();
+  assert.deepEqual(log.errors.map(({ code }) => code), ["too_many_topics", "too_many_topics"]);
 });
 
 test("ready: resolved by the answer, rejected by an early end or a close", async () => {
