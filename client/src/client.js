@@ -238,9 +238,9 @@ export class Uproar {
     this.#outbox.connected(transport, known);
   }
 
-  #down({ code }) {
+  #down({ code, reason }) {
     this.#wasTooMuch = code === POLICY;
-    this.#outbox.disconnected(code);
+    this.#outbox.disconnected(code, reason);
     this.#topics.disconnected();
     this.#presence.disconnected();
   }
