@@ -220,8 +220,9 @@ export class Uproar {
   /** `null` before the first welcome. Its `token` is secret. */
   readonly identity: Identity | null;
   readonly room: string;
-  /** Who is in the room; `null` without a `presence` listener, before the first answer, and in very full rooms. */
+  /** Who is in the room; `null` without a `presence` listener, before it is first called, and in very full rooms. */
   readonly members: string[] | null;
+  /** How many are in the room; `null` until a `presence` listener is first called. */
   readonly userCount: number | null;
   /** Messages whose promises are not settled. */
   readonly pending: number;

@@ -86,12 +86,12 @@ export class Uproar {
     return this.#room ?? this.#address.room;
   }
 
-  /** Who is in the room, if there is a `presence` listener and the server tells; else `null`. */
+  /** Who is in the room; `null` without a `presence` listener, before it is first called, and in very full rooms. */
   get members() {
     return this.#presence.members && [...this.#presence.members];
   }
 
-  /** How many are in the room; `null` while that is not known. */
+  /** How many are in the room; `null` until a `presence` listener is first called. */
   get userCount() {
     return this.#presence.userCount;
   }
@@ -122,6 +122,7 @@ export class Uproar {
   /** Goes to another room, by a new connection. Subscriptions and messages on their way are taken along. */
   join(room) {
     checkName(room);
+    if (room !== this.room) this.#presence.forget();
     this.#address.room = room;
     this.#room = null;
     this.#link.restart();
