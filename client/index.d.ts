@@ -230,7 +230,10 @@ export class Uproar {
   /** Calls `listener` at every event of that name; returns a function that ends it. */
   on<E extends keyof Events>(event: E, listener: Events[E]): () => void;
 
-  /** Connects, and keeps connected until `close`. Only needed after `close`, or with the option `connect: false`. */
+  /**
+   * Connects, and keeps connected until `close`, or until the server says not to come back. Only needed after these, or
+   * with the option `connect: false`.
+   */
   connect(): void;
   /** Ends the connection and every timer. Promises are rejected, iterations end; listeners are kept for `connect`. */
   close(): void;

@@ -5,7 +5,7 @@ import { Emitter } from "./emitter.js";
 import { UproarError } from "./errors.js";
 import { addressed, checkFields, jsonOf } from "./fields.js";
 import { idSource } from "./ids.js";
-import { Link } from "./link.js";
+import { Link, REPLACED } from "./link.js";
 import { Messages } from "./messages.js";
 import { checkName } from "./names.js";
 import { complete } from "./options.js";
@@ -209,7 +209,7 @@ export class Uproar {
       up: (transport, welcome) => this.#up(transport, welcome),
       message: (message) => this.#receive(message),
       down: (cause) => this.#down(cause),
-      replaced: (cause) => this.#end(replaced(cause), cause),
+      ended: (cause) => this.#end(endedBy(cause), cause),
       state: (state, detail) => this.#emitter.emit("state", state, detail),
       retry: (detail) => this.#retry(detail),
     });
@@ -320,6 +320,9 @@ export class Uproar {
   }
 }
 
-function replaced({ code }) {
-  return new UproarError("replaced", "this clientId has connected elsewhere", { closeCode: code });
+/** Why a connection ended that is not to be made again. */
+function endedBy({ code, reason }) {
+  if (code === REPLACED) return new UproarError("replaced", "this clientId has connected elsewhere", { closeCode: code });
+  const text = `the server has sent this client away, with ${code}${reason ? `: ${reason}` : ""}`;
+  return new UproarError("dismissed", text, { closeCode: code });
 }

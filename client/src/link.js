@@ -7,6 +7,10 @@ import { watchPage } from "./page.js";
 /** The close code of a server that has seen our `clientId` on another connection since. */
 export const REPLACED = 4001;
 
+/** Close codes by which an application says that this client is not to come back. */
+const FOR_GOOD = [[3500, 3999], [4500, 4999]];
+const isForGood = (code) => FOR_GOOD.some(([first, last]) => code >= first && code <= last);
+
 /** How long an attempt that was given up may be on its way to the server yet, through whatever is slow between. */
 const GHOST_MS = 60_000;
 
@@ -39,7 +43,7 @@ export class Link {
 
   /**
    * `options`: those of the client, and `open` as for `Dial`. `hooks`: `up(transport, welcome)`, `message(message)`,
-   * `down(cause)`, `replaced(cause)`, and for the application `state(state, detail)` and `retry(detail)`.
+   * `down(cause)`, `ended(cause)` if it is not to connect again, and for the application `state(state, detail)` and `retry(detail)`.
    */
   constructor(options, hooks) {
     this.#options = options;
@@ -151,7 +155,9 @@ export class Link {
   }
 
   #down(dial, cause) {
-    if (dial === this.#probe) {
+    if (isForGood(cause.code)) {
+      this.#hooks.ended(cause);
+    } else if (dial === this.#probe) {
       this.#probe = null;
       this.#waitToProbe();
     } else if (dial === this.#dial) {
@@ -161,7 +167,7 @@ export class Link {
 
   #lost(dial, cause) {
     if (cause.code === REPLACED && !this.#haunted()) {
-      this.#hooks.replaced(cause);
+      this.#hooks.ended(cause);
       return;
     }
     this.#cancel();

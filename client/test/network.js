@@ -88,11 +88,11 @@ class FakeSocket {
   }
 
   /** The server closes it. */
-  serverCloses(code) {
+  serverCloses(code, reason = "") {
     if (this.#closed) return;
     this.#end();
     this.#session?.ended();
-    this.onclose?.({ code, reason: "" });
+    this.onclose?.({ code, reason });
   }
 
   #arrive() {

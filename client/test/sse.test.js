@@ -248,6 +248,17 @@ test("it goes back to WebSocket when that works, without a gap or a repetition",
   assert.equal(clock.timers, 0);
 });
 
+test("an attempt by WebSocket that is sent away for good ends the stream too", async () => {
+  const { clock, network, http, log } = blocked({ websocketRetry: 1000 });
+  await clock.advance(2000);
+  network.mode = "swallow";
+  await clock.advance(2000);
+  [...network.sockets].at(-1).serverCloses(4900, "no");
+  await clock.advance(10);
+  assert.deepEqual([log.client.state, log.states.at(-1)[1].code], ["disconnected", 4900]);
+  assert.deepEqual([clock.timers, http.live.length], [0, 0]);
+});
+
 test("what is being posted when it goes over is not sent by both ways, and keeps its place", async () => {
   const { clock, model, network, http, log } = blocked({ websocketRetry: 1000 });
   await clock.advance(2000);
