@@ -321,8 +321,8 @@ export class Uproar {
 }
 
 /** Why a connection ended that is not to be made again. */
-function endedBy({ code, reason }) {
-  if (code === REPLACED) return new UproarError("replaced", "this clientId has connected elsewhere", { closeCode: code });
-  const text = `the server has sent this client away, with ${code}${reason ? `: ${reason}` : ""}`;
-  return new UproarError("dismissed", text, { closeCode: code });
+function endedBy({ code: closeCode, reason }) {
+  if (closeCode === REPLACED) return new UproarError("replaced", "this clientId has connected elsewhere", { closeCode });
+  const text = `the server has sent this client away, with ${closeCode}${reason ? `: ${reason}` : ""}`;
+  return new UproarError("dismissed", text, { closeCode });
 }

@@ -43,7 +43,8 @@ export class Link {
 
   /**
    * `options`: those of the client, and `open` as for `Dial`. `hooks`: `up(transport, welcome)`, `message(message)`,
-   * `down(cause)`, `ended(cause)` if it is not to connect again, and for the application `state(state, detail)` and `retry(detail)`.
+   * `down(cause)`, `ended(cause)` if it is not to connect again, and for the application `state(state, detail)` and
+   * `retry(detail)`.
    */
   constructor(options, hooks) {
     this.#options = options;

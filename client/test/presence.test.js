@@ -39,7 +39,7 @@ test("whenever a listener is called, who is there is known, also when several co
     const seen = [];
     const crowd = Array.from({ length: 4 }, () => {
       const { client: one } = client({ random });
-      one.on("presence", ({ userCount }) => seen.push([one.userCount === userCount, one.members?.length === userCount]));
+      one.on("presence", ({ userCount: now }) => seen.push([one.userCount === now, one.members?.length === now]));
       return one;
     });
     await clock.advance(200);
@@ -52,7 +52,7 @@ test("whenever a listener is called, who is there is known, also when several co
   }
 });
 
-test("a notice before the answer is told with it; one right behind the answer, in the same turn, by itself", async () => {
+test("a notice before the answer is told with it; one in the same turn behind it, by itself", async () => {
   const { clock, network, client } = world();
   const { client: one, events } = watching(client);
   await clock.advance(2);
