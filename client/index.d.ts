@@ -14,6 +14,7 @@ export interface WebSocketClass {
   new (url: string): {
     binaryType: string;
     readonly bufferedAmount: number;
+    onopen?: ((event: any) => void) | null;
     onmessage: ((event: any) => void) | null;
     onclose: ((event: any) => void) | null;
     onerror: ((event: any) => void) | null;
@@ -155,6 +156,8 @@ export interface Retry extends Cause {
   attempt: number;
   /** How long it is going to wait, in milliseconds. */
   delay: number;
+  /** Why, in its `message`. */
+  error: Error;
 }
 
 export interface Events {
@@ -209,7 +212,7 @@ export class UproarError extends Error {
 }
 
 export class Uproar {
-  /** `url` is `ws:`, `wss:`, `http:` or `https:`, or in a browser relative to the page. */
+  /** `url` is that of a room: `ws:`, `wss:`, `http:` or `https:`, or in a browser relative to the page. */
   constructor(url: string | URL, options?: Options);
 
   readonly state: State;

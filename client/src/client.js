@@ -2,7 +2,7 @@ import { Address } from "./address.js";
 import { Backoff } from "./backoff.js";
 import { promised } from "./deferred.js";
 import { Emitter } from "./emitter.js";
-import { UproarError } from "./errors.js";
+import { UproarError, isLasting } from "./errors.js";
 import { addressed, checkFields, jsonOf } from "./fields.js";
 import { idSource } from "./ids.js";
 import { Link, REPLACED } from "./link.js";
@@ -255,7 +255,7 @@ export class Uproar {
 
   #retry(detail) {
     this.#emitter.emit("retry", detail);
-    if (detail.error instanceof UproarError && detail.error.code === "token") this.#emitter.emit("error", detail.error);
+    if (isLasting(detail.error)) this.#emitter.emit("error", detail.error);
   }
 
   #end(error, cause) {
@@ -322,7 +322,8 @@ export class Uproar {
 
 /** Why a connection ended that is not to be made again. */
 function endedBy({ code: closeCode, reason }) {
-  if (closeCode === REPLACED) return new UproarError("replaced", "this clientId has connected elsewhere", { closeCode });
+  const isElsewhere = closeCode === REPLACED;
+  if (isElsewhere) return new UproarError("replaced", "this clientId has connected elsewhere", { closeCode });
   const text = `the server has sent this client away, with ${closeCode}${reason ? `: ${reason}` : ""}`;
   return new UproarError("dismissed", text, { closeCode });
 }

@@ -34,8 +34,8 @@ const isBytes = (value) => {
 };
 
 /**
- * The JSON of `data`. Throws if JSON cannot say it; also of bytes, or an object or list that has bytes for a value: they
- * would arrive as an object of numbers, or an empty one.
+ * The JSON of `data`. Throws if JSON cannot say it; also of bytes, and of an object or list that has bytes for a value:
+ * they would arrive as an object of numbers, or an empty one.
  */
 export function jsonOf(data) {
   const values = isBytes(data) || typeof data !== "object" || data === null ? [data] : Object.values(data);

@@ -1,6 +1,6 @@
 import { Backoff } from "./backoff.js";
 import { Dial } from "./dial.js";
-import { UproarError } from "./errors.js";
+import { UproarError, isLasting } from "./errors.js";
 import { Heartbeat } from "./heartbeat.js";
 import { watchPage } from "./page.js";
 
@@ -172,24 +172,26 @@ export class Link {
       return;
     }
     this.#cancel();
-    this.#count(dial);
+    const error = cause.error ?? unexplained(cause, dial.up);
+    this.#count(dial, error);
     const delay = this.#backoff.next();
     this.#timer = this.#clock.setTimeout(() => this.#connect(), delay);
     const { attempt } = this.#backoff;
     // All is in order before listeners are told, for these may do anything, also close.
     if (dial.up) {
       this.#hooks.down(cause);
-      this.#become("reconnecting", cause);
+      this.#become("reconnecting", { ...cause, error });
     }
-    if (this.running) this.#hooks.retry({ attempt, delay, ...cause });
+    if (this.running) this.#hooks.retry({ attempt, delay, ...cause, error });
   }
 
   /** Draws the lesson from an attempt that has failed, or a connection that was lost. */
-  #count(dial) {
+  #count(dial, error) {
     if (dial.up) {
       if (this.#clock.now() - this.#upSince >= this.#options.stableAfter) this.#backoff.reset();
     } else if (dial.kind === "websocket") {
-      this.#failures++;
+      // If it is not WebSocket that is in the way, Server-Sent Events would hide what is.
+      if (!isLasting(error) && error.code !== "no_welcome") this.#failures++;
       this.#ghosts.push(this.#clock.now());
     } else {
       this.#failures = this.#options.fallbackAfter - 1; // by turns, until one of them works
@@ -235,4 +237,11 @@ export class Link {
     this.state = state;
     this.#hooks.state(state, { previous, ...detail });
   }
+}
+
+/** A loss or failure of which the platform says no more than a close code and a reason, if that. */
+function unexplained({ code, reason }, isLoss) {
+  const why = [code, reason].filter(Boolean).join(" ");
+  const what = isLoss ? "the connection was lost" : "the connection was closed before the server's welcome";
+  return new UproarError(isLoss ? "lost" : "unreachable", why ? `${what}: ${why}` : what, { closeCode: code });
 }

@@ -318,3 +318,13 @@ test("what is no server's address is named, and what is wanted", () => {
     assert.throws(() => new Uproar(url, { WebSocket: null }), wanted);
   }
 });
+
+test("an address at which there is no room is refused, and what is there is said", () => {
+  const others = {
+    "/raw/AAPL": /subscribe\(topic, listener\)/, "/raw": /subscribe/, "/raw/a/b?x=1": /subscribe/,
+    "/backend": /plain WebSocket/, "/backend?key=k": /plain/, "/sse?topic=a": /sseUrl/, "/publish": /publish\(/,
+  };
+  const make = (path) => () => new Uproar(`http://server${path}`, { connect: false, WebSocket: class {} });
+  for (const [path, message] of Object.entries(others)) assert.throws(make(path), { name: "TypeError", message }, path);
+  for (const path of ["/rawhide", "/a/raw/b", "/backends", "/sses", "/publish/x", "/?room=raw"]) make(path)();
+});
