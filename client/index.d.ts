@@ -114,9 +114,9 @@ export interface Gap {
   epoch: string | null;
   /** The first one missed. */
   from: number | null;
-  /** The last one missed; `null`: nobody knows. */
+  /** The last one missed; `null`: nobody knows, for the server has begun the topic anew. */
   to: number | null;
-  /** How many; `null`: nobody knows. */
+  /** How many; `null`: nobody knows, it may be none. */
   missed: number | null;
 }
 

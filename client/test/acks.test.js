@@ -326,7 +326,7 @@ test("the message that closed the connection by its size is not sent again: it i
   assert.deepEqual(sent, ["x".repeat(15), "y"]);
 });
 
-test("a message that the server skipped for its size is the largest: it has no id that the server could tell", async () => {
+test("a message that the server skipped for its size is the largest: the server could tell no id", async () => {
   const { clock, outbox, connect } = outboxOf({ maxInFlight: 9 });
   connect();
   const send = (id, text) => outcome(outbox.send({ id, text, post: null }));

@@ -282,6 +282,27 @@ test("going to another room takes along what is on its way", async () => {
   assert.throws(() => log.client.join(""), TypeError);
 });
 
+test("idle topics are not told of when the connection is made anew; of a restart, once each", async () => {
+  const { clock, model, network, client } = world({ history: () => 0 });
+  const log = client();
+  const heard = [];
+  for (const topic of ["idle", "busy"]) log.client.subscribe(topic, ({ data }) => heard.push(data));
+  await clock.advance(10);
+  model.publish("busy", "1");
+  await clock.advance(10);
+  for (const again of [() => log.client.join("other"), () => network.cutAll(), () => log.client.join("room")]) {
+    again();
+    await clock.advance(1000);
+  }
+  model.publish("idle", "2");
+  await clock.advance(10);
+  assert.deepEqual([heard, log.gaps], [[1, 2], []]);
+  model.restart();
+  await clock.advance(1000);
+  const gaps = log.gaps.map(({ topic, from, to, missed }) => [topic, from, to, missed]);
+  assert.deepEqual(gaps, [["idle", 2, null, null], ["busy", 2, null, null]]);
+});
+
 test("options are checked", () => {
   const make = (options) => () => new Uproar("ws://server/", { connect: false, WebSocket: class {}, ...options });
   for (const options of [

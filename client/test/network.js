@@ -5,7 +5,7 @@ import { roomOf } from "./model.js";
  * are refused, swallowed, cut at any moment with what is under way on them, or left half open.
  */
 export class Network {
-  /** What becomes of new ones: `up`, `refuse`, `deny` (401), `swallow`, `silent` (it opens), `foreign` (it says else). */
+  /** New connections are `up`, or `refuse`, `deny` (401), `swallow`, `silent` (open), `foreign` (no server of ours). */
   mode = "up";
   /** The open sockets. */
   sockets = new Set();
