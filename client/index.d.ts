@@ -14,6 +14,7 @@ export interface WebSocketClass {
   new (url: string): {
     binaryType: string;
     readonly bufferedAmount: number;
+    onopen?: ((event: any) => void) | null;
     onmessage: ((event: any) => void) | null;
     onclose: ((event: any) => void) | null;
     onerror: ((event: any) => void) | null;
@@ -113,9 +114,9 @@ export interface Gap {
   epoch: string | null;
   /** The first one missed. */
   from: number | null;
-  /** The last one missed; `null`: nobody knows. */
+  /** The last one missed; `null`: nobody knows, for the server has begun the topic anew. */
   to: number | null;
-  /** How many; `null`: nobody knows. */
+  /** How many; `null`: nobody knows, it may be none. */
   missed: number | null;
 }
 
@@ -155,6 +156,8 @@ export interface Retry extends Cause {
   attempt: number;
   /** How long it is going to wait, in milliseconds. */
   delay: number;
+  /** Why, in its `message`. */
+  error: Error;
 }
 
 export interface Events {
@@ -191,7 +194,7 @@ type Sent<O> = O extends { ack: false } ? void : Ack;
 /** Ends a subscription. */
 export interface Unsubscribe {
   (): void;
-  /** Resolves when messages come, rejects if the server refuses. */
+  /** Resolves when messages come, rejects if the server refuses; that is no `error` event too. */
   readonly ready: Promise<{ topic: string; epoch?: string; offset?: number }>;
 }
 
@@ -209,7 +212,7 @@ export class UproarError extends Error {
 }
 
 export class Uproar {
-  /** `url` is `ws:`, `wss:`, `http:` or `https:`, or in a browser relative to the page. */
+  /** `url` is that of a room: `ws:`, `wss:`, `http:` or `https:`, or in a browser relative to the page. */
   constructor(url: string | URL, options?: Options);
 
   readonly state: State;
@@ -220,8 +223,9 @@ export class Uproar {
   /** `null` before the first welcome. Its `token` is secret. */
   readonly identity: Identity | null;
   readonly room: string;
-  /** Who is in the room; `null` without a `presence` listener, before the first answer, and in very full rooms. */
+  /** Who is in the room; `null` without a `presence` listener, before it is first called, and in very full rooms. */
   readonly members: string[] | null;
+  /** How many are in the room; `null` until a `presence` listener is first called. */
   readonly userCount: number | null;
   /** Messages whose promises are not settled. */
   readonly pending: number;
@@ -229,7 +233,10 @@ export class Uproar {
   /** Calls `listener` at every event of that name; returns a function that ends it. */
   on<E extends keyof Events>(event: E, listener: Events[E]): () => void;
 
-  /** Connects, and keeps connected until `close`. Only needed after `close`, or with the option `connect: false`. */
+  /**
+   * Connects, and keeps connected until `close`, or until the server says not to come back. Only needed after these, or
+   * with the option `connect: false`.
+   */
   connect(): void;
   /** Ends the connection and every timer. Promises are rejected, iterations end; listeners are kept for `connect`. */
   close(): void;
@@ -252,13 +259,13 @@ export class Uproar {
     options?: { limit?: number; recover?: boolean; signal?: AbortSignal },
   ): AsyncIterableIterator<Message<T>>;
 
-  /** Publishes what JSON can say to a topic. */
+  /** Publishes what JSON can say to a topic; bytes are a `TypeError`. */
   publish<O extends SendOptions = {}>(topic: string, data: unknown, options?: O): Promise<Sent<O>>;
-  /** Sends an object whose type is relayed to the room, or taken by the backend. */
+  /** Sends an object whose type is relayed to the room, or taken by the backend; not one that has a method here. */
   send<O extends SendOptions = {}>(fields: { type: string; [field: string]: any }, options?: O): Promise<Sent<O>>;
   /** Says something to everybody in the room. */
   chat<O extends SendOptions = {}>(message: string | { [field: string]: any }, options?: O): Promise<Sent<O>>;
-  /** Sends a message of type `text`, `image`, `file` or `system` to a client, or to the others in a room. */
+  /** Sends a message to a client, or to the others in a room; its `type` is `text` by default. */
   sendTo<O extends SendOptions = {}>(
     receiver: string,
     fields: { type?: "text" | "image" | "file" | "system"; [field: string]: any },

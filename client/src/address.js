@@ -2,6 +2,20 @@ const SCHEMES = { "http:": "ws:", "https:": "wss:", "ws:": "ws:", "wss:": "wss:"
 const WANTED = "wanted is one that begins with ws:, wss:, http: or https:, ws://127.0.0.1:8080/chat for instance";
 const HTTP = { "ws:": "http:", "wss:": "https:" };
 
+/** Paths of the server that are no rooms, and what is there. */
+const OTHERS = [
+  [/^\/raw(\/|$)/, "there, topics come without a word about them; use subscribe(topic, listener)"],
+  [/^\/backend\/?$/, "that is for backends, which use a plain WebSocket"],
+  [/^\/sse\/?$/, "the client goes there by itself where it has to, see sseUrl"],
+  [/^\/publish\/?$/, "the client goes there by itself where it has to, see publishUrl; use publish(topic, data)"],
+];
+
+/** Throws if the address is one at which there is something else. */
+function checkPath(address) {
+  const [, what] = OTHERS.find(([path]) => path.test(address.pathname)) ?? [];
+  if (what) throw new TypeError(`${address.pathname} is not the URL of a room, as /chat is: ${what}`);
+}
+
 /** The server's addresses, and what the queries say. */
 export class Address {
   #websocket;
@@ -13,6 +27,7 @@ export class Address {
     const address = parse(url);
     const scheme = SCHEMES[address?.protocol];
     if (!scheme) throw new TypeError(`not the URL of a server: ${url}; ${WANTED}`);
+    checkPath(address);
     address.protocol = scheme;
     address.hash = "";
     this.#websocket = address;

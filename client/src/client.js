@@ -2,9 +2,10 @@ import { Address } from "./address.js";
 import { Backoff } from "./backoff.js";
 import { promised } from "./deferred.js";
 import { Emitter } from "./emitter.js";
-import { UproarError } from "./errors.js";
+import { UproarError, isLasting } from "./errors.js";
+import { addressed, checkFields, jsonOf } from "./fields.js";
 import { idSource } from "./ids.js";
-import { Link } from "./link.js";
+import { Link, REPLACED } from "./link.js";
 import { Messages } from "./messages.js";
 import { checkName } from "./names.js";
 import { complete } from "./options.js";
@@ -85,12 +86,12 @@ export class Uproar {
     return this.#room ?? this.#address.room;
   }
 
-  /** Who is in the room, if there is a `presence` listener and the server tells; else `null`. */
+  /** Who is in the room; `null` without a `presence` listener, before it is first called, and in very full rooms. */
   get members() {
     return this.#presence.members && [...this.#presence.members];
   }
 
-  /** How many are in the room; `null` while that is not known. */
+  /** How many are in the room; `null` until a `presence` listener is first called. */
   get userCount() {
     return this.#presence.userCount;
   }
@@ -121,6 +122,7 @@ export class Uproar {
   /** Goes to another room, by a new connection. Subscriptions and messages on their way are taken along. */
   join(room) {
     checkName(room);
+    if (room !== this.room) this.#presence.forget();
     this.#address.room = room;
     this.#room = null;
     this.#link.restart();
@@ -147,8 +149,7 @@ export class Uproar {
   publish(topic, data, options = {}) {
     return promised(() => {
       checkName(topic);
-      const json = JSON.stringify(data);
-      if (json === undefined) throw new TypeError("data is something that JSON can say");
+      const json = jsonOf(data);
       const what = `"topic":${JSON.stringify(topic)},"data":${json}}`;
       if (options.ack === false) return this.#outbox.sendNow(`{"type":"publish",${what}`, options);
       const id = options.id ?? this.#nextId();
@@ -161,7 +162,7 @@ export class Uproar {
   send(fields, options = {}) {
     return promised(() => {
       checkFields(fields);
-      const json = JSON.stringify(fields);
+      const json = jsonOf(fields);
       if (options.ack === false) return this.#outbox.sendNow(json, options);
       const id = options.id ?? this.#nextId();
       // In an envelope, whose id is between the server and us: an `id` of the message itself is the application's.
@@ -175,11 +176,11 @@ export class Uproar {
     return this.send({ ...(typeof message === "string" ? { text: message } : message), type: "chat" }, options);
   }
 
-  /** Sends a `text` message, or what else `fields.type` says, to one client, or to the others in a room. */
+  /** Sends a message of type `text`, or the other addressed one that `fields.type` says, to one client or a room. */
   sendTo(receiver, fields, options) {
     return promised(() => {
       checkName(receiver);
-      return this.send({ type: "text", ...fields, receiver }, options);
+      return this.send(addressed(fields, receiver), options);
     });
   }
 
@@ -208,7 +209,7 @@ export class Uproar {
       up: (transport, welcome) => this.#up(transport, welcome),
       message: (message) => this.#receive(message),
       down: (cause) => this.#down(cause),
-      replaced: (cause) => this.#end(replaced(cause), cause),
+      ended: (cause) => this.#end(endedBy(cause), cause),
       state: (state, detail) => this.#emitter.emit("state", state, detail),
       retry: (detail) => this.#retry(detail),
     });
@@ -238,9 +239,9 @@ export class Uproar {
     this.#outbox.connected(transport, known);
   }
 
-  #down({ code }) {
+  #down({ code, reason }) {
     this.#wasTooMuch = code === POLICY;
-    this.#outbox.disconnected(code);
+    this.#outbox.disconnected(code, reason);
     this.#topics.disconnected();
     this.#presence.disconnected();
   }
@@ -254,7 +255,7 @@ export class Uproar {
 
   #retry(detail) {
     this.#emitter.emit("retry", detail);
-    if (detail.error instanceof UproarError && detail.error.code === "token") this.#emitter.emit("error", detail.error);
+    if (isLasting(detail.error)) this.#emitter.emit("error", detail.error);
   }
 
   #end(error, cause) {
@@ -319,10 +320,10 @@ export class Uproar {
   }
 }
 
-function replaced({ code }) {
-  return new UproarError("replaced", "this clientId has connected elsewhere", { closeCode: code });
-}
-
-function checkFields(fields) {
-  if (typeof fields?.type !== "string") throw new TypeError("a message is an object with a type");
+/** Why a connection ended that is not to be made again. */
+function endedBy({ code: closeCode, reason }) {
+  const isElsewhere = closeCode === REPLACED;
+  if (isElsewhere) return new UproarError("replaced", "this clientId has connected elsewhere", { closeCode });
+  const text = `the server has sent this client away, with ${closeCode}${reason ? `: ${reason}` : ""}`;
+  return new UproarError("dismissed", text, { closeCode });
 }

@@ -43,8 +43,12 @@ export class Dial {
   }
 
   #late() {
-    const text = `not connected within ${this.#options.connectTimeout} ms`;
-    this.end({ error: new UproarError("connect_timeout", text) });
+    const time = `within ${this.#options.connectTimeout} ms`;
+    const silent = `the WebSocket is open, but no Uproar server's welcome has come ${time}: is the URL that of a room?`;
+    const error = this.transport?.isOpen
+      ? new UproarError("no_welcome", silent)
+      : new UproarError("connect_timeout", `not connected ${time}`);
+    this.end({ error });
   }
 
   #opened(welcome) {

@@ -1,11 +1,15 @@
 import { Backoff } from "./backoff.js";
 import { Dial } from "./dial.js";
-import { UproarError } from "./errors.js";
+import { UproarError, isLasting } from "./errors.js";
 import { Heartbeat } from "./heartbeat.js";
 import { watchPage } from "./page.js";
 
 /** The close code of a server that has seen our `clientId` on another connection since. */
 export const REPLACED = 4001;
+
+/** Close codes by which an application says that this client is not to come back. */
+const FOR_GOOD = [[3500, 3999], [4500, 4999]];
+const isForGood = (code) => FOR_GOOD.some(([first, last]) => code >= first && code <= last);
 
 /** How long an attempt that was given up may be on its way to the server yet, through whatever is slow between. */
 const GHOST_MS = 60_000;
@@ -39,7 +43,8 @@ export class Link {
 
   /**
    * `options`: those of the client, and `open` as for `Dial`. `hooks`: `up(transport, welcome)`, `message(message)`,
-   * `down(cause)`, `replaced(cause)`, and for the application `state(state, detail)` and `retry(detail)`.
+   * `down(cause)`, `ended(cause)` if it is not to connect again, and for the application `state(state, detail)` and
+   * `retry(detail)`.
    */
   constructor(options, hooks) {
     this.#options = options;
@@ -151,7 +156,9 @@ export class Link {
   }
 
   #down(dial, cause) {
-    if (dial === this.#probe) {
+    if (isForGood(cause.code)) {
+      this.#hooks.ended(cause);
+    } else if (dial === this.#probe) {
       this.#probe = null;
       this.#waitToProbe();
     } else if (dial === this.#dial) {
@@ -161,28 +168,30 @@ export class Link {
 
   #lost(dial, cause) {
     if (cause.code === REPLACED && !this.#haunted()) {
-      this.#hooks.replaced(cause);
+      this.#hooks.ended(cause);
       return;
     }
     this.#cancel();
-    this.#count(dial);
+    const error = cause.error ?? unexplained(cause, dial.up);
+    this.#count(dial, error);
     const delay = this.#backoff.next();
     this.#timer = this.#clock.setTimeout(() => this.#connect(), delay);
     const { attempt } = this.#backoff;
     // All is in order before listeners are told, for these may do anything, also close.
     if (dial.up) {
       this.#hooks.down(cause);
-      this.#become("reconnecting", cause);
+      this.#become("reconnecting", { ...cause, error });
     }
-    if (this.running) this.#hooks.retry({ attempt, delay, ...cause });
+    if (this.running) this.#hooks.retry({ attempt, delay, ...cause, error });
   }
 
   /** Draws the lesson from an attempt that has failed, or a connection that was lost. */
-  #count(dial) {
+  #count(dial, error) {
     if (dial.up) {
       if (this.#clock.now() - this.#upSince >= this.#options.stableAfter) this.#backoff.reset();
     } else if (dial.kind === "websocket") {
-      this.#failures++;
+      // If it is not WebSocket that is in the way, Server-Sent Events would hide what is.
+      if (!isLasting(error) && error.code !== "no_welcome") this.#failures++;
       this.#ghosts.push(this.#clock.now());
     } else {
       this.#failures = this.#options.fallbackAfter - 1; // by turns, until one of them works
@@ -228,4 +237,11 @@ export class Link {
     this.state = state;
     this.#hooks.state(state, { previous, ...detail });
   }
+}
+
+/** A loss or failure of which the platform says no more than a close code and a reason, if that. */
+function unexplained({ code, reason }, isLoss) {
+  const why = [code, reason].filter(Boolean).join(" ");
+  const what = isLoss ? "the connection was lost" : "the connection was closed before the server's welcome";
+  return new UproarError(isLoss ? "lost" : "unreachable", why ? `${what}: ${why}` : what, { closeCode: code });
 }

@@ -96,12 +96,12 @@ export class Outbox {
     this.#pump();
   }
 
-  /** The connection is lost, with that close code: what was not acknowledged is to be sent again. */
-  disconnected(closeCode) {
+  /** The connection is lost, with that close code and reason: what was not acknowledged is to be sent again. */
+  disconnected(closeCode, reason) {
     this.#transport = null;
     const sent = this.#acks.entries().filter(({ posted }) => !posted);
     this.#putBack(sent);
-    if (closeCode === TOO_LARGE) this.#rejectLargest(sent.filter(isFlying));
+    if (closeCode === TOO_LARGE) this.#rejectLargest(sent.filter(isFlying), reason);
     if (closeCode === POLICY) this.#window = 1;
   }
 
@@ -138,7 +138,7 @@ export class Outbox {
   /** An error of the server that names a message, or was too large to be read. `false` if it is none of ours. */
   refused(error) {
     if (error.code === "too_large" && error.id === undefined) {
-      return this.#rejectLargest(this.#acks.entries().filter(isFlying));
+      return this.#rejectLargest(this.#acks.entries().filter(isFlying), error.message);
     }
     const entry = this.#acks.get(error.id);
     if (!entry) return false;
@@ -204,12 +204,16 @@ export class Outbox {
     this.#windowSince = now;
   }
 
-  /** The server does not say which one was too large, but it is one of these; so the largest is. `false` of none. */
-  #rejectLargest(entries) {
+  /**
+   * The server does not say which one was too large, but it is one of these; so the largest is. What it does say, how
+   * large a message may be for instance, is passed on. `false` of none.
+   */
+  #rejectLargest(entries, said) {
     if (entries.length === 0) return false;
     const sizes = entries.map(({ text }) => byteLength(text));
     const entry = entries[sizes.indexOf(Math.max(...sizes))];
-    this.#reject(entry, new UproarError("too_large", "the message is larger than the server takes", { id: entry.id }));
+    const text = said || "the message is larger than the server takes";
+    this.#reject(entry, new UproarError("too_large", text, { id: entry.id }));
     return true;
   }
 

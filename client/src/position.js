@@ -32,7 +32,7 @@ export class Position {
       this.offset = offset;
       return NOTHING;
     }
-    if (this.epoch !== epoch) return this.#enter(epoch);
+    if (this.epoch !== epoch) return this.enter(epoch);
     if (offset >= this.offset) return NOTHING; // what lies between is on its way
     // An epoch never goes back. Believing it would mean to take new messages for old ones.
     const gaps = [this.#unknown()];
@@ -41,10 +41,23 @@ export class Position {
     return gaps;
   }
 
+  /**
+   * The topic is in that epoch. If it was in another one, we go over from its beginning: what there was of the old one
+   * since, if anything, nobody knows, also where both are empty.
+   */
+  enter(epoch) {
+    if (epoch === this.epoch) return NOTHING;
+    const gaps = this.epoch === null ? NOTHING : [this.#unknown()];
+    this.epoch = epoch;
+    this.offset = 0;
+    this.#seen = 0;
+    return gaps;
+  }
+
   /** The server says that messages `from` to `to` are lost. Returns what that adds to the gaps told so far. */
   skip(epoch, from, to) {
     const fresh = this.epoch === null;
-    const gaps = [...this.#enter(epoch)];
+    const gaps = [...this.enter(epoch)];
     if (to > this.offset) {
       gaps.push({ epoch, from: fresh ? from : this.offset + 1, to });
       this.offset = to;
@@ -60,7 +73,7 @@ export class Position {
       return NEXT;
     }
     const fresh = this.epoch === null;
-    const gaps = [...this.#enter(epoch)];
+    const gaps = [...this.enter(epoch)];
     if (offset <= this.offset) return REPEATED;
     if (!fresh && offset > this.offset + 1) gaps.push({ epoch, from: this.offset + 1, to: offset - 1 });
     this.offset = this.#seen = offset;
@@ -73,16 +86,6 @@ export class Position {
     else if (epoch === this.epoch && offset <= this.#seen) return REPEATED;
     if (epoch === this.epoch) this.#seen = offset;
     return NEXT;
-  }
-
-  /** Goes over to another epoch, from its beginning. */
-  #enter(epoch) {
-    if (epoch === this.epoch) return NOTHING;
-    const gaps = this.epoch === null ? NOTHING : [this.#unknown()];
-    this.epoch = epoch;
-    this.offset = 0;
-    this.#seen = 0;
-    return gaps;
   }
 
   #unknown() {

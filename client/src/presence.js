@@ -9,7 +9,7 @@ const NOBODY = Object.freeze([]);
  * from then on kept by the server's notices.
  */
 export class Presence {
-  /** Who is in our room, as far as the server tells; `null` while that is not known. */
+  /** Who is in our room, a `Set`; `null` while that is not known, and where the server gives no list. */
   members = null;
   /** How many are in our room; `null` while that is not known. */
   userCount = null;
@@ -22,8 +22,8 @@ export class Presence {
   /** A list is kept, and how long its question may take. */
   #tracking = false;
   #timeout = Infinity;
-  /** The list is asked for. */
-  #refreshing = false;
+  /** Stands for the question for the list that is to be answered; else `null`. */
+  #refreshing = null;
   /** The room had no list when it was that full. */
   #unlisted = Infinity;
   /** Questions in the order in which they were asked; the answers to those about one room come in that order. */
@@ -61,13 +61,16 @@ export class Presence {
 
   connected(transport, room) {
     this.#transport = transport;
-    if (room !== this.#room) {
-      this.#room = room;
-      this.members = this.userCount = null;
-      this.#unlisted = Infinity;
-    }
+    if (room !== this.#room) this.forget();
+    this.#room = room;
     this.resume();
     this.#refresh();
+  }
+
+  /** It is to be another room. */
+  forget() {
+    this.#room = this.members = this.userCount = null;
+    this.#unlisted = Infinity;
   }
 
   disconnected() {
@@ -120,13 +123,13 @@ export class Presence {
 
   #refresh() {
     if (!this.#tracking || this.#refreshing || this.#transport?.kind !== "websocket") return;
-    this.#refreshing = true;
-    const over = () => { this.#refreshing = false; };
+    const refreshing = this.#refreshing = {};
+    const over = () => { if (this.#refreshing === refreshing) this.#refreshing = null; };
     this.ask(null, { timeout: this.#timeout }).then(over, over);
   }
 
   #answer(topic, userCount, members) {
-    if (topic === this.#room) this.#replace(userCount, members);
+    if (topic === this.#room && this.#tracking) this.#replace(userCount, members);
     const question = this.#questions.find((candidate) => (candidate.topic ?? this.#room) === topic);
     if (question) this.#settle(question, () => question.resolve({ topic, userCount, members }));
   }
@@ -135,18 +138,21 @@ export class Presence {
   #replace(userCount, list) {
     const old = this.members ?? new Set();
     const members = list && new Set(list);
-    const first = this.userCount === null;
+    const other = this.userCount !== userCount;
+    this.#refreshing = null; // here, for a notice may be in the same turn of the event loop
     this.userCount = userCount;
     this.members = members;
     this.#unlisted = members ? Infinity : userCount;
     const joined = members ? list.filter((id) => !old.has(id)) : NOBODY;
     const left = members ? [...old].filter((id) => !members.has(id)) : NOBODY;
-    const changed = first || joined.length > 0 || left.length > 0;
+    const changed = other || joined.length > 0 || left.length > 0;
     if (changed) this.#event({ type: "moved", topic: this.#room, joined, left, userCount });
   }
 
   #change(type, topic, joined, left, userCount) {
+    if (!this.#tracking) return; // nobody listens
     if (topic === this.#room) {
+      if (this.#isBehind()) return; // the answer that is on its way tells of them, and of those before
       this.userCount = userCount;
       for (const id of joined) this.members?.add(id);
       for (const id of left) this.members?.delete(id);
@@ -156,6 +162,12 @@ export class Presence {
       }
     }
     this.#event({ type, topic, joined, left, userCount });
+  }
+
+  /** Whether the list that listeners are to find up to date is on its way. If nothing is known, it is asked for. */
+  #isBehind() {
+    if (this.userCount === null) this.#refresh();
+    return this.#refreshing !== null;
   }
 
   #late(question, timeout) {

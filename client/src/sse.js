@@ -1,4 +1,4 @@
-import { UproarError } from "./errors.js";
+import { UproarError, unreachable } from "./errors.js";
 import { EventStream } from "./event-stream.js";
 import { parse } from "./parse.js";
 
@@ -92,8 +92,15 @@ export class SseTransport {
     const current = () => this.#controller === controller;
     this.#read(controller, current).then(
       () => { if (current()) this.#handlers.closed({ reason: "the stream ended" }); },
-      (error) => { if (current()) this.#handlers.closed({ reason: error.message, error }); },
+      (error) => { if (current()) this.#fail(error); },
     );
+  }
+
+  #fail(error) {
+    const { message: reason } = error;
+    const isTold = error instanceof UproarError || this.#opened;
+    const told = isTold ? error : unreachable(this.#options.address([], ""), error, reason);
+    this.#handlers.closed({ reason, error: told });
   }
 
   async #read(controller, current) {

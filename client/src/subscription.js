@@ -30,6 +30,8 @@ export class Subscription {
   live = false;
   /** It has answered that we cannot have the topic; it is not asked again before the next connection, or listener. */
   refused = false;
+  /** The server had granted it, and some listeners know that. */
+  granted = false;
   /** It was told where we are. */
   #resumed = false;
 
@@ -71,7 +73,7 @@ export class Subscription {
 
   /** The server has answered that we have it. Returns gaps. */
   begin(epoch, offset) {
-    this.live = true;
+    this.live = this.granted = true;
     const gaps = isPlace(epoch, offset) ? this.position.begin(epoch, offset, this.#resumed) : [];
     this.#answer.resolve(this.#place);
     return gaps;
@@ -79,6 +81,7 @@ export class Subscription {
 
   refuse(error) {
     this.refused = true;
+    this.granted = false;
     this.asked = false;
     this.giveUp(error);
   }

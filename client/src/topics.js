@@ -132,10 +132,12 @@ export class Topics {
     return true;
   }
 
-  /** A `gap` of the server that names a topic. */
-  gap({ topic, epoch, from, to }) {
+  /** A `gap` of the server that names a topic: the topic was begun anew (`reset`), messages are lost, or both. */
+  gap({ topic, epoch, from, to, reset }) {
     const subscription = this.#subscriptions.get(topic);
-    if (subscription?.live && isPlace(epoch, from, to)) this.#tell(topic, subscription.position.skip(epoch, from, to));
+    if (!subscription?.live) return;
+    if (reset === true && isPlace(epoch)) this.#tell(topic, subscription.position.enter(epoch));
+    if (isPlace(epoch, from, to)) this.#tell(topic, subscription.position.skip(epoch, from, to));
   }
 
   #tell(topic, gaps) {
@@ -147,8 +149,9 @@ export class Topics {
   #refuse(subscription, code = "refused") {
     const { topic } = subscription;
     const error = new UproarError(code, `the server refused topic ${topic}: ${code}`, { topic });
+    const { granted } = subscription;
     subscription.refuse(error);
-    this.#hooks.error(error);
+    if (granted) this.#hooks.error(error); // on an earlier connection, so that a promise says that they have it
   }
 
   /** One request for that topic is answered. Returns how many are not; -1 if there was none. */

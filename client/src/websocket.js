@@ -1,23 +1,34 @@
+import { UproarError } from "./errors.js";
+import { Handshake } from "./handshake.js";
 import { parse } from "./parse.js";
 
 const ABNORMAL = 1006;
+const NO_WELCOME = "what came first was no Uproar server's welcome: the URL is not that of a room, or of such a server";
 
 /** A connection by WebSocket. It is open when the server has said who we are. */
 export class WebSocketTransport {
   kind = "websocket";
+  /** There is a WebSocket, whether or not it is the server who speaks on it. */
+  isOpen = false;
   #socket;
+  #handshake;
   #handlers;
   #welcomed = false;
 
-  /** `handlers`: `opened(welcome)`, `heard()`, `message(message)`, and `closed({code, reason})`, which ends it. */
+  /**
+   * `handlers`: `opened(welcome)`, `heard()`, `message(message)`, and `closed({code, reason, error})`, with whatever of
+   * these is known, which ends it.
+   */
   constructor(WebSocket, address, handlers) {
     this.#handlers = handlers;
     const socket = this.#socket = new WebSocket(address);
+    this.#handshake = new Handshake(address);
     socket.binaryType = "arraybuffer";
+    socket.onopen = () => this.#open();
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code, reason }) => handlers.closed({ code, reason });
     // An error is the end, and not everywhere is it followed by `close`.
-    socket.onerror = (event) => handlers.closed({ code: ABNORMAL, reason: event?.message ?? "" });
+    socket.onerror = (event) => this.#fail(event);
   }
 
   /** Bytes that wait in the socket. */
@@ -48,10 +59,22 @@ export class WebSocketTransport {
   /** Ends the connection, politely if a code is given, and hears no more of it. */
   drop(code, reason) {
     const socket = this.#socket;
-    socket.onmessage = socket.onclose = null;
+    this.#handshake.stop();
+    socket.onopen = socket.onmessage = socket.onclose = null;
     socket.onerror = () => {}; // some emit errors while they close, and fail where nobody listens
     if (code === undefined && typeof socket.terminate === "function") socket.terminate();
     else socket.close(code ?? 1000, reason);
+  }
+
+  #open() {
+    this.isOpen = true;
+    this.#handshake.stop();
+  }
+
+  #fail(event) {
+    const cause = { code: ABNORMAL, reason: event?.message ?? "" };
+    if (!this.isOpen) cause.error = this.#handshake.explain(event);
+    this.#handlers.closed(cause);
   }
 
   #receive(data) {
@@ -62,6 +85,8 @@ export class WebSocketTransport {
     } else if (message.type === "connected") {
       this.#welcomed = true;
       this.#handlers.opened(message);
+    } else {
+      this.#handlers.closed({ error: new UproarError("protocol", NO_WELCOME) });
     }
   }
 }

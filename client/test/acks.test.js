@@ -326,7 +326,7 @@ test("the message that closed the connection by its size is not sent again: it i
   assert.deepEqual(sent, ["x".repeat(15), "y"]);
 });
 
-test("a message that the server skipped for its size is the largest: it has no id that the server could tell", async () => {
+test("a message that the server skipped for its size is the largest: the server could tell no id", async () => {
   const { clock, outbox, connect } = outboxOf({ maxInFlight: 9 });
   connect();
   const send = (id, text) => outcome(outbox.send({ id, text, post: null }));
@@ -335,6 +335,26 @@ test("a message that the server skipped for its size is the largest: it has no i
   await clock.advance(0);
   assert.deepEqual([a.status, b.code, c.status], ["pending", "too_large", "pending"]);
   assert.equal(outbox.refused({ code: "invalid_json", id: undefined }), false);
+});
+
+test("what the server says of the size that it takes is in the error", async () => {
+  const { clock, outbox, connect, send } = outboxOf();
+  const limit = "Message too large: at most 65536 bytes";
+  const outcomes = [];
+  for (const end of [
+    () => outbox.refused({ code: "too_large", message: limit }),
+    () => outbox.refused({ code: "too_large", message: "" }),
+    () => outbox.disconnected(1009, limit), () => outbox.disconnected(1009, ""), () => outbox.disconnected(1009),
+  ]) {
+    connect();
+    outcomes.push(send("a"));
+    end();
+    await clock.advance(0);
+  }
+  const own = "the message is larger than the server takes";
+  assert.deepEqual(outcomes.map(({ code, error }) => [code, error.message]), [
+    ["too_large", limit], ["too_large", own], ["too_large", limit], ["too_large", own], ["too_large", own],
+  ]);
 });
 
 test("closing rejects everything, and leaves nothing", async () => {

@@ -38,6 +38,22 @@ test("to one client, to the others in a room, to nobody", async () => {
   assert.deepEqual([nobody.code, one.errors], ["no_receiver", []]);
 });
 
+test("what is addressed goes to its receiver, or nowhere: never to the room", async () => {
+  const { clock, client } = world();
+  const [one, two, three] = [client(), client(), client()];
+  await clock.advance(10);
+  const to = two.client.clientId;
+  const types = ["chat", "publish", "Text", null, 7];
+  const refused = types.map((type) => outcome(one.client.sendTo(to, { type, content: "?" })));
+  refused.push(outcome(one.client.sendTo(to, "psst")), outcome(one.client.sendTo(to)));
+  for (const type of [undefined, "text", "image", "file", "system"]) one.client.sendTo(to, { type, content: "psst" });
+  await clock.advance(10);
+  for (const { error } of refused) assert.ok(error instanceof TypeError, `${error}`);
+  assert.match(refused[0].error.message, /text, image, file, system; chat is not/);
+  assert.deepEqual(two.messages.map(({ type }) => type), ["text", "text", "image", "file", "system"]);
+  assert.deepEqual([one.messages, three.messages], [[], []]);
+});
+
 test("publish and subscribe", async () => {
   const { clock, model, client } = world();
   const [one, two] = [client(), client()];
@@ -78,6 +94,39 @@ test("what cannot be sent is rejected, and says why; nobody has to look", async 
   one.publish("t", undefined); // not looked at
   await clock.advance(10);
   for (const [i, { error }] of outcomes.entries()) assert.ok(error instanceof TypeError, `${i}: ${error}`);
+});
+
+test("bytes are not sent, for they would arrive as something else; how they are sent is said", async () => {
+  const { clock, model, client } = world();
+  const { client: one } = client();
+  await clock.advance(10);
+  const bytes = Uint8Array.of(1, 2);
+  const all = [bytes, bytes.buffer, Buffer.from(bytes), new DataView(bytes.buffer), new Blob([bytes])];
+  const refused = [
+    ...all.flatMap((each) => [one.publish("t", each), one.publish("t", [1, each]), one.chat({ file: each })]),
+    one.publish("t", bytes, { ack: false }), one.sendTo(one.clientId, { content: bytes }),
+  ].map(outcome);
+  one.publish("t", [...bytes]);
+  await clock.advance(10);
+  for (const { error } of refused) assert.ok(error instanceof TypeError && /base64/.test(error.message), `${error}`);
+  assert.deepEqual(model.published.map(({ json }) => json), ["[1,2]"]);
+});
+
+test("what has a method of its own is not sent, and the method is named", async () => {
+  const { clock, network, client } = world();
+  const { client: one } = client();
+  await clock.advance(10);
+  const methods = {
+    subscribe: /subscribe\(topic, listener\)/, unsubscribe: /that subscribe returned/, presence: /presence\(topic\)/,
+    publish: /publish\(topic, data\)/, ping: /heartbeatInterval/, heartbeat: /heartbeatInterval/,
+  };
+  for (const [type, message] of Object.entries(methods)) {
+    for (const ack of [true, false]) {
+      await assert.rejects(one.send({ type, topic: "t" }, { ack }), { name: "TypeError", message });
+    }
+  }
+  await clock.advance(10);
+  assert.deepEqual([socketOf(network).sent, one.pending], [[], 0]);
 });
 
 test("messages sent before there is a connection arrive in order", async () => {
@@ -207,12 +256,12 @@ test("a listener of a topic that throws is an error event, and the others are ca
   assert.deepEqual(log.errors.map(({ code, cause }) => [code, cause.message]), [mine, mine]);
 });
 
-test("a topic that is refused is an error event", async () => {
+test("a topic that is refused is told by its promise alone", async () => {
   const { clock, client } = world();
   const log = client();
   const ready = outcome(log.client.subscribe("refused", () => {}).ready);
   await clock.advance(10);
-  assert.deepEqual([ready.code, log.errors.map(({ topic }) => topic)], ["too_many_topics", ["refused"]]);
+  assert.deepEqual([ready.code, ready.error.topic, log.errors], ["too_many_topics", "refused", []]);
 });
 
 test("going to another room takes along what is on its way", async () => {
@@ -231,6 +280,27 @@ test("going to another room takes along what is on its way", async () => {
   assert.deepEqual([log.client.room, log.client.clientId, sent.status], ["other", clientId, "resolved"]);
   assert.equal(model.published.at(-1).topic, "other");
   assert.throws(() => log.client.join(""), TypeError);
+});
+
+test("idle topics are not told of when the connection is made anew; of a restart, once each", async () => {
+  const { clock, model, network, client } = world({ history: () => 0 });
+  const log = client();
+  const heard = [];
+  for (const topic of ["idle", "busy"]) log.client.subscribe(topic, ({ data }) => heard.push(data));
+  await clock.advance(10);
+  model.publish("busy", "1");
+  await clock.advance(10);
+  for (const again of [() => log.client.join("other"), () => network.cutAll(), () => log.client.join("room")]) {
+    again();
+    await clock.advance(1000);
+  }
+  model.publish("idle", "2");
+  await clock.advance(10);
+  assert.deepEqual([heard, log.gaps], [[1, 2], []]);
+  model.restart();
+  await clock.advance(1000);
+  const gaps = log.gaps.map(({ topic, from, to, missed }) => [topic, from, to, missed]);
+  assert.deepEqual(gaps, [["idle", 2, null, null], ["busy", 2, null, null]]);
 });
 
 test("options are checked", () => {
@@ -268,4 +338,14 @@ test("what is no server's address is named, and what is wanted", () => {
     const wanted = { name: "TypeError", message: new RegExp(`^not the URL of a server: ${url}; wanted is .*ws:`) };
     assert.throws(() => new Uproar(url, { WebSocket: null }), wanted);
   }
+});
+
+test("an address at which there is no room is refused, and what is there is said", () => {
+  const others = {
+    "/raw/AAPL": /subscribe\(topic, listener\)/, "/raw": /subscribe/, "/raw/a/b?x=1": /subscribe/,
+    "/backend": /plain WebSocket/, "/backend?key=k": /plain/, "/sse?topic=a": /sseUrl/, "/publish": /publish\(/,
+  };
+  const make = (path) => () => new Uproar(`http://server${path}`, { connect: false, WebSocket: class {} });
+  for (const [path, message] of Object.entries(others)) assert.throws(make(path), { name: "TypeError", message }, path);
+  for (const path of ["/rawhide", "/a/raw/b", "/backends", "/sses", "/publish/x", "/?room=raw"]) make(path)();
 });

@@ -201,6 +201,47 @@ test("the same clientId elsewhere: it stays away, and does not fight", async () 
   assert.equal(waiting.status, "rejected");
 });
 
+test("who is sent away for good stays away, and says why; after any other code it comes back", async () => {
+  for (const code of [3500, 3999, 4500, 4999]) {
+    const { clock, network, client } = world();
+    const log = client();
+    const off = log.client.subscribe("t", () => {});
+    await clock.advance(10);
+    const sent = outcome(log.client.publish("t", 1, { timeout: Infinity }));
+    first(network.sockets).serverCloses(code, "banned");
+    await clock.advance(100_000);
+    assert.deepEqual([names(log), log.retries], [["connected", "disconnected"], []]);
+    const [, { code: why, reason, previous }] = log.states.at(-1);
+    assert.deepEqual([why, reason, previous], [code, "banned", "connected"]);
+    assert.deepEqual([sent.code, sent.error.closeCode, clock.timers], ["dismissed", code, 0]);
+    assert.match(sent.error.message, /banned/);
+    log.client.connect();
+    await clock.advance(10);
+    assert.equal(log.client.state, "connected", "if it is told to");
+    off();
+  }
+  for (const code of [1000, 1001, 1006, 1008, 1013, 3000, 3499, 4000, 4002, 4499]) {
+    const { clock, network, client } = world();
+    const log = client();
+    await clock.advance(10);
+    first(network.sockets).serverCloses(code, "for now");
+    await clock.advance(1000);
+    assert.deepEqual([names(log).at(-1), log.retries.map((retry) => retry.code)], ["connected", [code]]);
+    assert.equal(log.states[1][1].reason, "for now");
+  }
+});
+
+test("who is sent away before it was welcomed stays away too", async () => {
+  const { clock, network, client } = world();
+  network.mode = "swallow";
+  const log = client();
+  await clock.advance(10);
+  first(network.sockets).serverCloses(4500, "no");
+  await clock.advance(100_000);
+  assert.deepEqual(log.states, [["disconnected", { previous: "connecting", code: 4500, reason: "no" }]]);
+  assert.equal(clock.timers, 0);
+});
+
 test("an attempt of its own that was given up and comes to the server late does not keep it away", async () => {
   const { clock, network, client } = world();
   const one = client({ connectTimeout: 1000 });

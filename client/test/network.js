@@ -5,7 +5,7 @@ import { roomOf } from "./model.js";
  * are refused, swallowed, cut at any moment with what is under way on them, or left half open.
  */
 export class Network {
-  /** What becomes of new connections: `up`, `refuse`, `swallow`. */
+  /** New connections are `up`, or `refuse`, `deny` (401), `swallow`, `silent` (open), `foreign` (no server of ours). */
   mode = "up";
   /** The open sockets. */
   sockets = new Set();
@@ -33,6 +33,7 @@ export class Network {
 }
 
 class FakeSocket {
+  onopen = null;
   onmessage = null;
   onclose = null;
   onerror = null;
@@ -88,16 +89,20 @@ class FakeSocket {
   }
 
   /** The server closes it. */
-  serverCloses(code) {
+  serverCloses(code, reason = "") {
     if (this.#closed) return;
     this.#end();
     this.#session?.ended();
-    this.onclose?.({ code, reason: "" });
+    this.onclose?.({ code, reason });
   }
 
   #arrive() {
     const { mode, model } = this.#network;
     if (mode === "refuse") this.cut();
+    if (mode === "deny") this.onerror?.({ message: "Unexpected server response: 401" });
+    if (!["up", "silent", "foreign"].includes(mode)) return;
+    this.onopen?.({});
+    if (mode === "foreign") this.inject({ bid: 1 });
     if (mode !== "up") return;
     const url = new URL(this.url);
     const [clientId, token] = ["clientId", "token"].map((name) => url.searchParams.get(name));

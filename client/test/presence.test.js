@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { outcome, world } from "./harness.js";
+import { seeded } from "./random.js";
 
 /** A client that listens to presence, and what it hears. */
 function watching(client, more) {
@@ -29,6 +30,55 @@ test("who is there, who comes and who goes", async () => {
     { type: "joined", topic: "room", joined: [other], left: [], userCount: 2 },
     { type: "left", topic: "room", joined: [], left: [other], userCount: 1 },
   ]);
+});
+
+test("whenever a listener is called, who is there is known, also when several come at once", async () => {
+  const random = seeded(11);
+  for (let round = 0; round < 30; round++) {
+    const { clock, network, client } = world({ latency: () => 1 + Math.floor(random() * 20) });
+    const seen = [];
+    const crowd = Array.from({ length: 4 }, () => {
+      const { client: one } = client({ random });
+      one.on("presence", ({ userCount: now }) => seen.push([one.userCount === now, one.members?.length === now]));
+      return one;
+    });
+    await clock.advance(200);
+    assert.ok(seen.length >= crowd.length);
+    network.cutAll();
+    crowd.pop().close();
+    await clock.advance(1000);
+    for (const known of seen) assert.deepEqual(known, [true, true]);
+    for (const { members, userCount } of crowd) assert.deepEqual([members.length, userCount], [3, 3]);
+  }
+});
+
+test("a notice before the answer is told with it; one in the same turn behind it, by itself", async () => {
+  const { clock, network, client } = world();
+  const { client: one, events } = watching(client);
+  await clock.advance(2);
+  const [socket] = network.sockets;
+  assert.equal(one.members, null);
+  const notice = (type, clientId, userCount) => socket.inject({ type, clientId, userCount, room: "room" });
+  notice("user_joined", "x", 2);
+  assert.deepEqual([events, one.members, one.userCount], [[], null, null]);
+  socket.inject({ type: "presence", topic: "room", userCount: 2, members: [one.clientId, "x"] });
+  notice("user_joined", "y", 3);
+  assert.deepEqual(events.map(({ type, joined }) => [type, joined.length]), [["moved", 2], ["joined", 1]]);
+  assert.deepEqual([one.members, one.userCount], [[one.clientId, "x", "y"], 3]);
+});
+
+test("a question for the list that fails is asked again at the next notice", async () => {
+  const { clock, network, client } = world();
+  const { client: one, events } = watching(client);
+  await clock.advance(2);
+  const [socket] = network.sockets;
+  const refuse = () => socket.inject({ type: "error", code: "bad_topic", id: JSON.parse(socket.sent.at(-1)).id });
+  refuse();
+  await clock.advance(0);
+  socket.inject({ type: "user_joined", clientId: "x", userCount: 2, room: "room" });
+  assert.deepEqual([socket.sent.length, events, one.members], [2, [], null]);
+  await clock.advance(10);
+  assert.deepEqual([events.length, one.members], [1, [one.clientId]]);
 });
 
 test("without a listener, nothing is asked and nothing is known", async () => {
@@ -75,7 +125,7 @@ test("another room is another list", async () => {
   const { client: one, events } = watching(client);
   await clock.advance(10);
   one.join("lobby");
-  assert.equal(one.room, "lobby");
+  assert.deepEqual([one.room, one.members, one.userCount], ["lobby", null, null]);
   await clock.advance(10);
   assert.equal(one.state, "connected");
   assert.deepEqual(one.members, [lobby.client.clientId, one.clientId].sort());

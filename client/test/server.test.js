@@ -32,11 +32,13 @@ class Server {
   #process;
   #log = "";
   #options;
+  #env;
 
-  /** `options` of the command line, besides those that all tests need. */
-  static async start(options = []) {
+  /** `options` of the command line, besides those that all tests need, and of the environment. */
+  static async start(options = [], env = {}) {
     const server = new Server();
     server.#options = options;
+    server.#env = { ...process.env, ...env };
     process.once("exit", () => server.#process?.kill("SIGKILL")); // whatever ends the tests
     server.port = await freePort();
     await server.#spawn();
@@ -55,7 +57,7 @@ class Server {
   async #spawn() {
     const args = ["--listen", `127.0.0.1:${this.port}`, "--admin-listen", "off", "--shards", "2", "--pin", "false"];
     args.push("--history", HISTORY, "--ack-window", "1h", ...this.#options); // the storm of thousands is patient
-    this.#process = spawn(binary, args, { stdio: ["ignore", "pipe", "pipe"] });
+    this.#process = spawn(binary, args, { stdio: ["ignore", "pipe", "pipe"], env: this.#env });
     const { stdout, stderr } = this.#process;
     for (const stream of [stdout, stderr]) stream.on("data", (text) => { this.#log += text; });
     const deadline = Date.now() + START_MS;
@@ -93,6 +95,31 @@ test("what comes too fast for the server comes later, once and in order", { skip
     assert.deepEqual([heard, two.gaps, one.errors, one.client.pending], [numbers, [], [], 0]);
     assert.ok(one.retries.length <= 2, "closed for the first 300 at most, not again and again");
   } finally {
+    for (const { client } of clients) client.close();
+    await server.stop();
+  }
+});
+
+test("whom a backend sends away for good stays away; others come back", { skip, timeout: 60_000 }, async () => {
+  const key = "key-of-this-test-alone";
+  const server = await Server.start([], { UPROAR_BACKEND_KEY: key });
+  const clients = ["a", "b"].map((room) => record(new Uproar(`ws://127.0.0.1:${server.port}/${room}`)));
+  const backend = new WebSocket(`ws://127.0.0.1:${server.port}/backend?key=${key}`);
+  try {
+    const [one, two] = clients;
+    const ready = () => clients.every(({ client }) => client.state === "connected") && backend.readyState === 1;
+    await until("all are connected", ready);
+    const close = ({ clientId }, code) => JSON.stringify({ type: "close", clientId, code, reason: "banned" });
+    backend.send(close(one.client, 4500));
+    backend.send(close(two.client, 4400));
+    await until("both are closed", () => one.states.length > 1 && two.states.length > 2);
+    await sleep(1000);
+    assert.deepEqual([one.client.state, two.client.state], ["disconnected", "connected"]);
+    assert.deepEqual(clients.map(({ states: [, [, { code, reason }]] }) => [code, reason]),
+      [[4500, "banned"], [4400, "banned"]]);
+    assert.deepEqual([one.retries, two.retries.length], [[], 1]);
+  } finally {
+    backend.close();
     for (const { client } of clients) client.close();
     await server.stop();
   }

@@ -88,6 +88,33 @@ test("after attempts that never succeeded, it listens by SSE", async () => {
   assert.deepEqual(log.messages, [{ type: "chat", text: "hello", from: "c1" }]);
 });
 
+test("where a WebSocket is not blocked but something else is wrong, it does not go to SSE, and says what", async () => {
+  const wrongs = { deny: "handshake", silent: "no_welcome", foreign: "protocol" };
+  for (const [mode, code] of Object.entries(wrongs)) {
+    const { clock, network, http, log } = blocked({ connectTimeout: 1000 });
+    network.mode = mode;
+    await clock.advance(120_000);
+    assert.deepEqual([log.client.state, http.streams.length], ["connecting", 0], mode);
+    assert.ok(log.retries.length > 5 && log.retries.every(({ error }) => error.code === code), mode);
+    const events = code === "no_welcome" ? [] : log.retries.map(({ error }) => error);
+    assert.deepEqual(log.errors, events, "it may have been the network that was silent");
+    network.mode = "refuse";
+    await clock.advance(200_000);
+    assert.equal(log.client.transport, "sse");
+  }
+});
+
+test("a stream that is denied is an error event, and no connection", async () => {
+  for (const status of [401, 403]) {
+    const { clock, http, log } = blocked({ WebSocket: null });
+    http.status = status;
+    await clock.advance(10_000);
+    assert.equal(log.client.state, "connecting");
+    assert.ok(log.errors.length > 2);
+    for (const error of log.errors) assert.deepEqual([error.code, error.status], ["sse", status]);
+  }
+});
+
 test("other topics need another stream, which goes on where the last one was", async () => {
   const { clock, http, log } = blocked({ WebSocket: null });
   await clock.advance(10);
@@ -246,6 +273,17 @@ test("it goes back to WebSocket when that works, without a gap or a repetition",
   log.client.close();
   await clock.advance(5);
   assert.equal(clock.timers, 0);
+});
+
+test("an attempt by WebSocket that is sent away for good ends the stream too", async () => {
+  const { clock, network, http, log } = blocked({ websocketRetry: 1000 });
+  await clock.advance(2000);
+  network.mode = "swallow";
+  await clock.advance(2000);
+  [...network.sockets].at(-1).serverCloses(4900, "no");
+  await clock.advance(10);
+  assert.deepEqual([log.client.state, log.states.at(-1)[1].code], ["disconnected", 4900]);
+  assert.deepEqual([clock.timers, http.live.length], [0, 0]);
 });
 
 test("what is being posted when it goes over is not sent by both ways, and keeps its place", async () => {

@@ -204,6 +204,50 @@ test("gaps: told by the server, seen in the offsets, and of an epoch that is ove
   assert.deepEqual(log.heard.map(([, offset]) => offset), [4, 9, 1]);
 });
 
+test("idle topics after a reconnection: nothing in the same epoch, one gap each in another", async () => {
+  const { topics, transport, log, add, answer, asked } = topicsOn();
+  const names = Array.from({ length: 3000 }, (_, i) => `t${i}`);
+  for (const name of names) add(name);
+  const connection = async (epoch) => {
+    topics.disconnected();
+    topics.connected(transport);
+    const requests = await asked();
+    for (const name of names) {
+      answer(name, 0, epoch);
+      if (epoch !== "e") topics.gap({ topic: name, epoch, reset: true }); // said twice, and told once
+    }
+    return [requests.length, log.gaps.splice(0)];
+  };
+  for (let i = 0; i < 3; i++) assert.deepEqual(await connection("e"), [12, []]);
+  const open = (epoch) => names.map((topic) => ({ topic, epoch, from: 1, to: null, missed: null }));
+  assert.deepEqual(await connection("f"), [12, open("e")]);
+  assert.deepEqual(await connection("f"), [12, []]);
+  assert.deepEqual(await connection("g"), [12, open("f")], "for each time that it was begun anew");
+});
+
+test("a topic that was begun anew, told by a gap alone, as on an event stream", async () => {
+  const { topics, transport, log, add, say, asked } = topicsOn();
+  topics.connected(transport);
+  add("a");
+  await asked();
+  topics.subscribed({ topics: [{ topic: "a", ok: true }] });
+  const reset = (epoch, more) => topics.gap({ topic: "a", epoch, reset: true, ...more });
+  reset("e");
+  say("a", 1);
+  reset("e");
+  reset("f");
+  say("a", 1, { epoch: "f" });
+  reset("g", { from: 1, to: 4 });
+  say("a", 5, { epoch: "g" });
+  for (const epoch of [undefined, 7, null]) reset(epoch);
+  assert.deepEqual(log.gaps.map(({ topic, ...gap }) => gap), [
+    { epoch: "e", from: 2, to: null, missed: null },
+    { epoch: "f", from: 2, to: null, missed: null },
+    { epoch: "g", from: 1, to: 4, missed: 4 },
+  ]);
+  assert.deepEqual(log.heard.map(([, offset]) => offset), [1, 1, 5]);
+});
+
 test("only the answer to the last request counts", async () => {
   const { topics, transport, log, add, answer, say, asked } = topicsOn();
   topics.connected(transport);
@@ -232,8 +276,7 @@ test("a refusal is told, and tried again on another connection or when somebody 
   await asked();
   refuse();
   await settle();
-  assert.equal(ready.code, "too_many_topics");
-  assert.deepEqual(log.errors.map(({ code, topic }) => [code, topic]), [["too_many_topics", "a"]]);
+  assert.deepEqual([ready.code, ready.error.topic, log.errors], ["too_many_topics", "a", []], "told once");
   assert.deepEqual(await asked(), []);
   const again = outcome(add("a").ready);
   assert.deepEqual(await asked(), [["+", "a", {}]]);
@@ -245,6 +288,30 @@ test("a refusal is told, and tried again on another connection or when somebody 
   await settle();
   assert.equal(again.status, "rejected");
   assert.deepEqual(await add("a").ready, { topic: "a", epoch: "e", offset: 0 });
+});
+
+test("a topic that was granted and is refused on another connection is an error event, once", async () => {
+  const { topics, transport, log, add, answer, asked } = topicsOn();
+  const anew = async () => {
+    topics.disconnected();
+    topics.connected(transport);
+    await asked();
+  };
+  const refuse = () => topics.subscribed({ topics: [{ topic: "a", ok: false, error: "too_many_topics" }] });
+  topics.connected(transport);
+  const ready = outcome(add("a").ready);
+  await asked();
+  answer("a", 0);
+  for (let i = 0; i < 3; i++) {
+    await anew();
+    refuse();
+  }
+  assert.deepEqual([ready.status, log.errors.map(({ topic }) => topic)], ["resolved", ["a"]]);
+  await anew();
+  answer("a", 0);
+  await anew();
+  refuse();
+  assert.deepEqual(log.errors.map(({ code }) => code), ["too_many_topics", "too_many_topics"]);
 });
 
 test("ready: resolved by the answer, rejected by an early end or a close", async () => {
