@@ -15,6 +15,7 @@ mod secret;
 mod value;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -50,6 +51,11 @@ const _: () = {
     assert!(MAX_MESSAGE_BYTES <= u32::MAX as u64 && READ_BUFFER_BYTES <= u32::MAX as usize);
     assert!(MAX_CONNECTIONS_PER_SHARD as u64 * MAX_SHARDS as u64 <= u32::MAX as u64);
 };
+
+/// Types of messages.
+const TYPES: Words = Words { max: 64 };
+/// Paths of files.
+const FILES: Words = Words { max: 4096 };
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -144,6 +150,13 @@ knobs! {
         listen: SocketAddr = loopback(8080), Address;
         /// Address and port of the admin listener, or unix:/path for a socket in the file system. Keep it private.
         admin_listen: AdminListen = AdminListen::Tcp(loopback(8081)), AdminAddress;
+        /// Address and port of a second public listener, with TLS: wss:// and https://. It wants tls_certificate and tls_key.
+        tls_listen: Option<SocketAddr> = None, Or("off", Address);
+        /// Files of certificate chains in PEM, with commas between; the first is for clients that name no host of another. They
+        /// are read again when they change, and on SIGHUP.
+        tls_certificate: Vec<String> = Vec::new(), FILES;
+        /// Files of the certificates' keys, in the same order.
+        tls_key: Vec<String> = Vec::new(), FILES;
         /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
         accept_backlog: u32 = 4096, Count { min: 1, max: 65_535 };
         /// Serve the playground at / and the demos below /demo/.
@@ -179,9 +192,9 @@ knobs! {
         /// Notices a second of one room beyond which those of a second are told together.
         presence_rate: u32 = 10, Count { min: 0, max: 10_000 };
         /// Types of messages that are relayed to the sender's room: chat, unless others are named, or none.
-        relay: Vec<String> = vec!["chat".into()], Words;
+        relay: Vec<String> = vec!["chat".into()], TYPES;
         /// Types of messages that are handed to a backend; of chat, instead of being relayed.
-        handover: Vec<String> = vec!["prompt".into(), "playerAction".into()], Words;
+        handover: Vec<String> = vec!["prompt".into(), "playerAction".into()], TYPES;
         /// The key by which a backend proves itself on /backend. Not as a flag, which others on the machine could read: in
         /// UPROAR_BACKEND_KEY, or in the file.
         backend_key: Option<Secret> = None, Or("off", Key);
@@ -252,18 +265,47 @@ impl Config {
                 problems.push(load::complaint(knob.name, &text, why, knob));
             }
         }
-        problems.extend(self.clash());
+        problems.extend(self.clashes());
         ConfigError::unless_empty(problems)
     }
 
-    /// Two listeners cannot have one port, unless each has an address of its own.
-    fn clash(&self) -> Option<String> {
-        let AdminListen::Tcp(admin) = &self.admin_listen else { return None };
-        let public = &self.listen;
-        let same_ip = public.ip() == admin.ip() || public.ip().is_unspecified() || admin.ip().is_unspecified();
-        (public.port() == admin.port() && public.port() != 0 && same_ip)
-            .then(|| format!("listen ({public}) and admin_listen ({admin}) are in each other's way: change one's port"))
+    /// What is wrong with fields beside each other.
+    fn clashes(&self) -> Vec<String> {
+        let admin = if let AdminListen::Tcp(admin) = self.admin_listen { Some(admin) } else { None };
+        let listeners = [("listen", Some(self.listen)), ("tls_listen", self.tls_listen), ("admin_listen", admin)];
+        let listeners: Vec<_> = listeners.into_iter().filter_map(|(name, address)| Some((name, address?))).collect();
+        let mut problems = Vec::new();
+        for (i, (name, address)) in listeners.iter().enumerate() {
+            for (other, at) in listeners[i + 1..].iter().filter(|(_, at)| is_in_the_way(*address, *at)) {
+                let words = "are in each other's way: change one's port";
+                problems.push(format!("{name} ({address}) and {other} ({at}) {words}"));
+            }
+        }
+        let (certificates, keys) = (self.tls_certificate.len(), self.tls_key.len());
+        if certificates != keys {
+            problems.push(format!(
+                "tls_certificate names {certificates} files, tls_key {keys}: each certificate has a key"
+            ));
+        } else if self.tls_listen.is_some() && certificates == 0 {
+            problems.push("tls_listen wants tls_certificate and tls_key".into());
+        }
+        problems
     }
+
+    /// The certificates and their keys.
+    pub(crate) fn tls_pairs(&self) -> Vec<(PathBuf, PathBuf)> {
+        self.tls_certificate
+            .iter()
+            .zip(&self.tls_key)
+            .map(|(certificate, key)| (certificate.into(), key.into()))
+            .collect()
+    }
+}
+
+/// Two listeners cannot have one port, unless each has an address of its own.
+fn is_in_the_way(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && same_ip
 }
 
 #[cfg(test)]
@@ -312,7 +354,10 @@ mod tests {
     ];
 
     /// Values of knobs that have no bounds: good ones, bad ones.
-    const WORDS: [(&str, &[&str], &[&str]); 17] = [
+    const WORDS: [(&str, &[&str], &[&str]); 20] = [
+        ("tls_listen", &["off", "0.0.0.0:443"], &["443", "on"]),
+        ("tls_certificate", &["none", "/etc/a.pem", "a.pem,b.pem"], &["", "a,,b"]),
+        ("tls_key", &["none", "/etc/a.key"], &[""]),
         (
             "listen",
             &["0.0.0.0:80", "[::]:8080", "127.0.0.1:0"],

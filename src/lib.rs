@@ -73,6 +73,8 @@ pub mod shard;
 #[doc(hidden)]
 pub mod time;
 #[doc(hidden)]
+pub mod tls;
+#[doc(hidden)]
 pub mod ws;
 
 pub use config::{BacklogPolicy, Config};

@@ -5,19 +5,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Config;
-use crate::control::{self, Admin};
+use rustls::ServerConfig;
+
+use crate::config::{Config, ConfigError};
+use crate::control::{self, Admin, TlsReload};
 use crate::error::StartError;
 use crate::handler::{Backend, Handler};
 use crate::ring::{Features, sys};
 use crate::shard::handle::Shards;
+use crate::shard::mail::Mail;
+use crate::shard::mailbox::Postbox;
 use crate::shard::settings::Settings;
 use crate::shard::shared::Shared;
+use crate::tls::{Handshakes, certificates};
 
 mod launch;
+mod listeners;
 mod publisher;
 
 use launch::{Launch, Threads, failed};
+use listeners::Addresses;
 pub use publisher::{PublishError, Publisher};
 
 type Factory = Arc<dyn Fn() -> Box<dyn Handler> + Send + Sync>;
@@ -112,16 +119,27 @@ impl Server {
         control::warnings::of_configuration(&config);
         let settings = Settings::try_from(&config)?;
         let nofile = sys::raise_nofile().map_err(failed("cannot read RLIMIT_NOFILE"))?;
-        let listeners = launch::listeners(&config)?;
-        let address = listeners[0].local_addr().map_err(failed("cannot read the listener's address"))?;
+        let certificates = tls_config(&config)?;
+        let (doors, addresses) = listeners::bind(&config)?;
         let admin = Admin::bind(&config.admin_listen)?;
         let admin_address = admin.address();
         let shared = Arc::new(Shared::new(config.shards as u16));
         let (postboxes, mailboxes) = launch::mailboxes(config.shards)?;
         let publisher = Publisher { shards: Shards::new(shared.clone(), postboxes.clone()) };
-        let launch =
-            Launch { config: &config, settings, routes: &routes, backend, dialects, nofile, shared, postboxes };
-        let (threads, features) = launch.shards(listeners, mailboxes)?;
+        let handshakes = certificates.map(|certificates| shake_hands(&config, certificates, &postboxes)).transpose()?;
+        let tls = handshakes.clone().map(|handshakes| TlsReload { pairs: config.tls_pairs(), handshakes });
+        let launch = Launch {
+            config: &config,
+            settings,
+            routes: &routes,
+            backend,
+            dialects,
+            nofile,
+            shared,
+            postboxes,
+            handshakes,
+        };
+        let (threads, features) = launch.shards(doors, mailboxes)?;
         let control = control::start(control::Setup {
             admin,
             shards: publisher.shards.clone(),
@@ -129,15 +147,38 @@ impl Server {
             max_memory: config.max_memory,
             max_message: config.max_message,
             shutdown_timeout: config.shutdown_timeout,
+            tls,
         })
         .inspect_err(|_| control::shutdown(&publisher.shards, Duration::ZERO))?;
-        Ok(Running { address, admin_address, publisher, threads, control, features, nofile, config })
+        Ok(Running { addresses, admin_address, publisher, threads, control, features, nofile, config })
     }
+}
+
+/// The certificates, where there is a TLS listener.
+fn tls_config(config: &Config) -> Result<Option<ServerConfig>, StartError> {
+    if config.tls_listen.is_none() {
+        return Ok(None);
+    }
+    let configured = certificates::configure(&config.tls_pairs());
+    let configured = configured.map_err(|why| ConfigError::new(format!("tls_certificate, tls_key: {why}")))?;
+    Ok(Some(configured))
+}
+
+/// The threads that shake hands: as many as shards, for in a storm of reconnects they have more to do.
+fn shake_hands(config: &Config, tls: ServerConfig, postboxes: &[Postbox]) -> Result<Handshakes, StartError> {
+    let postboxes = postboxes.to_vec();
+    let done = move |shard: u16, shaken| {
+        if let Some(postbox) = postboxes.get(usize::from(shard)) {
+            postbox.post(Mail::Shaken(Box::new(shaken)));
+            postbox.wake();
+        }
+    };
+    Handshakes::start(config.shards as usize, Arc::new(tls), done).map_err(failed("cannot start a thread for TLS"))
 }
 
 /// A server that runs. Dropping it does not stop it.
 pub struct Running {
-    address: SocketAddr,
+    addresses: Addresses,
     admin_address: Option<String>,
     publisher: Publisher,
     threads: Threads,
@@ -150,7 +191,12 @@ pub struct Running {
 impl Running {
     /// The public listener's address, with the port that the kernel chose if it was asked to.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses.plain
+    }
+
+    /// The TLS listener's address, if there is one.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.addresses.tls
     }
 
     /// Where the admin listener is: `127.0.0.1:8081`, or `unix:/path`; `None` if there is none.
@@ -234,8 +280,11 @@ fn banner(running: &Running) -> String {
     let page = if config.playground { "" } else { " (the page is off)" };
     let pinned = if config.pin { ", pinned" } else { "" };
     let memory = config.max_memory.map_or("off".into(), |bytes| format!("{} MiB", bytes >> 20));
+    let tls = running
+        .tls_address()
+        .map_or(String::new(), |address| format!("  tls      https://{address}/ and wss://{address}/\n"));
     format!(
-        "uproar {} is listening\n  page     http://{}/{page}\n  raw      ws://{}/raw/{{topic}}\n  json     ws://{}/\n  admin    {}\n  \
+        "uproar {} is listening\n  page     http://{}/{page}\n  raw      ws://{}/raw/{{topic}}\n  json     ws://{}/\n{tls}  admin    {}\n  \
          shards   {}{pinned}\n  kernel   {}\n  limits   {} connections in all, {} descriptors (RLIMIT_NOFILE), memory {memory}\n",
         env!("CARGO_PKG_VERSION"),
         running.address(),

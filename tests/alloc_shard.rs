@@ -11,6 +11,7 @@ use uproar::Config;
 use uproar::ring::WakeFd;
 use uproar::ring::op::{Arrivals, Completion, Op};
 use uproar::ring::token::{ConnId, Kind, Token};
+use uproar::shard::accept::Door;
 use uproar::shard::settings::Settings;
 use uproar::shard::shared::Shared;
 use uproar::shard::{Parts, Shard, mailbox};
@@ -46,7 +47,8 @@ impl Kernel {
         let (postbox, mailbox) = mailbox::mailbox(Arc::new(WakeFd::new().unwrap()));
         let shard = Shard::new(Parts {
             id: 0,
-            doors: 1,
+            doors: vec![Door::Plain],
+            handshakes: None,
             slots: 2 * SUBSCRIBERS,
             settings: Settings::try_from(&Config::default()).expect("valid"),
             shared: Arc::new(Shared::new(1)),

@@ -10,6 +10,7 @@ use uproar::hub::TopicHandle;
 use uproar::ring::op::{Arrivals, Completion, Op, Wait};
 use uproar::ring::token::{ConnId, Kind, Token};
 use uproar::ring::{WakeFd, sys};
+use uproar::shard::accept::Door;
 use uproar::shard::mail::{Mail, Past, Recovered};
 use uproar::shard::mailbox::{Mailbox, Postbox};
 use uproar::shard::settings::Settings;
@@ -53,7 +54,8 @@ impl Fixture {
         let (postbox, mailbox) = neighbours.remove(0);
         let shard = Shard::new(Parts {
             id: 0,
-            doors: 1,
+            doors: vec![Door::Plain],
+            handshakes: None,
             slots: 100,
             settings: Settings::try_from(config).expect("valid"),
             shared: shared.clone(),

@@ -15,6 +15,8 @@ const FLOOR_0: [&str; 7] = ["error", "config", "limits", "counters", "time", "hu
 const FLOOR_1: [&str; 5] = ["http", "ws", "hub", "dialect", "ring"];
 /// What connections know besides floor 0.
 const CONN_KNOWS: [&str; 5] = ["conn", "http", "ws", "dialect", "ring::token"];
+/// What TLS knows besides floor 0: whom a session is of, and how its threads yield.
+const TLS_KNOWS: [&str; 3] = ["tls", "ring::token", "ring::sys"];
 /// Where a shard's state lives. Nothing there is shared, so nothing there is locked.
 const DATA_PLANE: [&str; 9] =
     ["shard/", "handler.rs", "handler/", "conn/", "hub/", "ws/", "http/", "dialect/", "ring/"];
@@ -165,7 +167,8 @@ fn may_import(room: &str) -> Option<Vec<&str>> {
         _ if FLOOR_0.contains(&room) => Some(floor_0),
         _ if FLOOR_1.contains(&room) => Some([floor_0, vec![room]].concat()),
         "conn" => Some([floor_0, CONN_KNOWS.to_vec()].concat()),
-        "shard" | "handler" => Some([&FLOOR_0[..], &FLOOR_1, &["conn", "shard", "handler"]].concat()),
+        "tls" => Some([floor_0, TLS_KNOWS.to_vec()].concat()),
+        "shard" | "handler" => Some([&FLOOR_0[..], &FLOOR_1, &["conn", "tls", "shard", "handler"]].concat()),
         // The tools know the floors below the shards only.
         "bench" | "doctor" | "remote" => Some([&FLOOR_0[..], &FLOOR_1, &[room]].concat()),
         "server" | "control" | "cli" | "main" | "lib" => None,

@@ -76,7 +76,7 @@ pub fn load(inputs: &Inputs) -> Result<Resolved, ConfigError> {
         }
     }
     if loader.problems.is_empty() {
-        loader.problems.extend(loader.config.clash());
+        loader.problems.extend(loader.config.clashes());
     }
     ConfigError::unless_empty(loader.problems)?;
     Ok(Resolved { config: loader.config, sources: loader.sources })

@@ -326,7 +326,10 @@ impl<T: Copy + PartialEq> Grammar for Choice<T> {
 }
 
 /// Words with commas between.
-pub(super) struct Words;
+pub(super) struct Words {
+    /// Bytes of one.
+    pub max: usize,
+}
 
 impl Grammar for Words {
     type Value = Vec<String>;
@@ -335,8 +338,8 @@ impl Grammar for Words {
         let words = || text.split(',').map(str::trim);
         match text {
             "none" => Ok(Vec::new()),
-            _ if words().any(|word| word.is_empty() || word.len() > 64) => {
-                Err("has an empty word, or one of more than 64 bytes")
+            _ if words().any(|word| word.is_empty() || word.len() > self.max) => {
+                Err("has an empty word, or one too long")
             }
             _ => Ok(words().map(String::from).collect()),
         }

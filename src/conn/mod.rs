@@ -238,6 +238,8 @@ flags! {
     14 doomed set_doomed "To be terminated when the shutdown is done.",
     15 mortal set_mortal "Its lifetime is bounded.",
     16 looked_at set_looked_at "Its ping is overdue, and it is being read from once more before it is given up.",
+    18 tls set_tls "What is sent and received is sealed.",
+    19 shaking set_shaking "A step of its TLS handshake is under way on another thread; it is not read from meanwhile.",
     17 stamped set_stamped "An event stream of several topics: each of its messages says where it is in all of them.",
 }
 
@@ -245,7 +247,7 @@ impl Flags {
     /// Whether it is not to be read from for now; whoever clears one of these asks to read.
     #[inline]
     pub fn is_not_read(self) -> bool {
-        self.paused() || self.throttled() || self.undecoded()
+        self.paused() || self.throttled() || self.undecoded() || self.shaking()
     }
 }
 

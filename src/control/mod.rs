@@ -6,12 +6,14 @@ mod memory;
 mod metrics;
 mod serve;
 mod signals;
+mod tls;
 pub mod warnings;
 
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub use admin::Admin;
+pub use tls::TlsReload;
 
 use crate::error::StartError;
 use crate::shard::handle::Shards;
@@ -29,6 +31,8 @@ pub struct Setup {
     pub max_memory: Option<u64>,
     /// Bytes that a message may have.
     pub max_message: u32,
+    /// Where there is a TLS listener.
+    pub tls: Option<TlsReload>,
     /// How long a stop by signal may take.
     pub shutdown_timeout: Duration,
 }
@@ -70,12 +74,15 @@ pub fn start(setup: Setup) -> Result<Handle, StartError> {
 }
 
 async fn run(setup: Setup, stopped: flume::Receiver<()>) {
-    let Setup { admin, shards, signals, max_memory, max_message, shutdown_timeout } = setup;
+    let Setup { admin, shards, signals, max_memory, max_message, tls, shutdown_timeout } = setup;
     if let Some(max) = max_memory {
         tokio_uring::spawn(memory::watch(shards.clone(), max));
     }
     if signals {
         tokio_uring::spawn(signals::stop_on_signal(shards.clone(), shutdown_timeout));
+    }
+    if let Some(tls) = tls {
+        tokio_uring::spawn(tls.watch(signals));
     }
     tokio_uring::spawn(warnings::watch(shards.clone()));
     tokio_uring::spawn(admin.serve(shards, max_message));

@@ -64,7 +64,7 @@ static DOCUMENTS: [(&str, Page); 8] = [
     ("/demo/style.css", part(CSS, include_bytes!("../../examples/web/style.css"))),
 ];
 
-static MODULES: [(&str, Page); 29] = modules![
+static MODULES: [(&str, Page); 30] = modules![
     "acks.js",
     "address.js",
     "backoff.js",
@@ -86,6 +86,7 @@ static MODULES: [(&str, Page); 29] = modules![
     "outbox.js",
     "page.js",
     "parse.js",
+    "pause.js",
     "position.js",
     "poster.js",
     "presence.js",

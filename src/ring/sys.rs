@@ -31,6 +31,15 @@ pub fn wake_on_time() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds) })
 }
 
+/// Lets other threads go before this one, by so many steps from 1 to 19 (nice(2), which on Linux concerns the thread alone).
+///
+/// # Errors
+/// None for a thread that is as nice as it was born.
+pub fn be_nice(steps: i32) -> io::Result<()> {
+    // SAFETY: setpriority takes three integers and touches no memory of ours; 0 is this thread.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, steps) })
+}
+
 /// Gives memory that this thread has freed, and the allocator keeps for it, back to the system.
 pub fn give_back_memory() {
     // SAFETY: mi_collect has no preconditions. It works on the heap of the calling thread, which may be empty if the

@@ -1,21 +1,22 @@
 //! Listeners, mailboxes, and the shards' threads.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
+use super::listeners::Doors;
 use super::{BackendFactory, Factory};
 use crate::config::Config;
 use crate::error::StartError;
 use crate::handler::Routes;
 use crate::limits::SPARE_SLOTS;
 use crate::ring::{Features, Ring, Setup, WakeFd, sys};
+use crate::shard::accept::Door;
 use crate::shard::mailbox::{self, Mailbox, Postbox};
 use crate::shard::settings::Settings;
 use crate::shard::shared::Shared;
 use crate::shard::{Parts, Shard, worker};
+use crate::tls::Handshakes;
 
 /// What the shards are made from.
 pub(super) struct Launch<'a> {
@@ -28,6 +29,8 @@ pub(super) struct Launch<'a> {
     pub nofile: u64,
     pub shared: Arc<Shared>,
     pub postboxes: Vec<Postbox>,
+    /// Who shakes hands with TLS clients.
+    pub handshakes: Option<Handshakes>,
 }
 
 /// The shards' threads.
@@ -44,18 +47,19 @@ impl Launch<'_> {
     /// Starts the threads. None accepts before all are able to.
     pub fn shards(
         &self,
-        listeners: Vec<TcpListener>,
+        doors: Vec<Doors>,
         mailboxes: Vec<(Arc<WakeFd>, Mailbox)>,
     ) -> Result<(Threads, Features), StartError> {
         let cpus = sys::allowed_cpus().map_err(failed("cannot read which cores may be used"))?;
         let (ready, readiness) = flume::unbounded::<Ready>();
         let (ended, ends) = flume::unbounded();
         let (mut handles, mut starts) = (Vec::new(), Vec::new());
-        for (id, (listener, (wake, mailbox))) in (0..).zip(listeners.into_iter().zip(mailboxes)) {
+        for (id, (doors, (wake, mailbox))) in (0..).zip(doors.into_iter().zip(mailboxes)) {
             let (go, start) = flume::bounded(1);
             let cpu = (self.config.pin && !cpus.is_empty()).then(|| cpus[usize::from(id) % cpus.len()]);
-            let setup = Setup { slots: self.slots(), listeners: vec![listener], wake };
-            let seed = self.seed(id, mailbox);
+            let (doors, listeners) = doors.into_iter().unzip();
+            let setup = Setup { slots: self.slots(), listeners, wake };
+            let seed = self.seed(id, doors, mailbox);
             let (ready, ended) = (ready.clone(), ended.clone());
             let body = move || {
                 let _end = EndNotice { ended, id };
@@ -96,9 +100,11 @@ impl Launch<'_> {
         self.config.max_connections.map_or(possible, |most| u64::from(most).min(possible))
     }
 
-    fn seed(&self, id: u16, mailbox: Mailbox) -> Seed {
+    fn seed(&self, id: u16, doors: Vec<Door>, mailbox: Mailbox) -> Seed {
         Seed {
             id,
+            doors,
+            handshakes: self.handshakes.clone(),
             settings: self.settings.clone(),
             shared: self.shared.clone(),
             mailbox,
@@ -113,6 +119,8 @@ impl Launch<'_> {
 /// What becomes a shard on its own thread, where its handlers and its ring have to be made.
 struct Seed {
     id: u16,
+    doors: Vec<Door>,
+    handshakes: Option<Handshakes>,
     settings: Settings,
     shared: Arc<Shared>,
     mailbox: Mailbox,
@@ -145,7 +153,8 @@ impl Seed {
         let routes = self.routes.into_iter().map(|(path, factory)| (path, factory())).collect();
         Shard::new(Parts {
             id: self.id,
-            doors: 1,
+            doors: self.doors,
+            handshakes: self.handshakes,
             slots,
             settings: self.settings,
             shared: self.shared,
@@ -185,44 +194,6 @@ impl Drop for EndNotice {
         let _ = self.ended.send((self.id, thread::panicking()));
     }
 }
-
-/// One listener for each shard, on one port, among which the kernel spreads the connections.
-pub(super) fn listeners(config: &Config) -> Result<Vec<TcpListener>, StartError> {
-    let address = config.listen;
-    let cannot = |source| StartError::Bind { knob: "listen", address: address.to_string(), source };
-    let listen = |address: SocketAddr| {
-        let listener = sys::listen(address, config.accept_backlog as i32, true).map_err(cannot)?;
-        if let Some(bytes) = config.send_buffer {
-            sys::set_send_buffer(&listener, bytes as usize).map_err(cannot)?;
-        }
-        Ok(listener)
-    };
-    // With SO_REUSEPORT a second server would silently get half of the first one's connections.
-    if !becomes_free(address).map_err(cannot)? {
-        return Err(cannot(io::ErrorKind::AddrInUse.into()));
-    }
-    let first = listen(address)?;
-    // Port 0 was the kernel's to choose.
-    let address = first.local_addr().map_err(cannot)?;
-    let others = (1..config.shards).map(|_| listen(address));
-    std::iter::once(Ok(first)).chain(others).collect()
-}
-
-/// Whether nobody listens on an address, now or soon: the kernel closes the sockets of a ring some time after the process
-/// that had it has ended, and whoever is to take its place may be faster (seen with Linux 6.18, up to some 100 ms).
-fn becomes_free(address: SocketAddr) -> io::Result<bool> {
-    for _ in 0..BIND_ATTEMPTS {
-        if !sys::port_taken(address)? {
-            return Ok(true);
-        }
-        thread::sleep(BIND_PAUSE);
-    }
-    Ok(false)
-}
-
-/// How often, and after what time, it is looked again whether an address is free.
-const BIND_ATTEMPTS: u32 = 40;
-const BIND_PAUSE: Duration = Duration::from_millis(50);
 
 /// A postbox and a mailbox for each shard.
 #[expect(clippy::type_complexity, reason = "the two ends of the same queues")]

@@ -17,12 +17,29 @@ use super::stop::Life;
 /// How long accepting pauses when there is no descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What is spoken on a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Door {
+    /// HTTP.
+    Plain,
+    /// HTTP over TLS.
+    Tls,
+}
+
 /// The accepts of a shard's listeners, by seat: which of them are under way.
-pub(super) struct Seats(Vec<bool>);
+pub(super) struct Seats {
+    doors: Vec<Door>,
+    armed: Vec<bool>,
+}
 
 impl Seats {
-    pub(super) fn new(doors: u16) -> Seats {
-        Seats(vec![false; usize::from(doors * ACCEPTS)])
+    pub(super) fn new(doors: Vec<Door>) -> Seats {
+        let armed = vec![false; doors.len() * usize::from(ACCEPTS)];
+        Seats { doors, armed }
+    }
+
+    fn door(&self, seat: u16) -> Door {
+        self.doors.get(usize::from(seat / ACCEPTS)).copied().unwrap_or(Door::Plain)
     }
 }
 
@@ -30,7 +47,7 @@ impl Core {
     /// Asks for connections, in every seat.
     pub(super) fn start_accepting(&mut self) {
         self.accept_again = None;
-        for seat in 0..self.seats.0.len() {
+        for seat in 0..self.seats.armed.len() {
             self.accept(seat as u16);
         }
     }
@@ -38,12 +55,12 @@ impl Core {
     /// Asks for no more connections. Some may come all the same.
     pub(super) fn stop_accepting(&mut self) {
         self.accept_again = None;
-        let armed = (0..).zip(&self.seats.0).filter(|(_, armed)| **armed);
+        let armed = (0..).zip(&self.seats.armed).filter(|(_, armed)| **armed);
         self.ops.extend(armed.map(|(seat, _)| Op::CancelAccept { seat }));
     }
 
     fn accept(&mut self, seat: u16) {
-        if let Some(armed) = self.seats.0.get_mut(usize::from(seat)).filter(|armed| !**armed) {
+        if let Some(armed) = self.seats.armed.get_mut(usize::from(seat)).filter(|armed| !**armed) {
             *armed = true;
             self.ops.push(Op::Accept { seat });
         }
@@ -52,11 +69,11 @@ impl Core {
     /// An accept is over; `peer`: who has come, if somebody has.
     pub(super) fn accept_completed(&mut self, completion: Completion, peer: IpAddr) {
         let seat = completion.token.conn.index as u16;
-        if let Some(armed) = self.seats.0.get_mut(usize::from(seat)) {
+        if let Some(armed) = self.seats.armed.get_mut(usize::from(seat)) {
             *armed = false;
         }
         match -completion.result {
-            ..=0 => self.accepted(completion.result as u32, peer.into()),
+            ..=0 => self.accepted(completion.result as u32, self.seats.door(seat), peer.into()),
             // The client was gone before it was accepted.
             sys::ECONNABORTED | sys::ECANCELED => {}
             // No descriptor, no memory, or something that trying again at once will not cure.
@@ -71,10 +88,13 @@ impl Core {
         }
     }
 
-    fn accepted(&mut self, slot: u32, peer: Peer) {
+    fn accepted(&mut self, slot: u32, door: Door, peer: Peer) {
         self.counters.accepted.add(1);
         let id = self.conns.insert(slot, Conn::new());
         self.counters.connections.add(1);
+        if door == Door::Tls {
+            self.start_tls(id);
+        }
         self.meters.start(slot, self.now);
         self.peers.set(slot, peer);
         self.ops.push(Op::Watch(id));
@@ -91,7 +111,8 @@ impl Core {
             return;
         };
         refused.add(1);
-        if self.refusals >= SPARE_SLOTS {
+        // What is sent to a TLS client costs a handshake first.
+        if self.refusals >= SPARE_SLOTS || door == Door::Tls {
             return self.terminate(id, CloseReason::Refused);
         }
         self.refusals += 1;

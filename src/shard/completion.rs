@@ -30,6 +30,7 @@ impl Shard {
                     self.core.buffers.push(completion.buffer);
                     match self.core.received(*completion) {
                         0 => {}
+                        bytes if self.core.is_tls(id) => self.unseal(id, arrivals.buffer(completion.buffer, bytes)),
                         bytes => self.inbound(id, arrivals.buffer(completion.buffer, bytes)),
                     }
                 }
@@ -106,6 +107,10 @@ impl Core {
             }
         }
         0
+    }
+
+    fn is_tls(&self, id: ConnId) -> bool {
+        self.conns.get(id).is_some_and(|conn| conn.flags.tls())
     }
 
     /// Turns the queue of readable connections into receives, as many as there are buffers. A busy connection goes to

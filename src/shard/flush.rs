@@ -13,17 +13,17 @@ use super::{Core, Notice};
 
 /// A send of this turn. It is taken to have succeeded unless a completion says otherwise.
 pub(super) struct Sent {
-    conn: ConnId,
-    bytes: u32,
+    pub(super) conn: ConnId,
+    pub(super) bytes: u32,
     /// The chunk that the bytes were gathered in, if they were.
-    staged: Option<u32>,
+    pub(super) staged: Option<u32>,
 }
 
 /// What may be left in the outbox of a connection whose socket takes bytes before the shard reads nothing more, so that
 /// its publishers cannot outrun one send a turn.
 const BEHIND_BYTES: u32 = MAX_SHARED_CHUNK as u32;
 /// Chunks that gathered bytes of this turn are in.
-const STAGE_BYTES: usize = 64 * 1024;
+pub(super) const STAGE_BYTES: usize = 64 * 1024;
 
 /// Bytes that may wait for a connection to read them before it is not read from either.
 pub(super) fn unread(conn: &Conn, backlog: u32) -> u32 {
@@ -73,6 +73,10 @@ impl Core {
         if conn.flags.blocked() || conn.held > 0 {
             return true;
         }
+        if conn.flags.tls() {
+            self.flush_sealed(id);
+            return true;
+        }
         let Some(front) = conn.outbox.front() else {
             self.flushed(id);
             return true;
@@ -101,20 +105,26 @@ impl Core {
         }
         let Some((_, conn)) = self.conns.by_index(index) else { return front };
         let wanted = (conn.outbox.len_bytes() as usize).min(STAGE_BYTES);
-        let stage = match self.stage {
+        let stage = self.stage(wanted);
+        let Some((_, conn)) = self.conns.by_index(index) else { return front };
+        let span = conn.outbox.gather(&mut self.frames, stage, wanted as u32);
+        self.frames.retain(stage, 1);
+        span
+    }
+
+    /// The chunk that bytes of this turn are gathered in, with room for `wanted`.
+    pub(super) fn stage(&mut self, wanted: usize) -> u32 {
+        match self.stage {
             Some(stage) if self.frames.room(stage) >= wanted => stage,
             full => {
                 if let Some(full) = full {
                     self.frames.release(full, 1);
                 }
-                let stage = self.frames.alloc(STAGE_BYTES, LogId::NONE);
+                let stage = self.frames.alloc(STAGE_BYTES.max(wanted), LogId::NONE);
                 self.stage = Some(stage);
                 stage
             }
-        };
-        let span = conn.outbox.gather(&mut self.frames, stage, wanted as u32);
-        self.frames.retain(stage, 1);
-        span
+        }
     }
 
     /// A send posted a completion: the socket took `result` bytes, or failed.
@@ -130,7 +140,12 @@ impl Core {
                 if taken > 0 {
                     took(conn, self.now);
                 }
-                conn.outbox.consume(&mut self.frames, taken);
+                if conn.flags.tls() {
+                    self.secure.sent(id.index, taken, &mut self.frames);
+                    self.secure.shelter(id.index, &mut self.frames);
+                } else {
+                    conn.outbox.consume(&mut self.frames, taken);
+                }
                 self.counters.bytes_out.add(u64::from(taken));
                 conn.flags.set_blocked(true);
                 self.ops.push(Op::AwaitWritable(id));
@@ -157,12 +172,17 @@ impl Core {
             }
             conn.flags.set_sending(false);
             took(conn, self.now);
-            conn.outbox.consume(&mut self.frames, send.bytes);
+            if conn.flags.tls() {
+                self.secure.sent(send.conn.index, send.bytes, &mut self.frames);
+            } else {
+                conn.outbox.consume(&mut self.frames, send.bytes);
+            }
+            let is_flushed = conn.outbox.is_empty() && !(conn.flags.tls() && self.secure.has_wire(send.conn.index));
             bytes += u64::from(send.bytes);
             if conn.has_untold_drops() && conn.outbox.len_bytes() <= self.settings.backlog {
                 self.notices.push(Notice::Drained(send.conn));
             }
-            if !conn.outbox.is_empty() {
+            if !is_flushed {
                 self.behind |= conn.outbox.len_bytes() > BEHIND_BYTES;
                 self.mark_dirty(send.conn.index);
             } else if conn.phase != Phase::Open {

@@ -120,19 +120,20 @@ impl Core {
     /// The peer has sent its last byte, without a close frame.
     pub(super) fn end_of_stream(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
+        let is_flushed = conn.outbox.is_empty() && !(conn.flags.tls() && self.secure.has_wire(id.index));
         let reason = match conn.phase {
             Phase::Head if matches!(conn.session, Session::Posted { .. }) => {
                 conn.session = Session::Posted { keep_alive: false };
                 return;
             }
             // A client that half-closes after its request still reads the response.
-            Phase::Head if !conn.outbox.is_empty() => {
+            Phase::Head if !is_flushed => {
                 conn.phase = Phase::Flushing;
                 conn.reason = CloseReason::Http;
                 conn.flags.set_linger(false);
                 return self.mark_dirty(id.index);
             }
-            Phase::Flushing if !conn.outbox.is_empty() => return conn.flags.set_linger(false),
+            Phase::Flushing if !is_flushed => return conn.flags.set_linger(false),
             Phase::Head => CloseReason::Http,
             // That is how a stream's client goes.
             Phase::Open if conn.class.is_events() => CloseReason::Peer,
@@ -148,6 +149,10 @@ impl Core {
         if conn.phase != Phase::Flushing {
             return;
         }
+        if conn.flags.tls() && self.seal_end(id) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(id) else { return };
         if conn.flags.linger() {
             conn.phase = Phase::Lingering;
             conn.flags.set_shutting(true);
@@ -185,6 +190,10 @@ impl Core {
         }
         self.ops.push(Op::Close(id));
         let lost = conn.outbox.clear(&mut self.frames);
+        if conn.flags.tls() {
+            self.secure.end(id.index, &mut self.frames);
+            self.counters.tls_connections.sub(1);
+        }
         self.counters.dropped_gone.add(u64::from(lost));
         self.partial_bytes -= kept(&conn.partial);
         if let Session::Head(Some(unparsed)) = &conn.session {

@@ -10,6 +10,7 @@ use crate::dialect::Since;
 use crate::hub::TopicHandle;
 use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
+use crate::tls::Shaken;
 
 use super::handover::{Backend, HandedOver};
 pub use addressed::{Act, Addressed, Asker, Stage};
@@ -253,6 +254,8 @@ pub enum Mail {
         /// What.
         answer: Box<Answer>,
     },
+    /// From a thread that shakes hands: a step is done.
+    Shaken(Box<Shaken>),
     /// Memory is short: give back what is kept for later.
     Trim,
     /// Stop accepting, say goodbye to all, end within so many milliseconds.
@@ -284,6 +287,7 @@ impl Mail {
                 Mail::Answer { answer, .. } => answer.weight(),
                 Mail::Inform(inform) => inform.1.weight(),
                 Mail::HandOver(what) => what.room.len() + what.payload.len(),
+                Mail::Shaken(shaken) => shaken.reply.len() + shaken.plain.len(),
                 Mail::Confirm { .. }
                 | Mail::Claim { .. }
                 | Mail::Backend { .. }

@@ -4,7 +4,7 @@
 //! [`Core::ops`]; the [`worker`] hands that to the ring. So the whole of it runs in a test, on a seeded clock, with
 //! faults, as `tests/simulation.rs` does.
 
-mod accept;
+pub mod accept;
 mod address;
 mod ask;
 mod backend;
@@ -28,6 +28,7 @@ mod posted;
 mod publish;
 mod recover;
 mod room;
+mod secure;
 pub mod settings;
 pub mod shared;
 mod stop;
@@ -58,8 +59,9 @@ use crate::ring::op::Op;
 use crate::ring::sys;
 use crate::ring::token::ConnId;
 use crate::time::{Tick, Wheel};
+use crate::tls::Handshakes;
 
-use accept::Seats;
+use accept::{Door, Seats};
 use handover::Backend;
 use inbound::Codec;
 use introduce::Introductions;
@@ -67,6 +69,7 @@ use mail::Origin;
 use mailbox::{Mailbox, Postbox};
 use publish::Encoder;
 pub(crate) use publish::Publication;
+use secure::SecureTable;
 use settings::Settings;
 use shared::Shared;
 use stop::Life;
@@ -157,6 +160,10 @@ pub struct Core {
     /// Where each connection comes from.
     peers: Peers,
     seats: Seats,
+    /// The TLS of connections that have it.
+    secure: SecureTable,
+    /// Who shakes hands for them.
+    handshakes: Option<Handshakes>,
     mailbox: Mailbox,
     postboxes: Vec<Postbox>,
     /// Shards that were posted mail in this turn.
@@ -187,8 +194,10 @@ pub struct Shard {
 pub struct Parts {
     /// Its index among the shards.
     pub id: u16,
-    /// Listeners of its ring.
-    pub doors: u16,
+    /// The listeners of its ring.
+    pub doors: Vec<Door>,
+    /// Where there is a TLS listener.
+    pub handshakes: Option<Handshakes>,
     /// Slots of its connection table.
     pub slots: u32,
     /// The configuration.
@@ -248,6 +257,8 @@ impl Shard {
             meters: Meters::new(parts.settings.message_rate, parts.settings.byte_rate),
             peers: Peers::default(),
             seats: Seats::new(parts.doors),
+            secure: SecureTable::default(),
+            handshakes: parts.handshakes,
             mailbox: parts.mailbox,
             postboxes: parts.postboxes,
             posted: Vec::new(),
@@ -337,7 +348,7 @@ impl Core {
         self.hub.invariants(&self.frames);
         self.conns.invariants();
         let ids = std::iter::successors(self.conns.next_occupied(0), |&index| self.conns.next_occupied(index + 1));
-        let (mut websockets, mut event_streams, mut backlogged) = (0, 0, 0);
+        let (mut websockets, mut event_streams, mut backlogged, mut secured) = (0, 0, 0, 0);
         for (id, conn) in ids.filter_map(|index| self.conns.id(index)).filter_map(|id| Some((id, self.conns.get(id)?)))
         {
             conn.outbox.invariants(&self.frames);
@@ -347,8 +358,10 @@ impl Core {
             assert_eq!(flags.undecoded(), self.undecoded.iter().any(|(undecoded, _)| *undecoded == id));
             assert_eq!(flags.paused(), self.paused.contains(&id));
             let goes_on = flags.sending() || flags.blocked() || flags.dirty() || conn.held > 0;
-            assert!(conn.outbox.is_empty() || goes_on, "nothing makes {id:?} send the rest");
-            assert!(conn.phase != Phase::Lingering || conn.outbox.is_empty());
+            let is_flushed = conn.outbox.is_empty() && !self.secure.has_wire(id.index);
+            assert!(is_flushed || goes_on || flags.shaking(), "nothing makes {id:?} send the rest");
+            assert!(conn.phase != Phase::Lingering || is_flushed);
+            secured += usize::from(flags.tls());
             if let Session::Json { room, more } = &conn.session {
                 let rooms =
                     more.iter().flat_map(|more| &more.rooms).chain(Some(room).filter(|room| **room != NO_TOPIC));
@@ -368,6 +381,7 @@ impl Core {
         for backend in self.backends.iter().filter(|backend| backend.at.shard == self.id) {
             assert!(self.conns.get(backend.at.conn).is_some_and(|conn| conn.is_open() && conn.is_backend()));
         }
+        assert_eq!((self.secure.len(), self.counters.tls_connections.get()), (secured, secured as u64));
         assert_eq!(self.counters.partial_bytes.get(), self.partial_bytes as u64);
         assert_eq!(self.counters.connections.get(), self.conns.len() as u64);
         assert_eq!(self.counters.websockets.get(), websockets);

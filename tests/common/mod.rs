@@ -4,6 +4,7 @@
 pub mod client;
 pub mod events;
 pub mod rng;
+pub mod tls;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

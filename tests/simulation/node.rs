@@ -6,6 +6,7 @@ use uproar::Routes;
 use uproar::ring::WakeFd;
 use uproar::ring::op::{Completion, Wait};
 use uproar::ring::token::{Kind, Token};
+use uproar::shard::accept::Door;
 use uproar::shard::mailbox::{self, Postbox};
 use uproar::shard::shared::Shared;
 use uproar::shard::{Parts, Shard};
@@ -137,7 +138,8 @@ pub fn nodes(plan: &Plan, shared: &Arc<Shared>, rng: &mut Rng) -> Vec<Node> {
     let make = |(id, (postbox, mailbox))| {
         let shard = Shard::new(Parts {
             id: id as u16,
-            doors: 1,
+            doors: vec![Door::Plain],
+            handshakes: None,
             slots: plan.slots,
             settings: plan.settings.clone(),
             shared: shared.clone(),
