@@ -64,7 +64,7 @@ static DOCUMENTS: [(&str, Page); 8] = [
     ("/demo/style.css", part(CSS, include_bytes!("../../examples/web/style.css"))),
 ];
 
-static MODULES: [(&str, Page); 30] = modules![
+static MODULES: [(&str, Page); 32] = modules![
     "acks.js",
     "address.js",
     "backoff.js",
@@ -75,6 +75,8 @@ static MODULES: [(&str, Page); 30] = modules![
     "emitter.js",
     "errors.js",
     "event-stream.js",
+    "fields.js",
+    "handshake.js",
     "heartbeat.js",
     "ids.js",
     "index.js",
