@@ -222,7 +222,7 @@ impl Shard {
             ops: Vec::new(),
             frames: Frames::new(),
             conns: Table::with_capacity(parts.slots),
-            hub: Hub::new(parts.slots, parts.seed),
+            hub: hub(&parts),
             wheel: Wheel::new(parts.slots),
             now: Tick(0),
             unix_ms: 0,
@@ -272,11 +272,17 @@ impl Shard {
             capacity: parts.slots.saturating_sub(SPARE_SLOTS).max(1) as usize,
             seed: parts.seed,
         };
-        core.hub.set_history_bound(core.settings.history_bytes);
-        core.hub.set_memory(MAX_REMEMBERED_TOPICS, core.settings.topic_memory);
         core.start_accepting();
         Shard { core, routes: parts.routes, codec: Codec::new() }
     }
+}
+
+/// A hub that remembers as much as it may.
+fn hub(parts: &Parts) -> Hub {
+    let mut hub = Hub::new(parts.slots, parts.seed);
+    hub.set_history_bound(parts.settings.history_bytes);
+    hub.set_memory(MAX_REMEMBERED_TOPICS, parts.settings.topic_memory);
+    hub
 }
 
 impl Core {
