@@ -33,7 +33,7 @@ use history::History;
 use pattern::PatternList;
 use rate::{bytes_per_second, count_per_second};
 use secret::Key;
-use value::{Address, AdminAddress, Choice, Count, Grammar, Or, Size, Switch, Time, Words};
+use value::{Address, AdminAddress, Choice, Count, Grammar, Or, Size, Switch, Text, Time, Words};
 
 const KIB: u32 = 1 << 10;
 const MIB: u32 = 1 << 20;
@@ -168,6 +168,35 @@ knobs! {
         /// Pin every shard to a core of its own.
         pin: bool = true, Switch;
     }
+    "Who may come in" {
+        /// The secret that tokens of clients (JWT) are signed with, by HS256. Not as a flag, which others on the machine could
+        /// read: in UPROAR_JWT_SECRET, or in the file. With this, a public key or a set of keys, clients need tokens.
+        jwt_secret: Option<Secret> = None, Or("off", Key);
+        /// Files of public keys in PEM that tokens are checked with, with commas between: RSA (RS256), P-256 (ES256), Ed25519 (EdDSA).
+        jwt_public_key: Vec<String> = Vec::new(), FILES;
+        /// Address of a set of public keys (JWKS, RFC 7517), http:// or https://.
+        jwks_url: Option<String> = None, Or("off", Text);
+        /// Time after which the set of keys is fetched again; it is fetched before when a token names a key that is not in it.
+        jwks_refresh: Duration = secs(5 * MINUTE), Time { min: secs(1), max: secs(DAY) };
+        /// What tokens must have as issuer (iss).
+        jwt_issuer: Option<String> = None, Or("off", Text);
+        /// What tokens must have as audience (aud).
+        jwt_audience: Option<String> = None, Or("off", Text);
+        /// Let clients without a token in as well, where others need one.
+        anonymous: bool = false, Switch;
+        /// Cookie that may have the token. Where this is set, set allowed_origins too: a browser sends it for any page.
+        auth_cookie: Option<String> = None, Or("off", Text);
+        /// Origins of pages that may connect, with https:// before them, in which * is any characters; what is no page says no origin.
+        allowed_origins: Patterns = Patterns::all(), PatternList;
+        /// Rooms that clients may connect to, as far as their token does not say.
+        client_rooms: Patterns = Patterns::all(), PatternList;
+        /// Topics that clients may subscribe to, as far as their token does not say.
+        client_subscribe: Patterns = Patterns::all(), PatternList;
+        /// Rooms of which clients may ask who is in them, as far as their token does not say.
+        client_presence: Patterns = Patterns::all(), PatternList;
+        /// Topics whose past clients may have, as far as their token does not say.
+        client_history: Patterns = Patterns::all(), PatternList;
+    }
     "Limits" {
         /// Connections of the whole process; auto: as many as its descriptors and memory allow.
         max_connections: Option<u32> = None, Or("auto", Count { min: 1, max: ALL_CONNECTIONS });
@@ -289,7 +318,15 @@ impl Config {
         } else if self.tls_listen.is_some() && certificates == 0 {
             problems.push("tls_listen wants tls_certificate and tls_key".into());
         }
+        if self.jwks_url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+            problems.push("jwks_url: it begins with neither http:// nor https://".into());
+        }
         problems
+    }
+
+    /// Whether clients need tokens.
+    pub(crate) fn wants_tokens(&self) -> bool {
+        self.jwt_secret.is_some() || !self.jwt_public_key.is_empty() || self.jwks_url.is_some()
     }
 
     /// The certificates and their keys.
@@ -324,7 +361,7 @@ mod tests {
     }
 
     /// Name, the least value, one below it, the greatest, one above it.
-    const BOUNDS: [[&str; 5]; 26] = [
+    const BOUNDS: [[&str; 5]; 27] = [
         ["send_buffer", "4KiB", "4095", "64MiB", "67108865"],
         ["accept_backlog", "1", "0", "65535", "65536"],
         ["shards", "1", "0", "256", "257"],
@@ -341,6 +378,7 @@ mod tests {
         ["ping_interval", "1s", "999ms", "1h", "3601s"],
         ["ping_timeout", "100ms", "99ms", "10m", "601s"],
         ["sse_heartbeat", "1s", "999ms", "10m", "601s"],
+        ["jwks_refresh", "1s", "999ms", "1d", "25h"],
         ["max_lifetime", "1s", "999ms", "30d", "31d"],
         ["lifetime_jitter", "0", "-1", "100", "101"],
         ["close_timeout", "100ms", "99ms", "10m", "601s"],
@@ -354,7 +392,19 @@ mod tests {
     ];
 
     /// Values of knobs that have no bounds: good ones, bad ones.
-    const WORDS: [(&str, &[&str], &[&str]); 20] = [
+    const WORDS: [(&str, &[&str], &[&str]); 32] = [
+        ("jwt_secret", &["off", "0123456789abcdef"], &["", "0123456789abcde"]),
+        ("jwt_public_key", &["none", "/etc/a.pem"], &[""]),
+        ("jwks_url", &["off", "https://issuer/jwks.json"], &[""]),
+        ("jwt_issuer", &["off", "https://issuer/"], &[""]),
+        ("jwt_audience", &["off", "uproar"], &[""]),
+        ("anonymous", &["true", "false"], &["no"]),
+        ("auth_cookie", &["off", "session"], &[""]),
+        ("allowed_origins", &["none", "*", "https://a,https://*.b"], &["", "a,,b"]),
+        ("client_rooms", &["none", "*", "lobby,game-*"], &[""]),
+        ("client_subscribe", &["none", "*"], &[""]),
+        ("client_presence", &["none", "*"], &[""]),
+        ("client_history", &["none", "*"], &[""]),
         ("tls_listen", &["off", "0.0.0.0:443"], &["443", "on"]),
         ("tls_certificate", &["none", "/etc/a.pem", "a.pem,b.pem"], &["", "a,,b"]),
         ("tls_key", &["none", "/etc/a.key"], &[""]),

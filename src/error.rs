@@ -43,13 +43,15 @@ pub enum CloseReason {
     PingTimeout,
     /// The connection's maximum lifetime was over.
     Lifetime,
+    /// The time of its token was over.
+    Expired,
     /// The client has connected anew, under the same name.
     Replaced,
 }
 
 impl CloseReason {
     /// Every reason, in the order of the discriminants.
-    pub const ALL: [CloseReason; 17] = [
+    pub const ALL: [CloseReason; 18] = [
         CloseReason::Peer,
         CloseReason::Lost,
         CloseReason::Http,
@@ -66,6 +68,7 @@ impl CloseReason {
         CloseReason::Backlog,
         CloseReason::PingTimeout,
         CloseReason::Lifetime,
+        CloseReason::Expired,
         CloseReason::Replaced,
     ];
 
@@ -88,6 +91,7 @@ impl CloseReason {
             CloseReason::Backlog => "backlog",
             CloseReason::PingTimeout => "ping_timeout",
             CloseReason::Lifetime => "lifetime",
+            CloseReason::Expired => "expired",
             CloseReason::Replaced => "replaced",
         }
     }

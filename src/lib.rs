@@ -44,6 +44,8 @@
 //! tests and benchmarks, hidden here, and no promise.
 
 #[doc(hidden)]
+pub mod auth;
+#[doc(hidden)]
 pub mod bench;
 #[doc(hidden)]
 pub mod cli;

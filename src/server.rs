@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 
+use crate::auth::{Gate, Keys};
 use crate::config::{Config, ConfigError};
 use crate::control::{self, Admin, TlsReload};
 use crate::error::StartError;
 use crate::handler::{Backend, Handler};
 use crate::ring::{Features, sys};
+use crate::shard::Aides;
 use crate::shard::handle::Shards;
 use crate::shard::mail::Mail;
 use crate::shard::mailbox::Postbox;
-use crate::shard::settings::Settings;
+use crate::shard::settings::{Settings, permissions};
 use crate::shard::shared::Shared;
 use crate::tls::{Handshakes, certificates};
 
@@ -128,6 +130,7 @@ impl Server {
         let publisher = Publisher { shards: Shards::new(shared.clone(), postboxes.clone()) };
         let handshakes = certificates.map(|certificates| shake_hands(&config, certificates, &postboxes)).transpose()?;
         let tls = handshakes.clone().map(|handshakes| TlsReload { pairs: config.tls_pairs(), handshakes });
+        let gate = gate_keys(&config)?.map(|keys| guard(&config, keys, &postboxes)).transpose()?;
         let launch = Launch {
             config: &config,
             settings,
@@ -137,7 +140,7 @@ impl Server {
             nofile,
             shared,
             postboxes,
-            handshakes,
+            aides: Aides { handshakes, gate },
         };
         let (threads, features) = launch.shards(doors, mailboxes)?;
         let control = control::start(control::Setup {
@@ -174,6 +177,29 @@ fn shake_hands(config: &Config, tls: ServerConfig, postboxes: &[Postbox]) -> Res
         }
     };
     Handshakes::start(config.shards as usize, Arc::new(tls), done).map_err(failed("cannot start a thread for TLS"))
+}
+
+/// The keys that tokens are checked with; `None` where no token is wanted.
+fn gate_keys(config: &Config) -> Result<Option<Keys>, StartError> {
+    if !config.wants_tokens() {
+        return Ok(None);
+    }
+    let expected = (config.jwt_issuer.clone(), config.jwt_audience.clone());
+    let keys = Keys::new(config.jwt_secret.as_ref(), &config.jwt_public_key, expected, Arc::new(permissions(config)));
+    Ok(Some(keys.map_err(|why| ConfigError::new(format!("jwt_public_key: {why}")))?))
+}
+
+/// The threads that check tokens.
+fn guard(config: &Config, keys: Keys, postboxes: &[Postbox]) -> Result<Gate, StartError> {
+    let postboxes = postboxes.to_vec();
+    let done = move |shard: u16, verdict| {
+        if let Some(postbox) = postboxes.get(usize::from(shard)) {
+            postbox.post(Mail::Verdict(Box::new(verdict)));
+            postbox.wake();
+        }
+    };
+    let set = config.jwks_url.clone().map(|address| (address, config.jwks_refresh));
+    Gate::start(keys, set, done).map_err(failed("cannot start a thread for tokens"))
 }
 
 /// A server that runs. Dropping it does not stop it.

@@ -14,7 +14,7 @@ use uproar::ring::token::{ConnId, Kind, Token};
 use uproar::shard::accept::Door;
 use uproar::shard::settings::Settings;
 use uproar::shard::shared::Shared;
-use uproar::shard::{Parts, Shard, mailbox};
+use uproar::shard::{Aides, Parts, Shard, mailbox};
 use uproar::time::Tick;
 
 const SUBSCRIBERS: u32 = 1_000;
@@ -48,7 +48,7 @@ impl Kernel {
         let shard = Shard::new(Parts {
             id: 0,
             doors: vec![Door::Plain],
-            handshakes: None,
+            aides: Aides::default(),
             slots: 2 * SUBSCRIBERS,
             settings: Settings::try_from(&Config::default()).expect("valid"),
             shared: Arc::new(Shared::new(1)),

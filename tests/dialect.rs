@@ -61,9 +61,11 @@ fn every_event_is_told_as_it_says() {
 /// A command in the words of the vectors.
 fn rendered(command: Command<'_>) -> String {
     match command {
-        Command::Subscribe { topics, recover } => {
+        Command::Refresh(token) => format!("refresh {token:?}"),
+        Command::Subscribe { topics, recover, tokens } => {
             let topics: String = topics.iter().map(|(topic, since)| format!(" {topic:?}{}", place(*since))).collect();
-            format!("subscribe{}{topics}", if recover { " recover" } else { "" })
+            let tokens: String = tokens.iter().map(|(topic, token)| format!(" {topic:?} by {token:?}")).collect();
+            format!("subscribe{}{topics}{tokens}", if recover { " recover" } else { "" })
         }
         Command::Unsubscribe(topics) => {
             format!("unsubscribe{}", topics.iter().map(|topic| format!(" {topic:?}")).collect::<String>())
@@ -152,8 +154,11 @@ fn told(line: &str) -> String {
         "unsubscribed" => return unsubscribed(&known.0),
         "connected" => {
             let (room, token) = (known.text("room"), known.text("token"));
-            Event::Connected { client: known.client(), room, token, now: known.number("now") }
+            let (user, expires) = (known.0["user"].as_str(), known.0["expires"].as_u64());
+            Event::Connected { client: known.client(), room, token, user, expires, now: known.number("now") }
         }
+        "refreshed" => Event::Refreshed { expires: known.0["expires"].as_u64() },
+        "bad token" => Event::BadToken,
         "joined" => Event::Joined { room: known.text("room"), client: known.client(), count: known.count() },
         "left" => Event::Left { room: known.text("room"), client: known.client(), count: known.count() },
         "moved" => {

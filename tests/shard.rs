@@ -15,7 +15,7 @@ use uproar::shard::mail::{Mail, Past, Recovered};
 use uproar::shard::mailbox::{Mailbox, Postbox};
 use uproar::shard::settings::Settings;
 use uproar::shard::shared::Shared;
-use uproar::shard::{Parts, Shard, mailbox};
+use uproar::shard::{Aides, Parts, Shard, mailbox};
 use uproar::time::Tick;
 use uproar::ws::deflate::{Arena, Deflater};
 use uproar::{Config, Routes};
@@ -55,7 +55,7 @@ impl Fixture {
         let shard = Shard::new(Parts {
             id: 0,
             doors: vec![Door::Plain],
-            handshakes: None,
+            aides: Aides::default(),
             slots: 100,
             settings: Settings::try_from(config).expect("valid"),
             shared: shared.clone(),

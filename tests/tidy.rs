@@ -17,6 +17,8 @@ const FLOOR_1: [&str; 5] = ["http", "ws", "hub", "dialect", "ring"];
 const CONN_KNOWS: [&str; 5] = ["conn", "http", "ws", "dialect", "ring::token"];
 /// What TLS knows besides floor 0: whom a session is of, and how its threads yield.
 const TLS_KNOWS: [&str; 3] = ["tls", "ring::token", "ring::sys"];
+/// What checking tokens knows besides floor 0.
+const AUTH_KNOWS: [&str; 4] = ["auth", "http", "ring::token", "ring::sys"];
 /// Where a shard's state lives. Nothing there is shared, so nothing there is locked.
 const DATA_PLANE: [&str; 9] =
     ["shard/", "handler.rs", "handler/", "conn/", "hub/", "ws/", "http/", "dialect/", "ring/"];
@@ -145,7 +147,7 @@ fn only_the_ring_is_unsafe() {
 #[test]
 fn only_the_worker_control_and_the_tools_read_the_clock() {
     let clocks = ["Instant::now", "SystemTime", "UNIX_EPOCH", "elapsed", "clock_gettime"];
-    only_in(&["shard/worker.rs", "control/", "bench/", "remote/", "ring/sys.rs"], &clocks);
+    only_in(&["shard/worker.rs", "control/", "bench/", "remote/", "ring/sys.rs", "auth/gate.rs"], &clocks);
 }
 
 #[test]
@@ -167,8 +169,9 @@ fn may_import(room: &str) -> Option<Vec<&str>> {
         _ if FLOOR_0.contains(&room) => Some(floor_0),
         _ if FLOOR_1.contains(&room) => Some([floor_0, vec![room]].concat()),
         "conn" => Some([floor_0, CONN_KNOWS.to_vec()].concat()),
+        "auth" => Some([floor_0, AUTH_KNOWS.to_vec()].concat()),
         "tls" => Some([floor_0, TLS_KNOWS.to_vec()].concat()),
-        "shard" | "handler" => Some([&FLOOR_0[..], &FLOOR_1, &["conn", "tls", "shard", "handler"]].concat()),
+        "shard" | "handler" => Some([&FLOOR_0[..], &FLOOR_1, &["auth", "conn", "tls", "shard", "handler"]].concat()),
         // The tools know the floors below the shards only.
         "bench" | "doctor" | "remote" => Some([&FLOOR_0[..], &FLOOR_1, &[room]].concat()),
         "server" | "control" | "cli" | "main" | "lib" => None,

@@ -19,6 +19,11 @@ impl Secret {
         Secret(text.into())
     }
 
+    /// For those who check signatures with it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// Whether that is what was given. Takes as long whatever is different, so that it cannot be guessed piece by piece.
     pub fn is(&self, given: &[u8]) -> bool {
         let own = self.0.as_bytes();

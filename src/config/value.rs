@@ -325,6 +325,33 @@ impl<T: Copy + PartialEq> Grammar for Choice<T> {
     }
 }
 
+/// Any text.
+pub(super) struct Text;
+
+impl Grammar for Text {
+    type Value = String;
+
+    fn parse(&self, text: &str) -> Result<String, &'static str> {
+        match text.len() {
+            0 => Err("is empty"),
+            1..=2048 => Ok(text.into()),
+            _ => Err("has more than 2048 bytes"),
+        }
+    }
+
+    fn show(&self, value: &String) -> String {
+        value.clone()
+    }
+
+    fn range(&self) -> String {
+        "a text".into()
+    }
+
+    fn form(&self) -> (&'static str, &'static str) {
+        ("TEXT", "")
+    }
+}
+
 /// Words with commas between.
 pub(super) struct Words {
     /// Bytes of one.

@@ -35,6 +35,8 @@ pub enum Phase {
 pub enum Session {
     /// HTTP so far, with what has come of an incomplete request.
     Head(Option<Box<Unparsed>>),
+    /// HTTP: a request waits until its token is checked; with what came behind it.
+    Asked(Box<Unparsed>),
     /// HTTP: a message was posted, and is to be answered when it is ordered.
     Posted {
         /// Whether another request may follow.
@@ -70,7 +72,7 @@ pub enum Session {
 impl Session {
     /// Whether it is a WebSocket's.
     pub fn is_websocket(&self) -> bool {
-        !matches!(self, Session::Head(_) | Session::Posted { .. } | Session::Events(_))
+        !matches!(self, Session::Head(_) | Session::Asked(_) | Session::Posted { .. } | Session::Events(_))
     }
 
     /// The topics that it waits for the past of, in the order in which it asked.
@@ -240,6 +242,7 @@ flags! {
     16 looked_at set_looked_at "Its ping is overdue, and it is being read from once more before it is given up.",
     18 tls set_tls "What is sent and received is sealed.",
     19 shaking set_shaking "A step of its TLS handshake is under way on another thread; it is not read from meanwhile.",
+    20 asking set_asking "Its token is being checked; it is not read from meanwhile.",
     17 stamped set_stamped "An event stream of several topics: each of its messages says where it is in all of them.",
 }
 
@@ -247,7 +250,7 @@ impl Flags {
     /// Whether it is not to be read from for now; whoever clears one of these asks to read.
     #[inline]
     pub fn is_not_read(self) -> bool {
-        self.paused() || self.throttled() || self.undecoded() || self.shaking()
+        self.paused() || self.throttled() || self.undecoded() || self.shaking() || self.asking()
     }
 }
 

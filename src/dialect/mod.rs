@@ -22,7 +22,11 @@ pub enum Command<'a> {
         topics: Vec<(Cow<'a, str>, Option<Since>)>,
         /// Messages are to come in an envelope that says where in the topic they are.
         recover: bool,
+        /// Topics, and the tokens that allow them.
+        tokens: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     },
+    /// Stay, by a new token; answered by [`Event::Refreshed`].
+    Refresh(Cow<'a, str>),
     /// Leave topics; answered by [`Event::Unsubscribed`].
     Unsubscribe(Vec<Cow<'a, str>>),
     /// Publish to a topic by name.
@@ -162,6 +166,9 @@ pub enum Refusal {
     /// The connection has as many topics as it may have.
     #[error("the connection has as many topics as it may have")]
     TooMany,
+    /// The client has no permission.
+    #[error("the client may not have it")]
+    NotAllowed,
     /// It was given up before the topic was joined.
     #[error("the subscription was given up")]
     GivenUp,
@@ -173,6 +180,7 @@ impl Refusal {
         match self {
             Refusal::BadName => "bad_topic",
             Refusal::TooMany => "too_many_topics",
+            Refusal::NotAllowed => "not_allowed",
             Refusal::GivenUp => "unsubscribed",
         }
     }
@@ -234,6 +242,10 @@ pub enum Event<'a> {
         room: &'a str,
         /// What proves that it is that client.
         token: &'a str,
+        /// Who its own token says that it is.
+        user: Option<&'a str>,
+        /// Until when that holds, in milliseconds since 1970.
+        expires: Option<u64>,
         /// Milliseconds since 1970.
         now: u64,
     },
@@ -279,6 +291,13 @@ pub enum Event<'a> {
         /// The message's `id`, if it had one.
         id: Option<&'a str>,
     },
+    /// Of [`Command::Refresh`].
+    Refreshed {
+        /// Until when the new token holds, in milliseconds since 1970.
+        expires: Option<u64>,
+    },
+    /// Of [`Command::Refresh`]: the token is none, or not the same user's.
+    BadToken,
     /// The message is larger than one may be.
     TooLarge {
         /// Bytes that one may have.

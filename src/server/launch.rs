@@ -15,8 +15,7 @@ use crate::shard::accept::Door;
 use crate::shard::mailbox::{self, Mailbox, Postbox};
 use crate::shard::settings::Settings;
 use crate::shard::shared::Shared;
-use crate::shard::{Parts, Shard, worker};
-use crate::tls::Handshakes;
+use crate::shard::{Aides, Parts, Shard, worker};
 
 /// What the shards are made from.
 pub(super) struct Launch<'a> {
@@ -29,8 +28,7 @@ pub(super) struct Launch<'a> {
     pub nofile: u64,
     pub shared: Arc<Shared>,
     pub postboxes: Vec<Postbox>,
-    /// Who shakes hands with TLS clients.
-    pub handshakes: Option<Handshakes>,
+    pub aides: Aides,
 }
 
 /// The shards' threads.
@@ -104,7 +102,7 @@ impl Launch<'_> {
         Seed {
             id,
             doors,
-            handshakes: self.handshakes.clone(),
+            aides: self.aides.clone(),
             settings: self.settings.clone(),
             shared: self.shared.clone(),
             mailbox,
@@ -120,7 +118,7 @@ impl Launch<'_> {
 struct Seed {
     id: u16,
     doors: Vec<Door>,
-    handshakes: Option<Handshakes>,
+    aides: Aides,
     settings: Settings,
     shared: Arc<Shared>,
     mailbox: Mailbox,
@@ -154,7 +152,7 @@ impl Seed {
         Shard::new(Parts {
             id: self.id,
             doors: self.doors,
-            handshakes: self.handshakes,
+            aides: self.aides,
             slots,
             settings: self.settings,
             shared: self.shared,

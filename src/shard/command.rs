@@ -18,12 +18,23 @@ use super::publish::Publication;
 use super::shared::Shared;
 use super::{Core, NO_TOPIC, Notice};
 
+/// Topics to subscribe to, and where the client was in them.
+type Wishes<'a> = Vec<(Cow<'a, str>, Option<Since>)>;
+
+/// What of a topic's past a client wants that subscribes to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    pub(super) since: Option<Since>,
+    pub(super) recover: bool,
+}
+
 impl Core {
     /// Carries out what a client's message asks for. Says whether other shards may have work of it, as the topics' homes.
     pub(super) fn execute(&mut self, id: ConnId, command: Command<'_>) -> bool {
         self.count_errors(id, matches!(command, Command::Error(_)));
         match command {
-            Command::Subscribe { topics, recover } => self.subscribe_all(id, topics, recover),
+            Command::Subscribe { topics, recover, tokens } => self.subscribe_all(id, topics, recover, &tokens),
+            Command::Refresh(token) => self.refresh(id, &token),
             Command::Unsubscribe(topics) => self.unsubscribe_all(id, topics),
             Command::Publish { topic, kind, payload, receipt } => self.publish_for(id, &topic, kind, payload, receipt),
             Command::Broadcast { kind, payload } => self.broadcast(id, kind, payload),
@@ -68,7 +79,7 @@ impl Core {
         receipt: Option<dialect::Receipt<'_>>,
     ) {
         let name = receipt.as_ref().map(|receipt| receipt.id.clone());
-        if !self.settings.client_publish.includes(topic) {
+        if !self.permissions(id).publish.includes(topic) {
             return self.not_allowed(id, name.as_deref());
         }
         let receipt = self.receipt(id, receipt, true);
@@ -84,7 +95,7 @@ impl Core {
             Some(&Session::Json { room, .. }) => (room, true),
             _ => return,
         };
-        if !self.settings.client_publish.includes(self.hub.name(topic)) {
+        if !self.permissions(id).publish.includes(self.hub.name(topic)) {
             return self.not_allowed(id, None);
         }
         self.publish_joined(topic, Publication::new(kind, payload).but((!own).then_some(id)));
@@ -134,32 +145,54 @@ impl Core {
             None if own == NO_TOPIC => return self.not_in_a_room(id, None),
             None => self.hub.name(own).into(),
         };
+        if !self.permissions(id).presence.includes(&room) {
+            return self.not_allowed(id, None);
+        }
         let to = Return::Conn(Origin { shard: self.id, conn: id });
         let question = Question::Presence(room.clone());
         self.ask(&room, Ask { question, to });
     }
 
-    fn subscribe_all(&mut self, id: ConnId, topics: Vec<(Cow<'_, str>, Option<Since>)>, recover: bool) {
+    fn subscribe_all(
+        &mut self,
+        id: ConnId,
+        topics: Wishes<'_>,
+        recover: bool,
+        tokens: &[(Cow<'_, str>, Cow<'_, str>)],
+    ) {
         let mut results = Vec::new();
         for (topic, since) in topics {
-            // Whoever wants to know of the past is told when the home shard has answered.
-            let begun = if recover || self.has_last_value(&topic) {
-                self.recover(id, &topic, since.filter(|_| recover), recover).err()
-            } else {
-                match self.subscribe(id, &topic) {
-                    Ok(_) => {
-                        results.push((topic, Ok(None)));
-                        continue;
-                    }
-                    Err(refusal) => Some(refusal),
-                }
+            let wish = Wish { since: since.filter(|_| recover), recover };
+            let token = tokens.iter().find(|(name, _)| *name == topic).map(|(_, token)| &**token);
+            let begun = match token.filter(|_| !self.may_subscribe(id, &topic)) {
+                Some(token) => self.ask_to_subscribe(id, &topic, wish, token).map(|()| false),
+                None => self.begin_to_subscribe(id, &topic, wish),
             };
-            if let Some(refusal) = begun {
-                results.push((topic, Err(refusal)));
+            match begun {
+                Ok(true) => results.push((topic, Ok(None))),
+                // The client is told when somebody else has answered.
+                Ok(false) => {}
+                Err(refusal) => results.push((topic, Err(refusal))),
             }
         }
         if !results.is_empty() {
             self.tell(id, Event::Subscribed(&results));
+        }
+    }
+
+    /// Subscribes to a topic as far as that is allowed: whether it is done, or begun.
+    pub(super) fn begin_to_subscribe(&mut self, id: ConnId, topic: &str, wish: Wish) -> Result<bool, Refusal> {
+        if !is_topic_name(topic) {
+            return Err(Refusal::BadName);
+        }
+        if !self.may_subscribe(id, topic) || wish.recover && !self.permissions(id).history.includes(topic) {
+            self.counters.not_allowed.add(1);
+            return Err(Refusal::NotAllowed);
+        }
+        // Whoever wants to know of the past is told when the home shard has answered.
+        match wish.recover || self.has_last_value(topic) {
+            true => self.recover(id, topic, wish.since, wish.recover).map(|()| false),
+            false => self.subscribe(id, topic).map(|_| true),
         }
     }
 

@@ -33,6 +33,12 @@ impl Core {
                 return self.answer(id, request, &Response::error(status, sentence).header(ALLOW_ORIGIN, "*"));
             }
         };
+        let may_have = |topic: &Cow<'_, str>| {
+            self.may_subscribe(id, topic) && (place.is_empty() || self.permissions(id).history.includes(topic))
+        };
+        if !topics.iter().all(may_have) {
+            return self.not_permitted(id, request);
+        }
         if request.method == Method::Head {
             self.counters.http_requests.add(1);
             self.push_reply(id, &[EVENT_STREAM.as_bytes()]);

@@ -14,7 +14,12 @@ impl Core {
     /// Sets the first deadline of an open WebSocket or stream.
     pub(super) fn start_heartbeat(&mut self, id: ConnId) {
         let lifetime = self.settings.max_lifetime.map(|lifetime| self.jittered(lifetime));
-        let expires = lifetime.map(|lifetime| self.now.after(lifetime));
+        self.set_end(id, lifetime.map(|lifetime| self.now.after(lifetime)));
+    }
+
+    /// Sets when a connection ends at the latest, by its lifetime or by its token, and its next deadline.
+    pub(super) fn set_end(&mut self, id: ConnId, lifetime: Option<Tick>) {
+        let expires = self.end_of(id, lifetime);
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.flags.set_mortal(expires.is_some());
         conn.expires = expires.unwrap_or_default();
@@ -37,7 +42,10 @@ impl Core {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let expires = conn.flags.mortal().then_some(conn.expires);
         if expires.is_some_and(|expires| !expires.is_after(now)) {
-            return self.close(id, 1001, "lifetime", CloseReason::Lifetime);
+            return match self.ends_by_token(id) {
+                true => self.close(id, 1008, "token expired", CloseReason::Expired),
+                false => self.close(id, 1001, "lifetime", CloseReason::Lifetime),
+            };
         }
         if conn.class.is_events() {
             return self.stream_heartbeat(id);

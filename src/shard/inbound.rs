@@ -37,6 +37,8 @@ pub(super) enum Next {
     Frames,
     /// Nothing, before what was posted is answered.
     Answer,
+    /// The same request, when its token is checked.
+    Wait,
     /// Nothing.
     End,
 }
@@ -99,12 +101,15 @@ impl Shard {
                 return self.core.keep_head(id, Box::new(unparsed(bytes, len)), fresh);
             };
             let next = self.request(id, &request, body);
+            if matches!(next, Next::Wait) {
+                return self.core.keep_for_verdict(id, bytes);
+            }
             bytes = bytes.split_at_mut(len).1;
             match next {
                 Next::Request => {}
                 Next::Frames => return self.frames(id, bytes),
                 Next::Answer if !bytes.is_empty() => return self.head(id, bytes),
-                Next::Answer | Next::End => return,
+                Next::Answer | Next::Wait | Next::End => return,
             }
         }
     }
@@ -128,6 +133,18 @@ impl Shard {
             route if self.routes.dialects => route,
             _ => Route::NotFound,
         };
+        if let Some(next) = self.core.admit(id, &route, request) {
+            return next;
+        }
+        let next = self.answer_for(id, route, request, body);
+        // What one request was granted is not for the next.
+        if matches!(next, Next::Request | Next::Answer) {
+            self.core.admissions.end(id.index);
+        }
+        next
+    }
+
+    fn answer_for(&mut self, id: ConnId, route: Route<'_>, request: &Request<'_>, body: &[u8]) -> Next {
         match route {
             Route::Raw { topic } => self.core.upgrade_to_raw(id, request, &topic),
             Route::Json => self.core.upgrade_to_json(id, request),
@@ -283,7 +300,8 @@ fn on_message(
             handler::message(core, routes, id, handler::Message { kind, payload });
             return true;
         }
-        Some(Session::Head(_) | Session::Posted { .. } | Session::Events(_) | Session::Called) | None => return false,
+        Some(Session::Head(_) | Session::Asked(_) | Session::Posted { .. } | Session::Events(_) | Session::Called)
+        | None => return false,
     };
     let mut posted = false;
     for command in commands {

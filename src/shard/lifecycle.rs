@@ -196,7 +196,8 @@ impl Core {
         }
         self.counters.dropped_gone.add(u64::from(lost));
         self.partial_bytes -= kept(&conn.partial);
-        if let Session::Head(Some(unparsed)) = &conn.session {
+        self.admissions.end(id.index);
+        if let Session::Head(Some(unparsed)) | Session::Asked(unparsed) = &conn.session {
             self.partial_bytes -= unparsed.body_bytes();
         }
         let parting = self.parting(id, &conn.session);
@@ -218,7 +219,7 @@ impl Core {
                 self.notices.push(Notice::Closed { id, session, code: conn.code, reason });
             }
             Session::Backend { .. } => self.drop_backend_log(id),
-            Session::Head(_) | Session::Posted { .. } | Session::Raw { .. } => {}
+            Session::Head(_) | Session::Asked(_) | Session::Posted { .. } | Session::Raw { .. } => {}
             Session::Json { .. } | Session::Events(_) | Session::Called => {}
         }
     }
@@ -268,6 +269,9 @@ impl Core {
         let Some(conn) = self.conns.get_mut(id) else { return };
         if matches!(conn.session, Session::Posted { .. }) {
             return self.posted_timed_out(id);
+        }
+        if matches!(conn.session, Session::Asked(_)) {
+            return self.verdict_timed_out(id);
         }
         if matches!(conn.session, Session::Head(None)) {
             // Not one byte of a request: nobody to tell.

@@ -6,6 +6,7 @@ mod recover;
 
 use bytes::Bytes;
 
+use crate::auth::Verdict;
 use crate::dialect::Since;
 use crate::hub::TopicHandle;
 use crate::hub::frame::MessageKind;
@@ -256,6 +257,8 @@ pub enum Mail {
     },
     /// From a thread that shakes hands: a step is done.
     Shaken(Box<Shaken>),
+    /// From the thread that checks tokens.
+    Verdict(Box<Verdict>),
     /// Memory is short: give back what is kept for later.
     Trim,
     /// Stop accepting, say goodbye to all, end within so many milliseconds.
@@ -289,6 +292,7 @@ impl Mail {
                 Mail::HandOver(what) => what.room.len() + what.payload.len(),
                 Mail::Shaken(shaken) => shaken.reply.len() + shaken.plain.len(),
                 Mail::Confirm { .. }
+                | Mail::Verdict(_)
                 | Mail::Claim { .. }
                 | Mail::Backend { .. }
                 | Mail::WhenRead { .. }

@@ -6,6 +6,7 @@
 
 pub mod accept;
 mod address;
+mod admit;
 mod ask;
 mod backend;
 mod clients;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::auth::Gate;
 use crate::conn::meter::Meters;
 use crate::conn::peer::{Peer, Peers};
 use crate::conn::table::Table;
@@ -62,6 +64,7 @@ use crate::time::{Tick, Wheel};
 use crate::tls::Handshakes;
 
 use accept::{Door, Seats};
+use admit::Admissions;
 use handover::Backend;
 use inbound::Codec;
 use introduce::Introductions;
@@ -162,8 +165,10 @@ pub struct Core {
     seats: Seats,
     /// The TLS of connections that have it.
     secure: SecureTable,
-    /// Who shakes hands for them.
-    handshakes: Option<Handshakes>,
+    /// What each connection was granted.
+    admissions: Admissions,
+    /// Who does for them what would take a shard too long.
+    aides: Aides,
     mailbox: Mailbox,
     postboxes: Vec<Postbox>,
     /// Shards that were posted mail in this turn.
@@ -190,14 +195,23 @@ pub struct Shard {
     codec: Codec,
 }
 
+/// Threads that do for shards what would take these too long.
+#[derive(Clone, Default)]
+pub struct Aides {
+    /// Where there is a TLS listener: handshakes.
+    pub handshakes: Option<Handshakes>,
+    /// Where clients need tokens: whether they are good.
+    pub gate: Option<Gate>,
+}
+
 /// What a shard is made of.
 pub struct Parts {
     /// Its index among the shards.
     pub id: u16,
     /// The listeners of its ring.
     pub doors: Vec<Door>,
-    /// Where there is a TLS listener.
-    pub handshakes: Option<Handshakes>,
+    /// What does for it what would take it too long.
+    pub aides: Aides,
     /// Slots of its connection table.
     pub slots: u32,
     /// The configuration.
@@ -258,7 +272,8 @@ impl Shard {
             peers: Peers::default(),
             seats: Seats::new(parts.doors),
             secure: SecureTable::default(),
-            handshakes: parts.handshakes,
+            admissions: Admissions::default(),
+            aides: parts.aides,
             mailbox: parts.mailbox,
             postboxes: parts.postboxes,
             posted: Vec::new(),
@@ -387,6 +402,7 @@ impl Core {
         for backend in self.backends.iter().filter(|backend| backend.at.shard == self.id) {
             assert!(self.conns.get(backend.at.conn).is_some_and(|conn| conn.is_open() && conn.is_backend()));
         }
+        assert!(self.admissions.slots().all(|index| self.conns.id(index).is_some()), "a grant without a connection");
         assert_eq!((self.secure.len(), self.counters.tls_connections.get()), (secured, secured as u64));
         assert_eq!(self.counters.partial_bytes.get(), self.partial_bytes as u64);
         assert_eq!(self.counters.connections.get(), self.conns.len() as u64);

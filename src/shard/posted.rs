@@ -53,7 +53,7 @@ impl Core {
             Ok(publication) => publication,
             Err(problem) => return self.answer(id, request, &json_response(problem.status(), problem.body())),
         };
-        if !self.settings.client_publish.includes(&publication.topic) {
+        if !self.permissions(id).publish.includes(&publication.topic) {
             self.counters.not_allowed.add(1);
             let why = Failure::NotAllowed;
             return self.answer(id, request, &refused(403, why.code(), &why.to_string()));

@@ -127,7 +127,7 @@ impl Core {
     fn shake(&mut self, id: ConnId, bytes: &[u8]) {
         let Some(secure) = self.secure.by_slot.get_mut(&id.index) else { return };
         let session = secure.session.take();
-        let taken = self.handshakes.as_ref().is_some_and(|threads| threads.go_on(self.id, id, session, bytes));
+        let taken = self.aides.handshakes.as_ref().is_some_and(|threads| threads.go_on(self.id, id, session, bytes));
         if !taken {
             self.counters.tls_shed.add(1);
             return self.terminate(id, CloseReason::Refused);

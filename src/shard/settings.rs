@@ -1,7 +1,9 @@
 //! The configuration as a shard wants it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::Permissions;
 use crate::config::ConfigError;
 use crate::config::{BacklogPolicy, Config, HistoryRule, HistoryRules, Patterns, Rate, Secret};
 use crate::dialect::json::Types;
@@ -23,6 +25,14 @@ pub struct Settings {
     pub message_rate: Option<Rate>,
     /// Bytes that one connection may send.
     pub byte_rate: Option<Rate>,
+    /// What a client may do whose token does not say it, or that has none.
+    pub permissions: Arc<Permissions>,
+    /// Whether clients without a token are let in.
+    pub anonymous: bool,
+    /// The cookie that may have the token.
+    pub auth_cookie: Option<String>,
+    /// Pages that may connect.
+    pub allowed_origins: Patterns,
     /// Bytes that an outbox may refer to while the socket takes nothing.
     pub backlog: u32,
     /// What happens at that bound.
@@ -53,8 +63,6 @@ pub struct Settings {
     pub types: Types,
     /// By which a backend proves itself; without one, there is none.
     pub backend_key: Option<Secret>,
-    /// Topics that clients may publish to.
-    pub client_publish: Patterns,
     /// Topics that keep messages.
     pub history: HistoryRules,
     /// Bytes of all histories of this shard.
@@ -81,6 +89,10 @@ impl TryFrom<&Config> for Settings {
             max_message: config.max_message,
             message_rate: config.message_rate,
             byte_rate: config.byte_rate,
+            permissions: Arc::new(permissions(config)),
+            anonymous: config.anonymous,
+            auth_cookie: config.auth_cookie.clone(),
+            allowed_origins: config.allowed_origins.clone(),
             backlog: config.backlog,
             backlog_policy: config.backlog_policy,
             ping_interval: config.ping_interval,
@@ -100,13 +112,23 @@ impl TryFrom<&Config> for Settings {
             },
             types,
             backend_key: config.backend_key.clone(),
-            client_publish: config.client_publish.clone(),
             history: config.history.clone(),
             history_bytes: usize::try_from(config.history_memory / u64::from(config.shards)).unwrap_or(usize::MAX),
             ack_window: config.ack_window,
             topic_memory: config.ack_window,
             max_errors: config.max_errors,
         })
+    }
+}
+
+/// What clients may do as far as no token says it.
+pub(crate) fn permissions(config: &Config) -> Permissions {
+    Permissions {
+        rooms: config.client_rooms.clone(),
+        subscribe: config.client_subscribe.clone(),
+        publish: config.client_publish.clone(),
+        presence: config.client_presence.clone(),
+        history: config.client_history.clone(),
     }
 }
 

@@ -118,6 +118,7 @@ impl Core {
                 Mail::Answer { to, answer } => self.tell_answer(to, &answer),
                 Mail::Disinterest { topic, shard, local } => self.disinterest(topic, shard, local),
                 Mail::Shaken(mail) => self.shaken(*mail),
+                Mail::Verdict(mail) => self.judged(*mail),
                 Mail::Trim => self.trim(),
                 Mail::Shutdown { within_ms } => self.stop(Duration::from_millis(within_ms.into())),
             }

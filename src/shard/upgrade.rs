@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use crate::auth::token;
 use crate::conn::{JsonMore, Phase, Session};
 use crate::dialect::{self, Since, json};
 use crate::http::request::{Request, percent_decode};
-use crate::http::response::Response;
+use crate::http::response::{ALLOW_ORIGIN, Response};
 use crate::hub::frame::Class;
 use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
@@ -23,6 +24,9 @@ const NEWEST: Wanted = Wanted { since: None, recover: false };
 
 impl Core {
     pub(super) fn upgrade_to_raw(&mut self, id: ConnId, request: &Request<'_>, topic: &str) -> Next {
+        if !self.may_subscribe(id, topic) {
+            return self.not_permitted(id, request);
+        }
         let own = request.query_value("self") != Some(Cow::Borrowed("false"));
         // The topic's index comes with the subscription, which needs the connection's class: so this is set last.
         let next = self.upgrade(id, request, &[], Session::Raw { topic: NO_TOPIC, own });
@@ -44,8 +48,14 @@ impl Core {
             let sentence = "A room is 1 to 256 bytes of percent-encoded UTF-8.";
             return self.answer(id, request, &Response::error(400, sentence));
         };
+        let wanted = past_of_room(request);
+        if !self.permissions(id).rooms.includes(&room)
+            || wanted.is_some() && !self.permissions(id).history.includes(&room)
+        {
+            return self.not_permitted(id, request);
+        }
         let claimed = self.claimed(request);
-        let wanted = past_of_room(request).or_else(|| self.has_last_value(&room).then_some(NEWEST));
+        let wanted = wanted.or_else(|| self.has_last_value(&room).then_some(NEWEST));
         let next = self.upgrade(id, request, &[], Session::Json { room: NO_TOPIC, more: None });
         let Some(class) = self.conns.get(id).filter(|_| matches!(next, Next::Frames)).map(|conn| conn.class) else {
             return next;
@@ -94,11 +104,26 @@ impl Core {
             self.post_claim(client, from, false);
         }
         let token = self.shared.identity().token(client);
-        self.tell(id, dialect::Event::Connected { client, room, token: &token, now: self.unix_ms });
+        let user = self.granted_user(id).map(str::to_owned);
+        let (user, expires, now) = (user.as_deref(), self.grant_expires(id), self.unix_ms);
+        self.tell(id, dialect::Event::Connected { client, room, token: &token, user, expires, now });
+        if user.is_some() {
+            self.identify(id, user);
+        }
+    }
+
+    /// What a request asks for is not for its client.
+    pub(super) fn not_permitted(&mut self, id: ConnId, request: &Request<'_>) -> Next {
+        self.counters.not_allowed.add(1);
+        self.counters.handshakes_bad.add(1);
+        self.answer(id, request, &Response::error(403, "This is not for you.").header(ALLOW_ORIGIN, "*"))
     }
 
     /// Answers a WebSocket handshake (RFC 6455 section 4.2.2), or says what is wrong with it.
     pub(super) fn upgrade(&mut self, id: ConnId, request: &Request<'_>, protocols: &[&str], session: Session) -> Next {
+        // A browser that offers its token so wants that agreed to.
+        let with_token = [token::SUBPROTOCOL];
+        let protocols = if protocols.is_empty() && token::is_subprotocol(request) { &with_token } else { protocols };
         let checked = handshake::check(request.method.as_str(), request.minor_version, request.headers(), protocols);
         let handshake = match checked {
             Ok(handshake) => handshake,

@@ -9,7 +9,7 @@ use uproar::ring::token::{Kind, Token};
 use uproar::shard::accept::Door;
 use uproar::shard::mailbox::{self, Postbox};
 use uproar::shard::shared::Shared;
-use uproar::shard::{Parts, Shard};
+use uproar::shard::{Aides, Parts, Shard};
 use uproar::time::Tick;
 
 use super::kernel::Kernel;
@@ -139,7 +139,7 @@ pub fn nodes(plan: &Plan, shared: &Arc<Shared>, rng: &mut Rng) -> Vec<Node> {
         let shard = Shard::new(Parts {
             id: id as u16,
             doors: vec![Door::Plain],
-            handshakes: None,
+            aides: Aides::default(),
             slots: plan.slots,
             settings: plan.settings.clone(),
             shared: shared.clone(),

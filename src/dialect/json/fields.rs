@@ -73,6 +73,8 @@ pub(super) struct Fields<'a, 't> {
     pub recover: Option<Field<'a, 't>>,
     pub since: Option<Field<'a, 't>>,
     pub data: Option<Field<'a, 't>>,
+    pub token: Option<Field<'a, 't>>,
+    pub tokens: Option<Field<'a, 't>>,
     pub receiver: Option<Field<'a, 't>>,
 }
 
@@ -112,6 +114,8 @@ impl<'a, 't> Fields<'a, 't> {
             "recover" => &mut self.recover,
             "since" => &mut self.since,
             "data" => &mut self.data,
+            "token" => &mut self.token,
+            "tokens" => &mut self.tokens,
             "receiver" => &mut self.receiver,
             _ => return None,
         })

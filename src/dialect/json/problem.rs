@@ -24,6 +24,9 @@ pub(super) const BAD_CODE: Problem = Problem::new("bad_code", "Expected \"code\"
 pub(super) const BAD_REASON: Problem = Problem::new("bad_reason", "Expected \"reason\", a string");
 pub(super) const BAD_USER: Problem =
     Problem::new("bad_user", "Expected \"user\" to be null, or 1 to 256 bytes, the first not U+0000");
+pub(super) const BAD_TOKEN: Problem = Problem::new("bad_token", "The token is not valid, or another user's");
+pub(super) const NO_TOKEN: Problem = Problem::new("bad_token", "Expected \"token\", a string");
+pub(super) const BAD_TOKENS: Problem = Problem::new("bad_token", "Expected \"tokens\" to be an object of strings");
 pub(super) const NO_CLIENT: Problem = Problem::new("no_receiver", "Expected \"clientId\", a string");
 pub(super) const NOWHERE: Problem = Problem::new("no_receiver", "Expected \"clientId\" or \"room\"");
 pub(super) const NO_DATA: Problem = Problem::new("no_data", "Expected \"data\"");

@@ -9,8 +9,8 @@ use simd_json::tape::Value;
 use super::fields::{Field, Fields, parse};
 use super::ids::{MAX_OFFSET, parse_epoch};
 use super::problem::{
-    BAD_ID, BAD_SINCE, BAD_TOPIC, INVALID, NO_DATA, NO_ID, NO_RECEIVER, NO_TOPIC, NO_TOPICS, NO_TYPE, NOT_ALLOWED,
-    Problem, TOO_MANY_TOPICS,
+    BAD_ID, BAD_SINCE, BAD_TOKENS, BAD_TOPIC, INVALID, NO_DATA, NO_ID, NO_RECEIVER, NO_TOKEN, NO_TOPIC, NO_TOPICS,
+    NO_TYPE, NOT_ALLOWED, Problem, TOO_MANY_TOPICS,
 };
 use super::text::{Quoted, shortened};
 use super::types::{Destination, Types, is_addressed, is_servers};
@@ -89,6 +89,10 @@ fn command<'a>(message: &Fields<'a, '_>, receipt: Option<Receipt<'a>>, types: &T
         "unsubscribe" => Ok(Command::Unsubscribe(topics(message)?)),
         "publish" => publish(message, receipt, types),
         "presence" => presence(message),
+        "refresh" => {
+            let token = message.token.and_then(Field::string).ok_or(NO_TOKEN)?;
+            Ok(Command::Refresh(token))
+        }
         "ping" | "heartbeat" => Ok(Command::Ping),
         kind if is_addressed(kind) => address(message, receipt),
         kind => match types.destination(kind) {
@@ -110,7 +114,16 @@ fn subscribe<'a>(message: &Fields<'a, '_>) -> Result<Command<'a>, Problem> {
         (topic, since)
     };
     let topics = topics.into_iter().map(with_since).collect();
-    Ok(Command::Subscribe { topics, recover: message.recover.is_some_and(Field::is_true) })
+    let tokens = message.tokens.map_or_else(|| Some(Vec::new()), tokens).ok_or(BAD_TOKENS)?;
+    Ok(Command::Subscribe { topics, recover: message.recover.is_some_and(Field::is_true), tokens })
+}
+
+/// The tokens of topics; `None` if that is not what this says.
+fn tokens<'a>(field: Field<'_, '_>) -> Option<Vec<(Cow<'a, str>, Cow<'a, str>)>> {
+    let entry = |(topic, token): (&str, Value<'_, '_>)| {
+        Some((Cow::Owned(topic.to_owned()), Cow::Owned(token.into_string()?.to_owned())))
+    };
+    field.value.as_object()?.iter().map(entry).collect()
 }
 
 /// The topics that a message names, in any of the spellings.

@@ -269,7 +269,7 @@ proptest! {
             ("recover", recover.into()),
         ].map(|(name, value)| (name.to_owned(), value));
         let (text, _) = spelled(&members, seed);
-        prop_assert_eq!(one(text.as_bytes()), Command::Subscribe { topics: expected.clone(), recover });
+        prop_assert_eq!(one(text.as_bytes()), Command::Subscribe { topics: expected.clone(), recover, tokens: Vec::new() });
         let members = [("symbols".to_owned(), names), ("type".to_owned(), "unsubscribe".into())];
         let (text, _) = spelled(&members, seed);
         let expected = expected.into_iter().map(|(name, _)| name).collect();
@@ -362,7 +362,7 @@ proptest! {
     fn every_string_that_is_told_arrives(text in characters(), id in characters(), other in characters()) {
         let id = serde_json::to_string(&id).expect("JSON");
         let place = Position { epoch: 7, offset: 8 };
-        let welcome = parsed(event(Event::Connected { client: CLIENT, room: &text, token: &other, now: 1 }));
+        let welcome = parsed(event(Event::Connected { client: CLIENT, room: &text, token: &other, user: Some(&text), expires: Some(2), now: 1 }));
         prop_assert_eq!((&welcome["room"], &welcome["token"]), (&Value::from(&*text), &Value::from(&*other)));
         let joined = parsed(event(Event::Subscribed(&[
             (Cow::from(&*text), Ok(Some(place))), (Cow::from(&*other), Err(Refusal::TooMany)),

@@ -4,17 +4,24 @@ use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
 
 use super::ids::{ClientId, Epoch};
-use super::problem::{BAD_TOPIC, Problem, TOO_FAST};
+use super::problem::{BAD_TOKEN, BAD_TOPIC, Problem, TOO_FAST};
 use crate::dialect::{Event, Position, Subscribed};
 use crate::limits::MAX_TOPIC_BYTES;
 
 /// The text for the client of what came of its command, or of what happened on its topics.
 pub fn event(event: Event<'_>) -> String {
     let message = match event {
-        Event::Connected { client, room, token, now } => {
+        Event::Connected { client, room, token, user, expires, now } => {
             let welcome = Message::new("connected").client("clientId", client);
-            welcome.string("room", room).string("token", token).value("timestamp", now)
+            let welcome = welcome.string("room", room).string("token", token);
+            let welcome = user.into_iter().fold(welcome, |welcome, user| welcome.string("user", user));
+            let welcome = expires.into_iter().fold(welcome, |welcome, at| welcome.value("expires", at));
+            welcome.value("timestamp", now)
         }
+        Event::Refreshed { expires } => {
+            expires.into_iter().fold(Message::new("refreshed"), |message, at| message.value("expires", at))
+        }
+        Event::BadToken => return BAD_TOKEN.text(None),
         Event::Ready { now } => Message::new("connected").value("backend", true).value("timestamp", now),
         Event::Came { client, room } => Message::new("client_joined").client("clientId", client).string("room", room),
         Event::Went { client, room } => Message::new("client_left").client("clientId", client).string("room", room),

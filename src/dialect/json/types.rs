@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 /// What is relayed unless the configuration says otherwise.
 const CHAT: &str = "chat";
 /// What clients send to the server.
-const CLIENT_TYPES: [&str; 6] = ["heartbeat", "ping", "presence", "publish", "subscribe", "unsubscribe"];
+const CLIENT_TYPES: [&str; 7] = ["heartbeat", "ping", "presence", "publish", "refresh", "subscribe", "unsubscribe"];
 /// What clients send to one receiver.
 const ADDRESSED_TYPES: [&str; 4] = ["file", "image", "system", "text"];
 /// What the server says: a client that said it would speak in the server's name.
-const SERVER_TYPES: [&str; 11] = [
+const SERVER_TYPES: [&str; 12] = [
     "ack",
     "connected",
     "error",
@@ -17,6 +17,7 @@ const SERVER_TYPES: [&str; 11] = [
     "message",
     "pong",
     "presence",
+    "refreshed",
     "subscribed",
     "unsubscribed",
     "user_joined",

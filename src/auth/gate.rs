@@ -1,0 +1,129 @@
+//! The thread that checks tokens, and the one that fetches the keys for it.
+
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::grant::Grant;
+use super::jwt::{Denied, Keys};
+use crate::ring::sys;
+use crate::ring::token::ConnId;
+
+/// Tokens that may wait to be checked. Whoever comes beyond that is turned away.
+const WAITING: usize = 4096;
+/// How much the thread yields to those of the shards (nice(2)).
+const NICENESS: i32 = 5;
+/// Bytes of a set of keys.
+const MAX_SET: u64 = 1 << 20;
+/// How long fetching may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// The least time between two fetches, however many tokens name a key that is not known; or `refresh`, if that is less.
+const FETCH_PAUSE: Duration = Duration::from_secs(10);
+
+/// What a token is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// To be let in.
+    Connect,
+    /// To stay.
+    Refresh,
+    /// To subscribe to a topic.
+    Subscribe(Box<str>),
+}
+
+/// A token to be checked.
+struct Question {
+    shard: u16,
+    conn: ConnId,
+    purpose: Purpose,
+    token: Box<str>,
+}
+
+/// What came of a token.
+#[derive(Debug)]
+pub struct Verdict {
+    /// Whose.
+    pub conn: ConnId,
+    /// What it was for.
+    pub purpose: Purpose,
+    /// What it grants.
+    pub outcome: Result<Grant, Denied>,
+}
+
+/// What a shard gives tokens to.
+#[derive(Clone)]
+pub struct Gate {
+    questions: flume::Sender<Question>,
+    keys: Arc<Mutex<Arc<Keys>>>,
+}
+
+impl Gate {
+    /// Starts the thread that checks tokens, and, with an address of a set of keys, the one that fetches that: at once, every
+    /// `refresh`, and when a token names a key that is not known. `done` is called on the former, with the shard that asked.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(
+        keys: Keys,
+        set: Option<(String, Duration)>,
+        done: impl Fn(u16, Verdict) + Send + 'static,
+    ) -> io::Result<Gate> {
+        let (questions, asked) = flume::bounded::<Question>(WAITING);
+        let (unknown, wanted) = flume::bounded(1);
+        let gate = Gate { questions, keys: Arc::new(Mutex::new(Arc::new(keys))) };
+        let keys = gate.keys.clone();
+        let body = move || {
+            // Where that is not allowed, it does not yield.
+            let _ = sys::be_nice(NICENESS);
+            for Question { shard, conn, purpose, token } in asked {
+                let outcome = current(&keys).check(&token);
+                if outcome == Err(Denied::UnknownKey) {
+                    let _ = unknown.try_send(());
+                }
+                done(shard, Verdict { conn, purpose, outcome });
+            }
+        };
+        thread::Builder::new().name("auth".into()).spawn(body)?;
+        if let Some((address, refresh)) = set {
+            let keys = gate.keys.clone();
+            let body = move || keep_fetching(&address, refresh, &wanted, &keys);
+            thread::Builder::new().name("jwks".into()).spawn(body)?;
+        }
+        Ok(gate)
+    }
+
+    /// Has a token checked; `false` if too many wait already.
+    pub fn ask(&self, shard: u16, conn: ConnId, purpose: Purpose, token: &str) -> bool {
+        self.questions.try_send(Question { shard, conn, purpose, token: token.into() }).is_ok()
+    }
+}
+
+fn current(keys: &Mutex<Arc<Keys>>) -> Arc<Keys> {
+    keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Fetches the set of keys for ever, or until nobody asks any more.
+fn keep_fetching(address: &str, refresh: Duration, wanted: &flume::Receiver<()>, keys: &Mutex<Arc<Keys>>) {
+    loop {
+        let began = Instant::now();
+        match fetch(address).and_then(|text| current(keys).with_set(&text).map_err(Into::into)) {
+            Ok(new) => *keys.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new),
+            Err(why) => tracing::warn!("jwks_url: the keys stay as they were: {address} {why}"),
+        }
+        match wanted.recv_timeout(refresh) {
+            Ok(()) => thread::sleep(FETCH_PAUSE.min(refresh).saturating_sub(began.elapsed())),
+            Err(flume::RecvTimeoutError::Timeout) => {}
+            Err(flume::RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn fetch(address: &str) -> Result<Vec<u8>, String> {
+    let agent = ureq::Agent::config_builder().timeout_global(Some(FETCH_TIMEOUT)).build().new_agent();
+    let response = agent.get(address).call().map_err(|error| format!("cannot be fetched: {error}"))?;
+    let mut text = Vec::new();
+    let mut body = response.into_body().into_reader().take(MAX_SET);
+    body.read_to_end(&mut text).map_err(|error| format!("cannot be fetched: {error}"))?;
+    Ok(text)
+}

@@ -1,0 +1,276 @@
+//! Who may come in, and what whoever is in may do.
+//!
+//! A request that needs a token waits until that is checked, with everything that came behind it; then it is taken up anew, as
+//! one of a client that is known. What a grant does not allow is refused where it is asked for.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::auth::{Denied, Grant, Permissions, Purpose, Verdict, token};
+use crate::conn::{Phase, Session, Unparsed};
+use crate::dialect::{Event, Refusal};
+use crate::error::CloseReason;
+use crate::http::request::Request;
+use crate::http::response::{ALLOW_ORIGIN, Framing, Response};
+use crate::http::route::Route;
+use crate::ring::token::ConnId;
+use crate::time::Tick;
+
+use super::Core;
+use super::command::Wish;
+use super::inbound::Next;
+
+/// Topics that a connection may have by tokens of their own.
+const MAX_TOKEN_TOPICS: usize = 1024;
+
+/// What a connection was granted.
+struct Admission {
+    grant: Grant,
+    /// When its lifetime would be over, whatever its token says.
+    lifetime: Option<Tick>,
+    /// Topics that tokens of their own allow.
+    topics: Vec<Box<str>>,
+    /// Topics whose tokens are being checked, and what is wanted of them.
+    wishes: Vec<(Box<str>, Wish)>,
+}
+
+/// The grants of a shard's connections, by slot.
+#[derive(Default)]
+pub(super) struct Admissions(HashMap<u32, Admission>);
+
+impl Admissions {
+    fn insert(&mut self, index: u32, grant: Grant) {
+        self.0.insert(index, Admission { grant, lifetime: None, topics: Vec::new(), wishes: Vec::new() });
+    }
+
+    /// A connection is over, or its request is.
+    pub(super) fn end(&mut self, index: u32) {
+        self.0.remove(&index);
+    }
+
+    /// The slots of connections with a grant, for tests.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
+        self.0.keys().copied()
+    }
+}
+
+impl Core {
+    /// Whether somebody has to be admitted before a request for this is answered.
+    fn is_guarded(&self, route: &Route<'_>) -> bool {
+        self.aides.gate.is_some() && matches!(route, Route::Raw { .. } | Route::Json | Route::Events | Route::Publish)
+    }
+
+    /// Sees to it that a client is admitted before its request is answered: `None` if it is. `rest`: the request, and what came
+    /// behind it.
+    pub(super) fn admit(&mut self, id: ConnId, route: &Route<'_>, request: &Request<'_>) -> Option<Next> {
+        if !self.is_from_here(request) && !matches!(route, Route::Health | Route::Page(_)) {
+            return Some(self.deny(id, request, 403, "This page may not connect here."));
+        }
+        if !self.is_guarded(route) || self.admissions.0.contains_key(&id.index) {
+            return None;
+        }
+        // What a browser asks before it posts has no token.
+        if request.method == crate::http::request::Method::Options {
+            return None;
+        }
+        let Some(token) = token::of(request, self.settings.auth_cookie.as_deref()) else {
+            if self.settings.anonymous {
+                self.admissions.insert(id.index, Grant::anonymous(self.settings.permissions.clone()));
+                return None;
+            }
+            return Some(self.deny(id, request, 401, "A token is wanted here."));
+        };
+        let asked = self.aides.gate.as_ref().is_some_and(|gate| gate.ask(self.id, id, Purpose::Connect, &token));
+        if !asked {
+            self.counters.auth_shed.add(1);
+            let response = Response::unavailable(1, "There are too many tokens to check.");
+            return Some(self.answer(id, request, &response));
+        }
+        Some(Next::Wait)
+    }
+
+    /// Whether a request comes from no page, or from one whose origin (RFC 6454) is allowed.
+    fn is_from_here(&self, request: &Request<'_>) -> bool {
+        let Some(origin) = request.header("Origin") else { return true };
+        std::str::from_utf8(origin).is_ok_and(|origin| self.settings.allowed_origins.includes(origin))
+    }
+
+    fn deny(&mut self, id: ConnId, request: &Request<'_>, status: u16, sentence: &str) -> Next {
+        self.counters.auth_denied.add(1);
+        self.answer(id, request, &Response::error(status, sentence).header(ALLOW_ORIGIN, "*"))
+    }
+
+    /// Keeps a request, and what came behind it, until its token is checked.
+    pub(super) fn keep_for_verdict(&mut self, id: ConnId, bytes: &[u8]) {
+        let head_timeout = self.settings.head_timeout;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        self.partial_bytes += bytes.len();
+        conn.session = Session::Asked(Box::new(Unparsed { bytes: bytes.to_vec(), wanted: bytes.len() }));
+        conn.flags.set_asking(true);
+        self.wheel.set(id.index, self.now.after(head_timeout));
+    }
+
+    /// A token is checked.
+    pub(super) fn judged(&mut self, verdict: Verdict) {
+        let Verdict { conn: id, purpose, outcome } = verdict;
+        if let Err(denied) = outcome {
+            tracing::debug!("connection {:#x}: a token is refused: {denied}", self.public_id(id));
+        }
+        match purpose {
+            Purpose::Connect => self.judged_to_connect(id, outcome),
+            Purpose::Refresh => self.judged_to_stay(id, outcome),
+            Purpose::Subscribe(topic) => self.judged_to_subscribe(id, topic, outcome),
+        }
+    }
+
+    fn judged_to_connect(&mut self, id: ConnId, outcome: Result<Grant, Denied>) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let Session::Asked(kept) = &mut conn.session else { return };
+        let kept = std::mem::take(&mut **kept);
+        self.partial_bytes -= kept.body_bytes();
+        conn.session = Session::Head(None);
+        conn.flags.set_asking(false);
+        if conn.phase != Phase::Head {
+            return;
+        }
+        match outcome.and_then(|grant| if self.is_current(&grant) { Ok(grant) } else { Err(Denied::Expired) }) {
+            Ok(grant) => {
+                self.counters.auth_granted.add(1);
+                self.admissions.insert(id.index, grant);
+                self.take_up(id, kept.bytes);
+            }
+            Err(_) => {
+                self.counters.auth_denied.add(1);
+                self.counters.http_errors.add(1);
+                let response = Response::error(401, "The token is not valid, or not any more.");
+                let response = response.header(ALLOW_ORIGIN, "*");
+                self.respond(id, &response, Framing::CLOSE, CloseReason::Http);
+            }
+        }
+    }
+
+    /// Takes up bytes as if they had just been read.
+    fn take_up(&mut self, id: ConnId, bytes: Vec<u8>) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.flags.set_undecoded(true);
+            self.undecoded.push_back((id, bytes));
+        }
+    }
+
+    /// The token did not get checked in time.
+    pub(super) fn verdict_timed_out(&mut self, id: ConnId) {
+        self.counters.http_errors.add(1);
+        self.counters.auth_shed.add(1);
+        let response = Response::unavailable(1, "The token was not checked in time.");
+        self.respond(id, &response, Framing::CLOSE, CloseReason::HeadTimeout);
+    }
+
+    /// A client wants to stay, by a new token.
+    pub(super) fn refresh(&mut self, id: ConnId, token: &str) {
+        let asked = self.aides.gate.as_ref().is_some_and(|gate| gate.ask(self.id, id, Purpose::Refresh, token));
+        if !asked {
+            self.counters.auth_shed.add(1);
+            self.tell(id, Event::BadToken);
+        }
+    }
+
+    /// A token for the same user takes the place of the one before.
+    fn judged_to_stay(&mut self, id: ConnId, outcome: Result<Grant, Denied>) {
+        if !self.conns.get(id).is_some_and(|conn| conn.is_open()) {
+            return;
+        }
+        let grant = outcome.ok().filter(|grant| self.is_current(grant));
+        let admission = self.admissions.0.get_mut(&id.index);
+        let Some((grant, admission)) = grant.zip(admission).filter(|(new, old)| new.user == old.grant.user) else {
+            self.counters.auth_denied.add(1);
+            return self.tell(id, Event::BadToken);
+        };
+        self.counters.auth_granted.add(1);
+        let (expires, lifetime) = (grant.expires, admission.lifetime);
+        admission.grant = grant;
+        self.set_end(id, lifetime);
+        self.tell(id, Event::Refreshed { expires: expires.map(|seconds| seconds.saturating_mul(1000)) });
+    }
+
+    /// Has the token for a topic checked.
+    pub(super) fn ask_to_subscribe(&mut self, id: ConnId, topic: &str, wish: Wish, token: &str) -> Result<(), Refusal> {
+        let Some(admission) = self.admissions.0.get_mut(&id.index) else { return Err(Refusal::NotAllowed) };
+        if admission.wishes.len() + admission.topics.len() >= MAX_TOKEN_TOPICS {
+            return Err(Refusal::TooMany);
+        }
+        let purpose = Purpose::Subscribe(topic.into());
+        if !self.aides.gate.as_ref().is_some_and(|gate| gate.ask(self.id, id, purpose, token)) {
+            self.counters.auth_shed.add(1);
+            return Err(Refusal::NotAllowed);
+        }
+        admission.wishes.push((topic.into(), wish));
+        Ok(())
+    }
+
+    fn judged_to_subscribe(&mut self, id: ConnId, topic: Box<str>, outcome: Result<Grant, Denied>) {
+        if !self.conns.get(id).is_some_and(|conn| conn.is_open()) {
+            return;
+        }
+        let Some(admission) = self.admissions.0.get_mut(&id.index) else { return };
+        let Some(at) = admission.wishes.iter().position(|(name, _)| *name == topic) else { return };
+        let (_, wish) = admission.wishes.remove(at);
+        let is_allowed = outcome.is_ok_and(|grant| {
+            let is_theirs = grant.user.is_none() || grant.user == admission.grant.user;
+            is_theirs && grant.may.subscribe.includes(&topic)
+        });
+        if is_allowed && !admission.topics.contains(&topic) {
+            admission.topics.push(topic.clone());
+        }
+        let result = if is_allowed { &self.counters.auth_granted } else { &self.counters.auth_denied };
+        result.add(1);
+        let result = match self.begin_to_subscribe(id, &topic, wish) {
+            Ok(true) => Ok(None),
+            Ok(false) => return,
+            Err(refusal) => Err(refusal),
+        };
+        self.tell(id, Event::Subscribed(&[((*topic).into(), result)]));
+    }
+
+    /// Whether a grant's time is not over.
+    fn is_current(&self, grant: &Grant) -> bool {
+        grant.expires.is_none_or(|seconds| seconds.saturating_mul(1000) > self.unix_ms)
+    }
+
+    /// What a connection may do.
+    pub(super) fn permissions(&self, id: ConnId) -> &Arc<Permissions> {
+        self.admissions.0.get(&id.index).map_or(&self.settings.permissions, |admission| &admission.grant.may)
+    }
+
+    /// Whether a connection may subscribe to a topic.
+    pub(super) fn may_subscribe(&self, id: ConnId, topic: &str) -> bool {
+        let by_token = |admission: &Admission| admission.topics.iter().any(|known| **known == *topic);
+        self.permissions(id).subscribe.includes(topic) || self.admissions.0.get(&id.index).is_some_and(by_token)
+    }
+
+    /// The user that a connection's token names.
+    pub(super) fn granted_user(&self, id: ConnId) -> Option<&str> {
+        self.admissions.0.get(&id.index)?.grant.user.as_deref()
+    }
+
+    /// Milliseconds since 1970 at which a connection's token is over.
+    pub(super) fn grant_expires(&self, id: ConnId) -> Option<u64> {
+        Some(self.admissions.0.get(&id.index)?.grant.expires?.saturating_mul(1000))
+    }
+
+    /// When a connection ends that would live until `lifetime`: then, or when its token is over.
+    pub(super) fn end_of(&mut self, id: ConnId, lifetime: Option<Tick>) -> Option<Tick> {
+        if let Some(admission) = self.admissions.0.get_mut(&id.index) {
+            admission.lifetime = lifetime;
+        }
+        let left = self.grant_expires(id).map(|at| std::time::Duration::from_millis(at.saturating_sub(self.unix_ms)));
+        let expiry = left.map(|left| self.now.after(left));
+        [lifetime, expiry].into_iter().flatten().reduce(|a, b| if a.is_after(b) { b } else { a })
+    }
+
+    /// Whether it is for its token that a connection ends now, not for its lifetime.
+    pub(super) fn ends_by_token(&self, id: ConnId) -> bool {
+        let Some(admission) = self.admissions.0.get(&id.index) else { return false };
+        admission.grant.expires.is_some() && admission.lifetime.is_none_or(|lifetime| lifetime.is_after(self.now))
+    }
+}

@@ -1,0 +1,421 @@
+//! Tokens: where they may be, who has made them, what they allow, and when they are over. Over real sockets.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use common::client::{Response, TEXT, handshake};
+use common::{Client, SHARDS, TestServer, config, wait_until};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use uproar::Config;
+use uproar::config::{Patterns, Secret};
+
+const SECRET: &str = "a-secret-of-more-than-16-characters";
+const RSA: &str = include_str!("keys/rsa.key");
+const RSA_PUBLIC: &str = include_str!("keys/rsa.pub");
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
+/// A token that the secret has made.
+fn token(claims: &Value) -> String {
+    encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET.as_bytes())).expect("a token")
+}
+
+fn ann() -> String {
+    token(&json!({"sub": "ann", "exp": now() + 60}))
+}
+
+fn guarded(shards: u32, change: impl FnOnce(&mut Config)) -> TestServer {
+    let mut config = config(shards);
+    config.jwt_secret = Some(Secret::new(SECRET));
+    config.close_timeout = Duration::from_millis(300);
+    change(&mut config);
+    TestServer::start(config)
+}
+
+/// The answer to a handshake.
+fn knock(addr: SocketAddr, path: &str, fields: &str) -> Result<Client, Response> {
+    let mut client = Client::connect(addr);
+    client.send(handshake(path, fields).as_bytes());
+    let head = client.head();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    if status == 101 { Ok(client) } else { Err(Response { status, head, body: String::new() }) }
+}
+
+fn status(addr: SocketAddr, path: &str, fields: &str) -> u16 {
+    knock(addr, path, fields).map_or_else(|refused| refused.status, |_| 101)
+}
+
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+#[track_caller]
+fn next(client: &mut Client) -> Value {
+    let frame = client.frame().expect("a message, not the end");
+    assert_eq!(frame.opcode(), TEXT, "{frame:?}");
+    serde_json::from_str(frame.text()).expect("JSON")
+}
+
+/// A client that is welcomed.
+#[track_caller]
+fn enter(addr: SocketAddr, path: &str, token: &str) -> Client {
+    let mut client = knock(addr, path, &bearer(token)).expect("it is let in");
+    assert_eq!(next(&mut client)["type"], "connected");
+    client
+}
+
+#[track_caller]
+fn ask(client: &mut Client, message: &Value) -> Value {
+    client.text(&message.to_string());
+    next(client)
+}
+
+#[test]
+fn a_token_may_be_in_any_of_its_places() {
+    for shards in SHARDS {
+        let server = guarded(shards, |config| config.auth_cookie = Some("session".into()));
+        let token = ann();
+        for path in ["/raw/t", "/", "/chat"] {
+            assert_eq!(status(server.addr, path, ""), 401);
+            assert_eq!(status(server.addr, path, &bearer(&token)), 101);
+            assert_eq!(status(server.addr, &format!("{path}?access_token={token}"), ""), 101);
+            assert_eq!(status(server.addr, path, &format!("Cookie: a=b; session={token}\r\n")), 101);
+            let fields = format!("Sec-WebSocket-Protocol: bearer, {token}\r\n");
+            let mut client = Client::connect(server.addr);
+            client.send(handshake(path, &fields).as_bytes());
+            assert!(client.switched().contains("Sec-WebSocket-Protocol: bearer\r\n"), "a browser wants one agreed to");
+        }
+        let refused = knock(server.addr, "/", "").err().expect("no token");
+        assert_eq!(refused.field("WWW-Authenticate"), Some("Bearer"));
+        // What is not for clients needs none.
+        let mut client = Client::connect(server.addr);
+        client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(client.response().status, 200);
+        wait_until("all are gone", || server.metric("websockets") == 0);
+    }
+}
+
+#[test]
+fn a_handshake_waits_with_what_comes_behind_it() {
+    let server = guarded(3, |_| {});
+    for n in 0..50 {
+        let mut client = Client::connect(server.addr);
+        let mut bytes = handshake("/raw/t", &bearer(&ann())).into_bytes();
+        bytes.extend(common::client::frame(TEXT, format!("early {n}").as_bytes()));
+        let (first, second) = bytes.split_at(bytes.len() - 7);
+        client.send(first);
+        client.send(second);
+        client.switched();
+        client.expect_text(&format!("early {n}"));
+        client.close(1000);
+        client.close_code();
+    }
+    server.wait_idle();
+}
+
+#[test]
+fn what_is_no_good_token_is_refused_and_no_more_is_said() {
+    let server = guarded(1, |config| {
+        config.jwt_issuer = Some("https://issuer".into());
+        config.jwt_audience = Some("uproar".into());
+    });
+    let claims = |change: Value| {
+        let mut claims = json!({"sub": "ann", "exp": now() + 60, "iss": "https://issuer", "aud": "uproar"});
+        for (key, value) in change.as_object().expect("an object") {
+            match value {
+                Value::Null => drop(claims.as_object_mut().expect("an object").remove(key)),
+                value => claims[key] = value.clone(),
+            }
+        }
+        claims
+    };
+    let good = token(&claims(json!({})));
+    assert_eq!(status(server.addr, "/", &bearer(&good)), 101);
+    let other_key = encode(&Header::default(), &claims(json!({})), &EncodingKey::from_secret(b"another secret"));
+    let longer =
+        encode(&Header::new(Algorithm::HS512), &claims(json!({})), &EncodingKey::from_secret(SECRET.as_bytes()));
+    let payload = good.split('.').nth(1).expect("three parts");
+    let mut last_changed = good.clone().into_bytes();
+    let last = last_changed.len() - 3;
+    last_changed[last] = if last_changed[last] == b'A' { b'B' } else { b'A' };
+    for bad in [
+        "x".to_owned(),
+        "a.b.c".into(),
+        good[..good.len() - 1].into(),
+        String::from_utf8(last_changed).expect("ASCII"),
+        // {"alg":"none","typ":"JWT"}
+        format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{payload}."),
+        other_key.expect("a token"),
+        longer.expect("a token"),
+        token(&claims(json!({"exp": now() - 60}))),
+        token(&claims(json!({"nbf": now() + 60}))),
+        token(&claims(json!({"iss": "https://other"}))),
+        token(&claims(json!({"iss": null}))),
+        token(&claims(json!({"aud": "other"}))),
+        token(&claims(json!({"aud": null}))),
+        token(&claims(json!({"sub": "\u{0}user"}))),
+        token(&claims(json!({"uproar": {"subscribe": "not a list"}}))),
+        token(&claims(json!({"uproar": {"subscrybe": []}}))),
+    ] {
+        let refused = knock(server.addr, "/", &bearer(&bad)).err().expect("it is refused");
+        assert_eq!(refused.status, 401, "{bad}");
+        assert!(!refused.head.contains("exp") && !refused.head.contains("issuer"), "{}", refused.head);
+    }
+    assert_eq!(server.metric("auth_total result=\"granted\""), 1);
+    assert_eq!(server.metric("auth_total result=\"denied\""), 16);
+}
+
+#[test]
+fn public_keys_of_every_kind() {
+    let dir = TempDir::new().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let p256 = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+    let ed = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
+    let files = vec![file("rsa", RSA_PUBLIC), file("p256", &p256.public_key_pem()), file("ed", &ed.public_key_pem())];
+    let server = guarded(1, |config| {
+        config.jwt_secret = None;
+        config.jwt_public_key = files;
+    });
+    let claims = json!({"sub": "ann", "exp": now() + 60});
+    for (algorithm, key) in [
+        (Algorithm::RS256, EncodingKey::from_rsa_pem(RSA.as_bytes())),
+        (Algorithm::ES256, EncodingKey::from_ec_pem(p256.serialize_pem().as_bytes())),
+        (Algorithm::EdDSA, EncodingKey::from_ed_pem(ed.serialize_pem().as_bytes())),
+    ] {
+        let token = encode(&Header::new(algorithm), &claims, &key.expect("a key")).expect("a token");
+        assert_eq!(status(server.addr, "/", &bearer(&token)), 101, "{algorithm:?}");
+    }
+    // A public key is no secret: what is signed with it as if it were one is refused.
+    let forged =
+        encode(&Header::default(), &claims, &EncodingKey::from_secret(RSA_PUBLIC.as_bytes())).expect("a token");
+    assert_eq!(status(server.addr, "/", &bearer(&forged)), 401);
+}
+
+/// Serves what `set` has at the moment, and counts how often.
+fn serve_keys(set: Arc<std::sync::Mutex<String>>) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}/jwks.json", listener.local_addr().expect("an address"));
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = served.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming().take(20).flatten() {
+            let mut lines = BufReader::new(&stream).lines();
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            count.fetch_add(1, Ordering::Relaxed);
+            let body = set.lock().expect("no panic").clone();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = (&stream).write_all((head + &body).as_bytes());
+        }
+    });
+    (address, served)
+}
+
+fn key_set(keys: &[(&str, &KeyPair)]) -> String {
+    use base64::Engine;
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    let keys: Vec<Value> = keys
+        .iter()
+        .map(|(id, key)| {
+            // An uncompressed point: 4, x, y.
+            let point = key.public_key_raw();
+            json!({"kty": "EC", "crv": "P-256", "use": "sig", "kid": id, "x": encode(&point[1..33]), "y": encode(&point[33..])})
+        })
+        .collect();
+    json!({"keys": keys}).to_string()
+}
+
+#[test]
+fn keys_are_fetched_and_fetched_again_for_one_that_is_not_known() {
+    let [first, second] = [0, 1].map(|_| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key"));
+    let set = Arc::new(std::sync::Mutex::new(key_set(&[("first", &first)])));
+    let (address, served) = serve_keys(set.clone());
+    let server = guarded(1, |config| {
+        config.jwt_secret = None;
+        config.jwks_url = Some(address);
+        config.jwks_refresh = Duration::from_secs(1);
+    });
+    let made_by = |key: &KeyPair, id: &str| {
+        let header = Header { kid: Some(id.into()), ..Header::new(Algorithm::ES256) };
+        let key = EncodingKey::from_ec_pem(key.serialize_pem().as_bytes()).expect("a key");
+        encode(&header, &json!({"sub": "ann", "exp": now() + 60}), &key).expect("a token")
+    };
+    wait_until("the keys are there", || status(server.addr, "/", &bearer(&made_by(&first, "first"))) == 101);
+    assert_eq!(status(server.addr, "/", &bearer(&made_by(&second, "first"))), 401);
+    assert_eq!(status(server.addr, "/", &bearer(&made_by(&second, "second"))), 401);
+    // What is no set of keys changes nothing.
+    *set.lock().expect("no panic") = "<html>".into();
+    let before = served.load(Ordering::Relaxed);
+    wait_until("it is fetched again", || served.load(Ordering::Relaxed) > before);
+    assert_eq!(status(server.addr, "/", &bearer(&made_by(&first, "first"))), 101);
+    *set.lock().expect("no panic") = key_set(&[("second", &second)]);
+    wait_until("the new key is known", || status(server.addr, "/", &bearer(&made_by(&second, "second"))) == 101);
+    wait_until("the old one is not", || status(server.addr, "/", &bearer(&made_by(&first, "first"))) == 401);
+}
+
+#[test]
+fn permissions_are_what_the_token_says() {
+    let server = guarded(3, |config| {
+        config.history = uproar::config::parse_history("* count=10").expect("a rule");
+    });
+    let token = token(&json!({"sub": "ann", "exp": now() + 60, "uproar": {
+        "rooms": ["lobby", "game-*"], "subscribe": ["prices.*", "chat"], "publish": ["chat"],
+        "presence": ["lobby"], "history": ["prices.*"]}}));
+    for (path, let_in) in [("/?room=lobby", true), ("/game-7", true), ("/?room=vip", false), ("/", false)] {
+        assert_eq!(status(server.addr, path, &bearer(&token)), if let_in { 101 } else { 403 }, "{path}");
+    }
+    assert_eq!(status(server.addr, "/raw/prices.A", &bearer(&token)), 101);
+    assert_eq!(status(server.addr, "/raw/secret", &bearer(&token)), 403);
+    let mut client = enter(server.addr, "/?room=lobby", &token);
+    let answer = ask(&mut client, &json!({"type": "subscribe", "topics": ["prices.A", "secret", "chat"]}));
+    let results: Vec<_> =
+        answer["topics"].as_array().expect("a list").iter().map(|one| (&one["ok"], &one["error"])).collect();
+    assert_eq!(results[0].0, &json!(true));
+    assert_eq!(results[1], (&json!(false), &json!("not_allowed")));
+    assert_eq!(results[2].0, &json!(true));
+    let past = |topic: &str| json!({"type": "subscribe", "topics": [topic], "recover": true});
+    assert_eq!(ask(&mut client, &past("prices.B"))["topics"][0]["ok"], true);
+    assert_eq!(ask(&mut client, &past("chat"))["topics"][0]["error"], "not_allowed");
+    let publish = |topic: &str| json!({"type": "publish", "topic": topic, "data": 1, "id": "p", "ack": true});
+    let refused = ask(&mut client, &publish("prices.A"));
+    assert_eq!((&refused["code"], &refused["id"]), (&json!("not_allowed"), &json!("p")));
+    let mut answers = [ask(&mut client, &publish("chat")), next(&mut client)];
+    answers.sort_by_key(|answer| answer["type"] != "ack");
+    assert_eq!((&answers[0]["topic"], &answers[1]), (&json!("chat"), &json!(1)));
+    assert_eq!(ask(&mut client, &json!({"type": "presence"}))["type"], "presence");
+    assert_eq!(ask(&mut client, &json!({"type": "presence", "topic": "vip"}))["code"], "not_allowed");
+    // What a raw client may not publish ends it.
+    let mut raw = knock(server.addr, "/raw/prices.A", &bearer(&token)).expect("it is let in");
+    raw.text("1");
+    assert_eq!(raw.close_code(), 1008);
+}
+
+#[test]
+fn streams_and_posts_want_a_token_too() {
+    let server = guarded(1, |_| {});
+    let limited = token(&json!({"exp": now() + 60, "uproar": {"subscribe": ["a"], "publish": ["a"]}}));
+    let get = |target: &str, fields: &str| {
+        let mut client = Client::connect(server.addr);
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").as_bytes());
+        client.head().split(' ').nth(1).expect("a status").to_owned()
+    };
+    assert_eq!(get("/sse?topic=a", ""), "401");
+    assert_eq!(get("/sse?topic=a", &bearer(&limited)), "200");
+    assert_eq!(get("/sse?topic=a&topic=b", &bearer(&limited)), "403");
+    let mut client = Client::connect(server.addr);
+    for (fields, topic, status) in [
+        (bearer(&limited), "a", 200),
+        (bearer(&limited), "b", 403),
+        (bearer(&ann()), "b", 200),
+        (String::new(), "a", 401),
+    ] {
+        let body = json!({"topic": topic, "data": 1}).to_string();
+        let len = body.len();
+        let head = format!(
+            "POST /publish HTTP/1.1\r\nHost: a\r\n{fields}Content-Type: application/json\r\nContent-Length: {len}\r\n\r\n"
+        );
+        client.send((head + &body).as_bytes());
+        assert_eq!(client.response().status, status, "{topic}");
+    }
+}
+
+#[test]
+fn a_connection_ends_with_its_token_unless_that_is_refreshed() {
+    let server = guarded(3, |_| {});
+    let for_seconds = |seconds: u64, user: &str| token(&json!({"sub": user, "exp": now() + seconds}));
+    let mut stays = enter(server.addr, "/?room=a", &for_seconds(2, "ann"));
+    let mut goes = knock(server.addr, "/?room=b", &bearer(&for_seconds(2, "ann"))).expect("it is let in");
+    let welcome = next(&mut goes);
+    let expires = welcome["expires"].as_u64().expect("milliseconds");
+    assert!((expires / 1000).abs_diff(now() + 2) <= 1, "{welcome}");
+    let refresh = |token: &str| json!({"type": "refresh", "token": token});
+    for bad in [&for_seconds(60, "bob"), "x", &for_seconds(0, "ann")] {
+        let answer = ask(&mut stays, &refresh(bad));
+        assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("bad_token")), "{bad}");
+    }
+    let answer = ask(&mut stays, &refresh(&for_seconds(60, "ann")));
+    assert_eq!(answer["type"], "refreshed");
+    assert!(answer["expires"].as_u64().expect("milliseconds") / 1000 >= now() + 58);
+    assert_eq!(goes.close_code(), 1008);
+    wait_until("the reason is counted", || server.metric("connections_closed_total reason=\"expired\"") == 1);
+    assert_eq!(ask(&mut stays, &json!({"type": "ping"}))["type"], "pong");
+}
+
+#[test]
+fn a_topic_may_have_a_token_of_its_own() {
+    let server = guarded(3, |config| config.client_subscribe = Patterns(vec!["open.*".into()]));
+    let mut client = enter(server.addr, "/?room=a", &ann());
+    let with = |token: &str| json!({"type": "subscribe", "topics": ["open.x", "shut"], "tokens": {"shut": token}});
+    let for_topic =
+        |user: &str, topic: &str| token(&json!({"sub": user, "exp": now() + 60, "uproar": {"subscribe": [topic]}}));
+    for bad in [for_topic("bob", "shut"), for_topic("ann", "other"), "x".into()] {
+        let answers = [ask(&mut client, &with(&bad)), next(&mut client)];
+        let shut = answers.iter().find(|answer| answer["topics"][0]["topic"] == "shut").expect("an answer");
+        assert_eq!(shut["topics"][0]["error"], "not_allowed");
+    }
+    let answers = [ask(&mut client, &with(&for_topic("ann", "shut"))), next(&mut client)];
+    let shut = answers.iter().find(|answer| answer["topics"][0]["topic"] == "shut").expect("an answer");
+    assert_eq!(shut["topics"][0]["ok"], true);
+    server.publisher().publish("shut", "news").expect("it is published");
+    client.expect_text("news");
+}
+
+#[test]
+fn the_user_of_a_token_is_one_of_the_receivers() {
+    let server = guarded(3, |_| {});
+    let mut ann_at_home = enter(server.addr, "/?room=a", &ann());
+    let mut ann_on_the_way = enter(server.addr, "/?room=b", &ann());
+    let mut bob = enter(server.addr, "/?room=c", &token(&json!({"sub": "bob", "exp": now() + 60})));
+    bob.text(&json!({"type": "text", "receiver": "ann", "content": "hello"}).to_string());
+    for client in [&mut ann_at_home, &mut ann_on_the_way] {
+        assert_eq!(next(client)["content"], "hello");
+    }
+}
+
+#[test]
+fn clients_without_a_token_are_let_in_where_that_is_wanted() {
+    let server = guarded(1, |config| {
+        config.anonymous = true;
+        config.client_publish = Patterns(Vec::new());
+    });
+    let mut reader = Client::json(server.addr, "a");
+    let refused = ask(&mut reader, &json!({"type": "publish", "topic": "t", "data": 1}));
+    assert_eq!(refused["code"], "not_allowed");
+    assert_eq!(status(server.addr, "/", &bearer("x")), 401, "a bad token is worse than none");
+    let writer = token(&json!({"exp": now() + 60, "uproar": {"publish": ["t"]}}));
+    let mut writer = enter(server.addr, "/?room=b", &writer);
+    let answer = ask(&mut writer, &json!({"type": "publish", "topic": "t", "data": 1, "id": 1, "ack": true}));
+    assert_eq!(answer["type"], "ack");
+}
+
+#[test]
+fn pages_of_other_origins_are_kept_out() {
+    let mut config = config(1);
+    config.allowed_origins = Patterns(vec!["https://*.example.org".into(), "https://example.org".into()]);
+    let server = TestServer::start(config);
+    for (origin, let_in) in [
+        ("https://example.org", true),
+        ("https://app.example.org", true),
+        ("http://example.org", false),
+        ("https://example.org.evil.net", false),
+        ("null", false),
+    ] {
+        let expected = if let_in { 101 } else { 403 };
+        assert_eq!(status(server.addr, "/raw/t", &format!("Origin: {origin}\r\n")), expected, "{origin}");
+    }
+    assert_eq!(status(server.addr, "/raw/t", ""), 101, "what is no page says no origin");
+}
