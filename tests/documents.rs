@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use uproar::config::{Inputs, load};
+
 /// A Markdown file of the package.
 struct Document {
     /// Relative to the package: `docs/tuning.md`.
@@ -351,4 +353,17 @@ fn commands_are_told_apart() {
     let command = "cargo bench --bench ring -- --full --json ring.json".split(' ').collect::<Vec<_>>();
     assert_eq!(bench_options(&command), Some(("ring", vec!["full", "json"])));
     assert_eq!(anchor("More than 28,000 clients"), "more-than-28000-clients");
+}
+
+#[test]
+fn every_configuration_of_the_documents_is_one() {
+    let mut read = 0;
+    for document in documents() {
+        for block in document.text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            let inputs = Inputs { file: Some((document.path.clone(), block.into())), ..Inputs::default() };
+            assert!(load(&inputs).is_ok(), "{:?} in\n{block}", load(&inputs).err());
+            read += 1;
+        }
+    }
+    assert!(read >= 2, "{read} were read");
 }
