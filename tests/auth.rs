@@ -298,6 +298,12 @@ fn permissions_are_what_the_token_says() {
     assert_eq!((&answers[0]["topic"], &answers[1]), (&json!("chat"), &json!(1)));
     assert_eq!(ask(&mut client, &json!({"type": "presence"}))["type"], "presence");
     assert_eq!(ask(&mut client, &json!({"type": "presence", "topic": "vip"}))["code"], "not_allowed");
+    // A room that it may not enter is none that it may speak in.
+    let _vip = enter(server.addr, "/?room=vip", &ann());
+    let _game = enter(server.addr, "/?room=game-1", &ann());
+    let to = |room: &str| json!({"type": "text", "receiver": room, "content": "x", "id": "a", "ack": true});
+    assert_eq!(ask(&mut client, &to("vip"))["code"], "no_receiver");
+    assert_eq!(ask(&mut client, &to("game-1"))["type"], "ack");
     // What a raw client may not publish ends it.
     let mut raw = knock(server.addr, "/raw/prices.A", &bearer(&token)).expect("it is let in");
     raw.text("1");

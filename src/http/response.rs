@@ -74,7 +74,7 @@ impl<'a> Response<'a> {
         Response::new(200, "text/plain", &b""[..])
             .header(ALLOW_ORIGIN, "*")
             .header("Access-Control-Allow-Methods", "POST")
-            .header("Access-Control-Allow-Headers", "Content-Type")
+            .header("Access-Control-Allow-Headers", "Authorization, Content-Type")
             .header("Access-Control-Max-Age", "86400")
     }
 

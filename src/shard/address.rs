@@ -39,7 +39,9 @@ impl Core {
         let Some(client) = self.client_of(id) else { return };
         let object = json::signed(object, client, None);
         let asker = self.asker(id, Some(client), receipt);
-        self.pass_on(Addressed { receiver: receiver.into(), stage: Stage::Sent, act: Act::Send(object.into()), asker });
+        let to_room = self.permissions(id).rooms.includes(receiver) || self.is_member(id, receiver);
+        let act = Act::Send(object.into());
+        self.pass_on(Addressed { receiver: receiver.into(), to_room, stage: Stage::Sent, act, asker });
     }
 
     /// A connection of this shard that wants something; `client`: by which name it is known again.
@@ -67,7 +69,10 @@ impl Core {
         }
         let client = json::parse_client_id(&addressed.receiver);
         if client.is_none() && addressed.stage == Stage::Sent && !self.is_user(&addressed.receiver) {
-            return self.pass_on(Addressed { stage: Stage::NoUser, ..addressed });
+            return match addressed.to_room {
+                true => self.pass_on(Addressed { stage: Stage::NoUser, ..addressed }),
+                false => self.no_receiver(addressed),
+            };
         }
         if self.was_done(&addressed.asker, &addressed.receiver) {
             self.counters.repeated.add(1);

@@ -14,6 +14,7 @@ use crate::error::CloseReason;
 use crate::http::request::Request;
 use crate::http::response::{ALLOW_ORIGIN, Framing, Response};
 use crate::http::route::Route;
+use crate::limits::MAX_PARTIAL_BYTES;
 use crate::ring::token::ConnId;
 use crate::time::Tick;
 
@@ -104,6 +105,11 @@ impl Core {
     /// Keeps a request, and what came behind it, until its token is checked.
     pub(super) fn keep_for_verdict(&mut self, id: ConnId, bytes: &[u8]) {
         let head_timeout = self.settings.head_timeout;
+        if self.partial_bytes + bytes.len() > MAX_PARTIAL_BYTES {
+            self.counters.auth_shed.add(1);
+            let response = Response::unavailable(1, "There are too many incomplete requests.");
+            return self.respond(id, &response, Framing::CLOSE, CloseReason::Http);
+        }
         let Some(conn) = self.conns.get_mut(id) else { return };
         self.partial_bytes += bytes.len();
         conn.session = Session::Asked(Box::new(Unparsed { bytes: bytes.to_vec(), wanted: bytes.len() }));

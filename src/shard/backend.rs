@@ -130,7 +130,7 @@ impl Core {
             Deed::Identify(user) => Act::Identify(user.map(Into::into)),
         };
         let asker = self.asker(id, None, receipt);
-        self.pass_on(Addressed { receiver: receiver.into(), stage: Stage::Sent, act, asker });
+        self.pass_on(Addressed { receiver: receiver.into(), to_room: true, stage: Stage::Sent, act, asker });
     }
 }
 

@@ -155,7 +155,9 @@ impl Core {
             }
             Progress::Handshake => {}
             Progress::Open => self.counters.tls_ok.add(1),
-            Progress::Ended => return self.end_of_stream(id),
+            // What it sent with its last words is taken up first; the end of its socket follows.
+            Progress::Ended if plain.is_empty() => return self.end_of_stream(id),
+            Progress::Ended => {}
         }
         self.mark_dirty(id.index);
         let Some(conn) = self.conns.get_mut(id).filter(|_| !plain.is_empty()) else { return self.want_read(id) };

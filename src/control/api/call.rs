@@ -71,7 +71,8 @@ impl Api {
         let (to, call) = call(1);
         // Without an id, nobody would be told.
         let asker = Asker { to, client: self.name(id.as_deref()), id: Some(id.unwrap_or_default()), ack: true };
-        let there = self.shards.address(Addressed { receiver: receiver.into(), stage: Stage::Sent, act, asker });
+        let there =
+            self.shards.address(Addressed { receiver: receiver.into(), to_room: true, stage: Stage::Sent, act, asker });
         match there {
             false => Err(Problem::no_receiver(receiver)),
             true => match call.answer(Deadline::begin()).await? {

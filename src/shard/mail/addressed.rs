@@ -9,6 +9,8 @@ use super::Return;
 pub struct Addressed {
     /// A `clientId`, a user, or a room.
     pub receiver: Box<str>,
+    /// Whether it may be a room: whoever asks may not have permission to speak in it.
+    pub to_room: bool,
     /// How far it has come.
     pub stage: Stage,
     /// What is to be done.
