@@ -29,7 +29,7 @@ Values:
 
 Examples:
   uproar                                      listen on 127.0.0.1:8080, one shard a core
-  uproar --listen 0.0.0.0:80 --backlog 1MiB   listen to everybody, be patient with slow readers
+  uproar --backlog 1MiB                       be patient with slow readers
   uproar --backlog-policy latest              market data: slow readers get each topic's newest price
   PORT=9000 UPROAR_ADMIN_LISTEN=off uproar    configured by a platform's environment
   uproar --config uproar.toml --check         is the file good?
@@ -62,6 +62,9 @@ pub enum Tool {
     /// Print the messages of topics, as they are published
     #[command(long_about = remote::subscribe::LONG_ABOUT)]
     Subscribe(remote::subscribe::Options),
+    /// Have a server that runs send its clients away, and end
+    #[command(long_about = remote::drain::LONG_ABOUT)]
+    Drain(remote::drain::Options),
     /// Say what of this machine is fit for many connections, what is not, and what mends it
     Doctor(doctor::Options),
 }
@@ -93,6 +96,7 @@ pub fn run(invocation: Invocation, start: impl FnOnce(Config) -> Result<(), Star
         Invocation::Tool(Tool::Bench(options)) => bench::run(&options),
         Invocation::Tool(Tool::Publish(options)) => remote::publish::run(&options),
         Invocation::Tool(Tool::Subscribe(options)) => remote::subscribe::run(&options),
+        Invocation::Tool(Tool::Drain(options)) => remote::drain::run(&options),
         Invocation::Tool(Tool::Doctor(options)) => doctor::run(&options),
     }
 }
@@ -104,6 +108,7 @@ fn serve(invocation: ServerInvocation, start: impl FnOnce(Config) -> Result<(), 
             start(resolved.config)
         }
         Mode::Check => {
+            resolved.config.refuse_strangers()?;
             Settings::try_from(&resolved.config)?;
             resolved.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
             print("configuration ok\n")

@@ -7,11 +7,14 @@
 //! Values are parsed once, into a [`Config`]; what is unknown or out of bounds is refused and named.
 
 mod advice;
+mod exposure;
 mod history;
 mod load;
 mod pattern;
 mod rate;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,7 +35,7 @@ use crate::limits::{
 use history::History;
 use pattern::PatternList;
 use rate::{bytes_per_second, count_per_second};
-use secret::Key;
+use secret::{Key, Keys};
 use value::{Address, AdminAddress, Choice, Count, Grammar, Or, Size, Switch, Text, Time, Words};
 
 const KIB: u32 = 1 << 10;
@@ -150,6 +153,10 @@ knobs! {
         listen: SocketAddr = loopback(8080), Address;
         /// Address and port of the admin listener, or unix:/path for a socket in the file system. Keep it private.
         admin_listen: AdminListen = AdminListen::Tcp(loopback(8081)), AdminAddress;
+        /// The keys, with commas between, one of which a request to the admin listener must bring that comes neither from this
+        /// machine nor by the Unix socket. Not as a flag, which others on the machine could read: in UPROAR_ADMIN_KEY, or in the
+        /// file.
+        admin_key: Vec<Secret> = Vec::new(), Keys;
         /// Address and port of a second public listener, with TLS: wss:// and https://. It wants tls_certificate and tls_key.
         tls_listen: Option<SocketAddr> = None, Or("off", Address);
         /// Files of certificate chains in PEM, with commas between; the first is for clients that name no host of another. They
@@ -157,6 +164,9 @@ knobs! {
         tls_certificate: Vec<String> = Vec::new(), FILES;
         /// Files of the certificates' keys, in the same order.
         tls_key: Vec<String> = Vec::new(), FILES;
+        /// Let listeners be reached from other machines though nothing says who may connect: for networks that let in only
+        /// whom you trust. Otherwise the server refuses to start so.
+        insecure_open: bool = false, Switch;
         /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
         accept_backlog: u32 = 4096, Count { min: 1, max: 65_535 };
         /// Serve the playground at / and the demos below /demo/.
@@ -268,6 +278,10 @@ knobs! {
         lifetime_jitter: u32 = 10, Count { min: 0, max: 100 };
         /// Time for a client to answer a close frame and to read what is still to be sent.
         close_timeout: Duration = secs(5), Time { min: millis(100), max: secs(10 * MINUTE) };
+        /// Time between the begin of a drain, which turns /ready, and its first closes: for balancers to notice.
+        drain_delay: Duration = Duration::ZERO, Time { min: Duration::ZERO, max: secs(10 * MINUTE) };
+        /// Time over which a drain, by SIGTERM or uproar drain, closes the connections evenly; 0: all at once, with 1001.
+        drain_time: Duration = secs(10), Time { min: Duration::ZERO, max: secs(HOUR) };
         /// Time for all connections to close when the server ends; 0 waits for none.
         shutdown_timeout: Duration = secs(5), Time { min: Duration::ZERO, max: secs(10 * MINUTE) };
     }
@@ -318,6 +332,7 @@ impl Config {
         } else if self.tls_listen.is_some() && certificates == 0 {
             problems.push("tls_listen wants tls_certificate and tls_key".into());
         }
+        problems.extend(self.admin_problem());
         if self.jwks_url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
             problems.push("jwks_url: it begins with neither http:// nor https://".into());
         }
@@ -343,157 +358,4 @@ impl Config {
 fn is_in_the_way(a: SocketAddr, b: SocketAddr) -> bool {
     let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port() && a.port() != 0 && same_ip
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defaults_are_valid_and_survive_being_shown() {
-        let config = Config::default();
-        config.validate().unwrap();
-        for knob in KNOBS {
-            let mut copy = config.clone();
-            (knob.set)(&mut copy, &(knob.show)(&config)).unwrap();
-            assert_eq!(copy, config, "{}", knob.name);
-        }
-    }
-
-    /// Name, the least value, one below it, the greatest, one above it.
-    const BOUNDS: [[&str; 5]; 27] = [
-        ["send_buffer", "4KiB", "4095", "64MiB", "67108865"],
-        ["accept_backlog", "1", "0", "65535", "65536"],
-        ["shards", "1", "0", "256", "257"],
-        ["max_connections", "1", "0", "268435456", "268435457"],
-        ["max_memory", "64MiB", "67108863", "64TiB", "65TiB"],
-        ["max_topics", "1", "0", "65535", "65536"],
-        ["max_message", "125", "124", "256MiB", "268435457"],
-        ["message_rate", "1", "-1", "10000000", "10000001"],
-        ["byte_rate", "1KiB", "1023", "512MiB", "536870913"],
-        ["max_head", "1KiB", "1023", "64KiB", "65537"],
-        ["backlog", "1KiB", "1023", "1GiB", "1073741825"],
-        ["head_timeout", "100ms", "99ms", "10m", "600001ms"],
-        ["keep_alive_timeout", "100ms", "99ms", "10m", "601s"],
-        ["ping_interval", "1s", "999ms", "1h", "3601s"],
-        ["ping_timeout", "100ms", "99ms", "10m", "601s"],
-        ["sse_heartbeat", "1s", "999ms", "10m", "601s"],
-        ["jwks_refresh", "1s", "999ms", "1d", "25h"],
-        ["max_lifetime", "1s", "999ms", "30d", "31d"],
-        ["lifetime_jitter", "0", "-1", "100", "101"],
-        ["close_timeout", "100ms", "99ms", "10m", "601s"],
-        ["shutdown_timeout", "0", "-1s", "10m", "601s"],
-        ["deflate_min", "0", "-1", "256MiB", "268435457"],
-        ["presence_limit", "0", "-1", "65535", "65536"],
-        ["presence_rate", "0", "-1", "10000", "10001"],
-        ["history_memory", "1MiB", "1048575", "64TiB", "65TiB"],
-        ["ack_window", "1s", "999ms", "1h", "3601s"],
-        ["max_errors", "1", "0", "65535", "65536"],
-    ];
-
-    /// Values of knobs that have no bounds: good ones, bad ones.
-    const WORDS: [(&str, &[&str], &[&str]); 32] = [
-        ("jwt_secret", &["off", "0123456789abcdef"], &["", "0123456789abcde"]),
-        ("jwt_public_key", &["none", "/etc/a.pem"], &[""]),
-        ("jwks_url", &["off", "https://issuer/jwks.json"], &[""]),
-        ("jwt_issuer", &["off", "https://issuer/"], &[""]),
-        ("jwt_audience", &["off", "uproar"], &[""]),
-        ("anonymous", &["true", "false"], &["no"]),
-        ("auth_cookie", &["off", "session"], &[""]),
-        ("allowed_origins", &["none", "*", "https://a,https://*.b"], &["", "a,,b"]),
-        ("client_rooms", &["none", "*", "lobby,game-*"], &[""]),
-        ("client_subscribe", &["none", "*"], &[""]),
-        ("client_presence", &["none", "*"], &[""]),
-        ("client_history", &["none", "*"], &[""]),
-        ("tls_listen", &["off", "0.0.0.0:443"], &["443", "on"]),
-        ("tls_certificate", &["none", "/etc/a.pem", "a.pem,b.pem"], &["", "a,,b"]),
-        ("tls_key", &["none", "/etc/a.key"], &[""]),
-        (
-            "listen",
-            &["0.0.0.0:80", "[::]:8080", "127.0.0.1:0"],
-            &["8080", "localhost:80", "127.0.0.1", "1.2.3.4:65536"],
-        ),
-        ("admin_listen", &["127.0.0.1:9", "unix:/run/uproar", "off"], &["unix:", "unix:a\0b", "on", "/run/uproar"]),
-        ("playground", &["true", "false"], &["yes", "1", "True", ""]),
-        ("pin", &["true", "false"], &["off"]),
-        ("deflate", &["true", "false"], &["no"]),
-        ("presence", &["true", "false"], &["on"]),
-        ("relay", &["none", "chat", "chat,playerMove"], &["", "a,,b"]),
-        ("handover", &["none", "prompt"], &["", "a,,b"]),
-        (
-            "backend_key",
-            &["off", "0123456789abcdef"],
-            &["", "0123456789abcde", "0123456789 abcdef", "0123456789abcdéf"],
-        ),
-        ("client_publish", &["none", "*", "chat.*,lobby"], &["", "a,,b", ","]),
-        ("history", &["off", "a* count=1 age=1s bytes=1KiB last_value"], &["", "count=1", "a; b=2"]),
-        ("max_connections", &["auto"], &["off", "-1", "1k"]),
-        ("max_memory", &["off", "0"], &["auto", "1GB", "1.5GiB", "99999999999999999999"]),
-        ("ping_interval", &["off", "0"], &["30", "1 s", "1.5s", "s", "", "99999999999999999999s"]),
-        ("max_lifetime", &["off", "0"], &["auto", "1w"]),
-        ("backlog_policy", &["close", "drop-oldest", "drop-newest", "latest"], &["Close", "drop_oldest", ""]),
-        ("log", &["error", "warn", "info", "debug"], &["trace", "INFO"]),
-    ];
-
-    #[test]
-    fn every_bound_holds() {
-        for [name, least, below, greatest, above] in BOUNDS {
-            let knob = Knob::named(name).unwrap();
-            for text in [least, greatest] {
-                let mut config = Config::default();
-                (knob.set)(&mut config, text).unwrap();
-                assert_eq!((knob.show)(&config), text, "{name}");
-                config.validate().unwrap();
-            }
-            for text in [below, above] {
-                assert!((knob.set)(&mut Config::default(), text).is_err(), "{name} = {text}");
-            }
-            assert!((knob.range)().ends_with(&format!("{least}..{greatest}")), "{name}: {}", (knob.range)());
-        }
-    }
-
-    #[test]
-    fn words_are_taken_as_they_are() {
-        for (name, good, bad) in WORDS {
-            let knob = Knob::named(name).unwrap();
-            for text in good {
-                let mut config = Config::default();
-                (knob.set)(&mut config, text).unwrap();
-                let shown = (knob.show)(&config);
-                assert_eq!(shown, if *text == "0" { "off" } else { text }, "{name}");
-            }
-            for text in bad {
-                assert!((knob.set)(&mut Config::default(), text).is_err(), "{name} = {text}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_knob_is_in_a_table_of_these_tests() {
-        let tested = |name| BOUNDS.iter().any(|row| row[0] == name) || WORDS.iter().any(|row| row.0 == name);
-        assert!(KNOBS.iter().all(|knob| tested(knob.name)));
-    }
-
-    #[test]
-    fn an_embedders_values_are_checked_too() {
-        let config = Config { backlog: 1, ping_timeout: Duration::MAX, ..Config::default() };
-        let message = config.validate().unwrap_err().to_string();
-        assert!(message.contains("backlog: \"1\" is out of bounds; allowed: 1KiB..1GiB"), "{message}");
-        assert!(message.lines().count() == 2 && message.contains("ping_timeout"), "{message}");
-    }
-
-    #[test]
-    fn two_listeners_need_two_ports() {
-        for (listen, admin, clash) in [
-            ("127.0.0.1:8081", "127.0.0.1:8081", true),
-            ("0.0.0.0:8081", "127.0.0.1:8081", true),
-            ("127.0.0.1:8081", "[::]:8081", true),
-            ("127.0.0.2:8081", "127.0.0.1:8081", false),
-            ("127.0.0.1:0", "127.0.0.1:0", false),
-        ] {
-            let admin_listen = AdminListen::Tcp(admin.parse().unwrap());
-            let config = Config { listen: listen.parse().unwrap(), admin_listen, ..Config::default() };
-            assert_eq!(config.validate().is_err(), clash, "{listen} {admin}");
-        }
-    }
 }

@@ -103,6 +103,7 @@ counters! {
     accept_paused: Counter "accept_pauses" "Pauses of accepting for want of descriptors or memory",
     refused_full: Counter "refused" {"reason" = "full"} "Connections answered with 503 or dropped at once",
     refused_memory: Counter "refused" {"reason" = "memory"} "Connections answered with 503 or dropped at once",
+    refused_draining: Counter "refused" {"reason" = "draining"} "Connections answered with 503 or dropped at once",
     tls_connections: Gauge "tls_connections" "Open TLS connections, handshakes in progress included",
     tls_ok: Counter "tls_handshakes" {"result" = "ok"} "TLS handshakes",
     tls_failed: Counter "tls_handshakes" {"result" = "failed"} "TLS handshakes",

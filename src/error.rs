@@ -23,6 +23,8 @@ pub enum CloseReason {
     Refused,
     /// The server shuts down.
     Shutdown,
+    /// The server is drained: it sends its clients away one after the other.
+    Drain,
     /// The peer broke RFC 6455.
     Protocol,
     /// A text message or close reason was not UTF-8, or a compressed message did not inflate.
@@ -51,13 +53,14 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the discriminants.
-    pub const ALL: [CloseReason; 18] = [
+    pub const ALL: [CloseReason; 19] = [
         CloseReason::Peer,
         CloseReason::Lost,
         CloseReason::Http,
         CloseReason::HeadTimeout,
         CloseReason::Refused,
         CloseReason::Shutdown,
+        CloseReason::Drain,
         CloseReason::Protocol,
         CloseReason::Payload,
         CloseReason::TooBig,
@@ -81,6 +84,7 @@ impl CloseReason {
             CloseReason::HeadTimeout => "head_timeout",
             CloseReason::Refused => "refused",
             CloseReason::Shutdown => "shutdown",
+            CloseReason::Drain => "drain",
             CloseReason::Protocol => "protocol",
             CloseReason::Payload => "payload",
             CloseReason::TooBig => "too_big",

@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 
 use crate::auth::{Gate, Keys};
 use crate::config::{Config, ConfigError};
-use crate::control::{self, Admin, TlsReload};
+use crate::control::{self, Access, Admin, Drain, TlsReload};
 use crate::error::StartError;
 use crate::handler::{Backend, Handler};
 use crate::ring::{Features, sys};
@@ -57,7 +57,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that serves nothing yet but `/health`.
+    /// A server that serves nothing yet but `/health`, `/live` and `/ready`.
     pub fn new(config: Config) -> Server {
         Server { config, routes: Vec::new(), backend: None, dialects: false }
     }
@@ -107,7 +107,7 @@ impl Server {
         self.launch(false)
     }
 
-    /// Starts and serves until `SIGTERM` or `SIGINT` stops it in good order; a second one ends the process at once.
+    /// Starts and serves until `SIGTERM` drains it, or `SIGINT` stops it in good order; a second one ends the process at once.
     ///
     /// # Errors
     /// As [`Server::start`]; or a shard has failed.
@@ -118,6 +118,9 @@ impl Server {
     fn launch(self, signals: bool) -> Result<Running, StartError> {
         let Server { config, routes, backend, dialects } = self;
         config.validate()?;
+        if dialects {
+            config.refuse_strangers()?;
+        }
         control::warnings::of_configuration(&config);
         let settings = Settings::try_from(&config)?;
         let nofile = sys::raise_nofile().map_err(failed("cannot read RLIMIT_NOFILE"))?;
@@ -145,11 +148,12 @@ impl Server {
         let (threads, features) = launch.shards(doors, mailboxes)?;
         let control = control::start(control::Setup {
             admin,
+            access: Access::from(&config),
             shards: publisher.shards.clone(),
             signals,
             max_memory: config.max_memory,
             max_message: config.max_message,
-            shutdown_timeout: config.shutdown_timeout,
+            drain: Drain::from(&config),
             tls,
         })
         .inspect_err(|_| control::shutdown(&publisher.shards, Duration::ZERO))?;
@@ -258,6 +262,12 @@ impl Running {
     /// Begins to stop: no more connections, 1001 to all, and whoever is left after `within` is cut off.
     pub fn shutdown(&self, within: Duration) {
         control::shutdown(&self.publisher.shards, within);
+    }
+
+    /// Begins to drain, as `SIGTERM` does: the configuration says after which delay, and over which time, clients are sent away
+    /// with 1012. When all are gone, the shards end.
+    pub fn drain(&self) {
+        control::drain(&self.publisher.shards, Drain::from(&self.config));
     }
 
     /// Waits until all shards have stopped.

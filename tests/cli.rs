@@ -174,7 +174,7 @@ fn too_few_descriptors_for_a_connection_are_an_error() {
 #[test]
 fn help_lists_the_tools() {
     let help = out(&uproar(&["--help"], &[]));
-    for tool in ["bench", "doctor", "publish", "subscribe"] {
+    for tool in ["bench", "doctor", "drain", "publish", "subscribe"] {
         assert!(help.lines().any(|line| line.starts_with(&format!("  {tool} "))), "{tool} is not in {help}");
         let own = uproar(&[tool, "--help"], &[]);
         assert!(code(&own) == 0 && out(&own).contains("Usage: uproar"), "{tool}: {}", out(&own));
@@ -194,6 +194,7 @@ fn tools_without_a_server_say_what_to_do_and_end_with_3() {
     for (args, parts) in [
         (&["publish", "t", "1", "--admin", "http://127.0.0.1:1"][..], ["http://127.0.0.1:1", "Connection refused"]),
         (&["publish", "t", "1", "--admin", "unix:/no/such"], ["unix:/no/such", "No such file"]),
+        (&["drain", "--admin", "http://127.0.0.1:1"], ["http://127.0.0.1:1", "Connection refused"]),
         (&["subscribe", "t", "--url", "ws://127.0.0.1:1"], ["127.0.0.1:1", "Connection refused"]),
     ] {
         let output = uproar(args, &[]);
@@ -209,6 +210,7 @@ fn tools_are_particular_about_their_arguments() {
         &["publish", "t"][..],
         &["publish", "t", "hello"],
         &["publish", "t", "1", "--admin", "https://127.0.0.1"],
+        &["drain", "--wait", "soon"],
         &["subscribe"],
         &["subscribe", "t", "--since", "41"],
         &["subscribe", "t", "u", "--since", "e:41"],

@@ -178,6 +178,10 @@ fn harmless<'a>(args: &[&'a str], nowhere: &'a str) -> (Vec<String>, i32, &'stat
             add(&["--admin", "http://127.0.0.1:1"]);
             (words, 3, "Connection refused")
         }
+        Some(&"drain") => {
+            add(&["--admin", "http://127.0.0.1:1"]);
+            (words, 3, "Connection refused")
+        }
         Some(&"subscribe") => {
             if !args.contains(&"--url") {
                 add(&["--url", "ws://127.0.0.1:1"]);
@@ -210,7 +214,10 @@ fn commands_that_run_the_binary_are_accepted() {
             assert!(code == Some(expected) && output.contains(said), "{}: {command}\n{code:?} {output}", document.path);
         }
     }
-    assert!(["bench", "doctor", "publish", "subscribe", ""].iter().all(|tool| seen.contains(*tool)), "{seen:?}");
+    assert!(
+        ["bench", "doctor", "drain", "publish", "subscribe", ""].iter().all(|tool| seen.contains(*tool)),
+        "{seen:?}"
+    );
 }
 
 /// What the test above would not let pass.

@@ -90,7 +90,7 @@ fn answer(request: &Request<'_>) -> String {
         Route::Backend => "backend",
         Route::Events => return "events".into(),
         Route::Publish => return "publish".into(),
-        Route::Health => return "health".into(),
+        Route::Probe(probe) => return format!("{probe:?}").to_lowercase(),
         Route::Page(_) => return "page".into(),
         Route::UpgradeRequired => return "426".into(),
         Route::BadTopic => return "400 topic".into(),

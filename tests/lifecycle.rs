@@ -82,7 +82,13 @@ fn a_lifetime_ends_and_varies() {
 #[test]
 fn a_signal_closes_all_and_loses_nothing_that_was_queued() {
     for (shards, signal) in [("--shards=1", "TERM"), ("--shards=3", "INT")] {
-        let mut server = Process::start(&[shards, "--backlog=16MiB", "--max-message=8MiB", "--shutdown-timeout=10s"]);
+        let mut server = Process::start(&[
+            shards,
+            "--backlog=16MiB",
+            "--max-message=8MiB",
+            "--shutdown-timeout=10s",
+            "--drain-time=0",
+        ]);
         let mut slow = Client::ws_small(server.addr, "/raw/slow");
         let mut idle = server.ws("/raw/idle");
         let mut between = Client::connect(server.addr);
@@ -129,7 +135,7 @@ fn server_says_nothing(late: &mut Client, slow: &mut Client, text: &str) -> bool
 
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
-    let mut server = Process::start(&["--shards=2", "--shutdown-timeout=10m", "--close-timeout=10m"]);
+    let mut server = Process::start(&["--shards=2", "--shutdown-timeout=10m", "--close-timeout=10m", "--drain-time=0"]);
     let mut stubborn = server.ws("/raw/stubborn");
     server.signal("TERM");
     assert_eq!(stubborn.close_code(), 1001);
@@ -148,8 +154,13 @@ fn a_server_that_nobody_listens_to_stops_as_well_as_any() {
 #[test]
 fn a_stop_takes_no_longer_than_it_may() {
     for shards in ["--shards=1", "--shards=3"] {
-        let mut server =
-            Process::start(&[shards, "--shutdown-timeout=300ms", "--close-timeout=10m", "--backlog=16MiB"]);
+        let mut server = Process::start(&[
+            shards,
+            "--shutdown-timeout=300ms",
+            "--close-timeout=10m",
+            "--backlog=16MiB",
+            "--drain-time=0",
+        ]);
         let _silent: Vec<_> = (0..5).map(|_| server.ws("/raw/silent")).collect();
         let _stalled = Client::ws_small(server.addr, "/raw/stalled");
         let mut publisher = server.ws("/raw/stalled?self=false");
@@ -174,7 +185,7 @@ fn a_port_that_is_taken_ends_the_process_with_4() {
         ([listen("127.0.0.1:0"), admin("unix:/no/such/directory/socket")], "admin_listen"),
         ([listen("192.0.2.1:80"), admin("off")], "listen"),
     ] {
-        let args = args.each_ref().map(String::as_str);
+        let args = [&*args[0], &*args[1], "--insecure-open"];
         let output = Process::command(&args).stderr(std::process::Stdio::piped()).output().expect("it runs");
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(4), "{args:?}: {text}");
@@ -206,6 +217,10 @@ fn near_its_memorys_bound_new_connections_are_refused_and_others_served() {
         }
     }
     assert_eq!((response.status, response.field("Retry-After")), (503, Some("1")));
+    let mut probe = Client::connect(server.admin.parse().expect("an address"));
+    probe.send(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let ready = probe.response();
+    assert!(ready.status == 503 && ready.body.contains("\"memory\""), "{ready:?}");
     assert!(server.metric("refused_total reason=\"memory\"") > 0);
     assert_eq!(server.metric("refused_total reason=\"full\""), 0);
     publisher.send(&frame(PING, b"still served"));

@@ -49,7 +49,7 @@ fn thousands_who_are_cut_off_anywhere_miss_nothing_and_get_nothing_twice() {
         }
         let _failure = Failure(&world);
         world.wait_for_messages();
-        for signal in ["KILL", "TERM"] {
+        for signal in ["KILL", "INT"] {
             server.signal(signal);
             server.wait();
             server = start(world.addr);

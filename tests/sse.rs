@@ -455,7 +455,7 @@ fn a_lifetime_ends_a_stream_and_so_does_the_server() {
     assert!(events.event().is_none());
     wait_until("it is counted", || server.metric("connections_closed_total reason=\"lifetime\"") == 1);
 
-    let mut process = Process::start(&["--shards=2", "--shutdown-timeout=10s"]);
+    let mut process = Process::start(&["--shards=2", "--shutdown-timeout=10s", "--drain-time=0"]);
     let mut streams: Vec<_> = (0..4).map(|_| Events::open(process.addr, "topic=a&topic=b", "")).collect();
     for stream in &mut streams {
         (0..2).for_each(|_| drop(stream.expect("subscribed")));

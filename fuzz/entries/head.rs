@@ -43,7 +43,7 @@ fn use_request(request: &Request<'_>) {
     match route(request.path, upgrade) {
         Route::Raw { topic } => assert!(upgrade && (1..=MAX_TOPIC_BYTES).contains(&topic.len())),
         Route::Json | Route::Backend | Route::BadTopic => assert!(upgrade),
-        Route::Health | Route::Page(_) | Route::Events | Route::Publish | Route::UpgradeRequired => {
+        Route::Probe(_) | Route::Page(_) | Route::Events | Route::Publish | Route::UpgradeRequired => {
             assert!(!upgrade)
         }
         Route::NotFound => {}

@@ -10,7 +10,11 @@ impl Config {
             let (pattern, earlier) = (&rule.pattern, &earlier.pattern);
             format!("history: the rule of {pattern:?} never counts: {earlier:?}, before it, names all its topics")
         };
-        self.history.shadowed().map(never).collect()
+        let open = self.exposed().into_iter().filter(|_| self.insecure_open && !self.authenticates());
+        let open = open.map(|(name, address)| {
+            format!("insecure_open: whoever reaches {name} ({address}) may come in, without saying who he is")
+        });
+        self.history.shadowed().map(never).chain(open).collect()
     }
 }
 
@@ -51,6 +55,7 @@ mod tests {
             ("history = '*; a'", "\"a\" never counts: \"*\""),
             ("shards = 256", "256 are more than"),
             ("backlog = '1KiB'", "below max_message"),
+            ("listen = '0.0.0.0:1'\ninsecure_open = true", "listen (0.0.0.0:1)"),
         ] {
             let warnings = warnings(file);
             assert!(warnings.len() == 1 && warnings[0].contains(word), "{warnings:?}");

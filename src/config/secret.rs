@@ -24,10 +24,12 @@ impl Secret {
         self.0.as_bytes()
     }
 
-    /// Whether that is what was given. Takes as long whatever is different, so that it cannot be guessed piece by piece.
+    /// Whether that is what was given. Takes as long whatever is different, or missing, so that it cannot be guessed piece by
+    /// piece.
     pub fn is(&self, given: &[u8]) -> bool {
         let own = self.0.as_bytes();
-        let differ = own.iter().zip(given).fold(0, |differ, (a, b)| std::hint::black_box(differ | (a ^ b)));
+        let padded = given.iter().chain(std::iter::repeat(&0));
+        let differ = own.iter().zip(padded).fold(0, |differ, (a, b)| std::hint::black_box(differ | (a ^ b)));
         own.len() == given.len() && differ == 0
     }
 }
@@ -70,6 +72,36 @@ impl Grammar for Key {
 
     fn form(&self) -> (&'static str, &'static str) {
         ("KEY", "of ASCII, without spaces")
+    }
+
+    fn is_secret(&self) -> bool {
+        true
+    }
+}
+
+/// Any number of keys with commas between: while one replaces another, both are good.
+pub(super) struct Keys;
+
+impl Grammar for Keys {
+    type Value = Vec<Secret>;
+
+    fn parse(&self, text: &str) -> Result<Vec<Secret>, &'static str> {
+        if text == "off" { Ok(Vec::new()) } else { text.split(',').map(|key| Key.parse(key.trim())).collect() }
+    }
+
+    fn show(&self, value: &Vec<Secret>) -> String {
+        if value.is_empty() {
+            return "off".into();
+        }
+        value.iter().map(|key| Key.show(key)).collect::<Vec<_>>().join(",")
+    }
+
+    fn range(&self) -> String {
+        format!("off or {} each", Key.range())
+    }
+
+    fn form(&self) -> (&'static str, &'static str) {
+        ("KEYS", "of ASCII, without spaces; several with commas between")
     }
 
     fn is_secret(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -9,17 +10,23 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::access::{self, Caller};
 use super::api::{self, Api, Endpoint};
 use super::metrics;
 use super::serve::{Bounds, serve};
 use crate::config::AdminListen;
 use crate::error::StartError;
-use crate::shard::handle::{Shards, Unavailable};
+use crate::shard::handle::Unavailable;
+use crate::shard::probe;
+use crate::shard::shared::Standing;
+
+const JSON: [(HeaderName, &str); 1] = [(CONTENT_TYPE, "application/json")];
 
 /// The admin listener, bound.
 pub enum Admin {
@@ -56,21 +63,25 @@ impl Admin {
         }
     }
 
-    /// Serves for as long as the runtime runs. A message that is published may have so many bytes.
-    pub async fn serve(self, shards: Shards, max_message: u32) {
-        let api = Arc::new(Api::new(shards, max_message, matches!(self, Admin::Tcp(_))));
+    /// Whether it listens on TCP.
+    pub fn is_tcp(&self) -> bool {
+        matches!(self, Admin::Tcp(_))
+    }
+
+    /// Serves for as long as the runtime runs.
+    pub async fn serve(self, api: Arc<Api>) {
         let (router, bounds) = (router(api.clone()), Bounds::default());
         let refused = || api.tally().refuse();
         let failed = match self {
             Admin::Off => return,
             Admin::Tcp(listener) => match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => return serve(listener, router, bounds, refused).await,
+                Ok(listener) => return serve(listener, router, bounds, caller, refused).await,
                 Err(error) => error,
             },
             Admin::Unix(listener, path) => {
                 let _remove = RemoveFile(path);
                 match tokio::net::UnixListener::from_std(listener) {
-                    Ok(listener) => return serve(listener, router, bounds, refused).await,
+                    Ok(listener) => return serve(listener, router, bounds, |_| Caller::Here, refused).await,
                     Err(error) => error,
                 }
             }
@@ -79,19 +90,31 @@ impl Admin {
     }
 }
 
+fn caller(address: &SocketAddr) -> Caller {
+    if address.ip().to_canonical().is_loopback() { Caller::Here } else { Caller::Elsewhere }
+}
+
 fn router(api: Arc<Api>) -> Router {
     let own = Router::new()
         .route("/", get(show_contents))
         .route("/health", get(show_health))
+        .route("/live", get(show_live))
+        .route("/ready", get(show_ready))
         .route("/metrics", get(show_metrics))
         .method_not_allowed_fallback(api::wrong_method)
         .with_state(api.clone());
-    own.merge(api::router(api))
+    // Around everything, also what is nowhere: a path that is added needs the key, unless it is said that it does not.
+    own.merge(api::router(api.clone())).layer(from_fn_with_state(api, access::admit))
 }
 
 async fn show_contents() -> String {
-    let own =
-        [("/", "this"), ("/health", "whether the server serves"), ("/metrics", "OpenMetrics text for Prometheus")];
+    let own = [
+        ("/", "this"),
+        ("/health", "how the server is"),
+        ("/live", "whether the process runs"),
+        ("/ready", "whether newcomers are taken"),
+        ("/metrics", "OpenMetrics text for Prometheus"),
+    ];
     let own = own.into_iter().map(|(path, what)| format!("GET  {path:<14}{what}\n"));
     let line = |endpoint: &Endpoint| format!("{:<5}{:<14}{}\n", endpoint.method, endpoint.path, endpoint.what);
     let lines: String = own.chain(api::ENDPOINTS.iter().map(line)).collect();
@@ -99,11 +122,33 @@ async fn show_contents() -> String {
 }
 
 async fn show_health(State(api): State<Arc<Api>>) -> impl IntoResponse {
-    let serves = api.shards().available() != Err(Unavailable::Stopped);
-    let (code, status) = if serves { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "stopping") };
-    let connections = api.shards().shared().connections();
-    let text = format!(r#"{{"status":"{status}","connections":{connections}}}"#);
-    (code, [(CONTENT_TYPE, "application/json")], text)
+    let shared = api.shards().shared();
+    let is_ending = has_ended(&api) || shared.standing() == Standing::Stopping;
+    let status = if is_ending { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (status, JSON, probe::health(shared))
+}
+
+async fn show_live() -> impl IntoResponse {
+    (JSON, probe::LIVE)
+}
+
+async fn show_ready(State(api): State<Arc<Api>>) -> Response {
+    let shared = api.shards().shared();
+    let full = || shared.is_full().then_some("full");
+    let unready = shared.unready().or_else(|| has_ended(&api).then_some("stopping")).or_else(full);
+    let body = probe::readiness(unready);
+    match unready {
+        None => (JSON, body).into_response(),
+        Some(_) => {
+            let later = [(RETRY_AFTER, HeaderValue::from(probe::LOOK_AGAIN))];
+            (StatusCode::SERVICE_UNAVAILABLE, JSON, later, body).into_response()
+        }
+    }
+}
+
+/// Whether a shard has.
+fn has_ended(api: &Api) -> bool {
+    api.shards().available() == Err(Unavailable::Stopped)
 }
 
 async fn show_metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {

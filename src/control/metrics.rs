@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use super::api::Api;
 use crate::counters::{Sample, Sort};
 use crate::ring::sys;
-use crate::shard::shared::Shared;
+use crate::shard::shared::{Shared, Standing};
 
 /// The text's media type.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -48,6 +48,10 @@ impl Collector for Shards {
             let of_shards = shards.iter().map(|samples| &samples[series.clone()]);
             encode_metric(&mut encoder, of_shards)?;
         }
+        let draining = i64::from(self.0.standing() == Standing::Draining);
+        let help = "Whether clients are being sent away: 1 from the begin of a drain to the end";
+        let family = encoder.encode_descriptor("draining", help, None, MetricType::Gauge)?;
+        ConstGauge::new(draining).encode(family)?;
         let resident = sys::resident_bytes().unwrap_or(0);
         let family = encoder.encode_descriptor("resident_memory_bytes", "Resident memory", None, MetricType::Gauge)?;
         ConstGauge::new(resident.cast_signed()).encode(family)
@@ -72,7 +76,10 @@ impl Collector for Requests {
         }
         let help = "Connections to the admin listener that were closed at once, as there were too many";
         let refused = encoder.encode_descriptor("admin_refused", help, None, MetricType::Counter)?;
-        ConstCounter::new(self.0.tally().refused()).encode(refused)
+        ConstCounter::new(self.0.tally().refused()).encode(refused)?;
+        let help = "Requests to the admin listener that were refused for their key, or for want of one";
+        let turned_away = encoder.encode_descriptor("admin_unauthorized", help, None, MetricType::Counter)?;
+        ConstCounter::new(self.0.tally().turned_away()).encode(turned_away)
     }
 }
 
@@ -108,6 +115,9 @@ fn encode_sample(sample: &Sample<'_>, encoder: MetricEncoder<'_>) -> fmt::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::control::Drain;
+    use crate::control::access::Access;
 
     #[test]
     fn every_counter_of_every_shard_is_there() {
@@ -118,9 +128,10 @@ mod tests {
         shared.counters(0).history_evicted.set(11);
         shared.counters(0).connections.set(2);
         let shards = crate::shard::handle::Shards::new(shared, Vec::new());
-        let api = Arc::new(Api::new(shards, 1 << 20, true));
+        let api = Arc::new(Api::new(shards, 1 << 20, true, Access::default(), Drain::from(&Config::default())));
         api.tally().count(0, axum::http::StatusCode::NOT_FOUND);
         api.tally().refuse();
+        api.tally().turn_away();
         let text = text(&api);
         for line in [
             "uproar_deliveries_total{shard=\"0\"} 5",
@@ -131,7 +142,9 @@ mod tests {
             "uproar_connections_closed_total{shard=\"0\",reason=\"ping_timeout\"} 0",
             "# TYPE uproar_dropped counter",
             "uproar_api_requests_total{route=\"/publish\",status=\"4xx\"} 1",
+            "uproar_draining 0",
             "uproar_admin_refused_total 1",
+            "uproar_admin_unauthorized_total 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::serve::Listener;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
+
+use super::access::Caller;
 
 /// What connections may take.
 #[derive(Clone, Copy, Debug)]
@@ -25,18 +27,26 @@ impl Default for Bounds {
     }
 }
 
-/// Serves for as long as the runtime runs. `refused` is told of every connection that is one too many.
-pub async fn serve(mut listener: impl Listener, router: Router, bounds: Bounds, refused: impl Fn()) {
+/// Serves for as long as the runtime runs. Requests carry where they come from, which `caller` tells by their connection's
+/// address; `refused` is told of every connection that is one too many.
+pub async fn serve<L: Listener>(
+    mut listener: L,
+    router: Router,
+    bounds: Bounds,
+    caller: impl Fn(&L::Addr) -> Caller,
+    refused: impl Fn(),
+) {
     let slots = Arc::new(Semaphore::new(bounds.connections));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(bounds.head);
     loop {
-        let (stream, _) = listener.accept().await;
+        let (stream, address) = listener.accept().await;
         let Ok(slot) = slots.clone().try_acquire_owned() else {
             refused();
             continue;
         };
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        let router = router.clone().layer(Extension(caller(&address)));
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
         tokio::spawn(async move {
             // Whoever goes away, says what is no HTTP or takes too long is not worth a line.
             let _ = connection.await;
@@ -68,7 +78,7 @@ mod tests {
             let router = Router::new().route("/", get(async || "here"));
             let refused = Cell::new(0);
             tokio::select! {
-                () = serve(listener, router, bounds, || refused.set(refused.get() + 1)) => {}
+                () = serve(listener, router, bounds, |_| Caller::Here, || refused.set(refused.get() + 1)) => {}
                 ended = timeout(PATIENCE, client(address)) => ended.expect("in time"),
             }
             refused.get()

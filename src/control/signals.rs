@@ -1,31 +1,50 @@
-//! `SIGTERM` and `SIGINT`: the first stops the server in good order, the second at once.
-
-use std::time::Duration;
+//! `SIGTERM` drains the server, `SIGINT` stops it in good order at once; a second signal ends the process.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::Drain;
 use crate::shard::handle::Shards;
 
 /// Exit status of a process that a second signal has ended, as a shell reports one that died of it: 128 and its number.
 const DIED_OF: i32 = 128;
 
-/// Waits for a signal, stops the shards, and waits for another.
-pub async fn stop_on_signal(shards: Shards, within: Duration) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return tracing::error!("signals cannot be handled: the server can only be killed");
-    };
-    let (name, _) = next(&mut terminate, &mut interrupt).await;
-    tracing::info!("{name}: closing all connections, for at most {within:?}; a second signal exits at once");
-    super::shutdown(&shards, within);
-    let (name, number) = next(&mut terminate, &mut interrupt).await;
-    tracing::warn!("{name} again: exiting at once");
-    std::process::exit(DIED_OF + number);
+/// The signals that end a server, listened to.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) {
-    tokio::select! {
-        _ = terminate.recv() => ("SIGTERM", SignalKind::terminate().as_raw_value()),
-        _ = interrupt.recv() => ("SIGINT", SignalKind::interrupt().as_raw_value()),
+impl Signals {
+    /// From now on, they do not kill the process.
+    pub fn listen() -> Option<Signals> {
+        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        if let (Ok(terminate), Ok(interrupt)) = signals {
+            return Some(Signals { terminate, interrupt });
+        }
+        tracing::error!("signals cannot be handled: the server can only be killed");
+        None
     }
+
+    async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        }
+    }
+}
+
+/// Waits for a signal, has the shards end, and waits for another.
+pub async fn stop_on_signal(mut signals: Signals, shards: Shards, drain: Drain) {
+    let Drain { delay, time, grace } = drain;
+    if signals.next().await == SignalKind::terminate() {
+        tracing::info!("SIGTERM: draining in {delay:?}, over {time:?}, and then for at most {grace:?}");
+        super::drain(&shards, drain);
+    } else {
+        tracing::info!("SIGINT: closing all connections, for at most {grace:?}");
+        super::shutdown(&shards, grace);
+    }
+    tracing::info!("a second signal exits at once");
+    let kind = signals.next().await;
+    tracing::warn!("a second signal: exiting at once");
+    std::process::exit(DIED_OF + kind.as_raw_value());
 }

@@ -366,6 +366,11 @@ pub enum Event<'a> {
         /// The first and the last one lost of this epoch.
         lost: Option<(u64, u64)>,
     },
+    /// The server is about to close the connection, and the client is to come back.
+    Reconnect {
+        /// Milliseconds to wait before that.
+        after: u64,
+    },
     /// Of [`Command::Ping`].
     Pong {
         /// Milliseconds since 1970.

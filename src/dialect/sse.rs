@@ -16,6 +16,11 @@ use super::{Position, Since};
 pub const PREAMBLE: &str = ": uproar\nretry: 2000\n\n";
 /// A comment, for when there is nothing to be said.
 pub const HEARTBEAT: &str = ":\n\n";
+/// What tells a browser to come back so many milliseconds after the stream has ended.
+pub fn retry(after_ms: u64) -> String {
+    format!("retry: {after_ms}\n\n")
+}
+
 /// The name of events that carry what was published.
 pub const MESSAGE: &str = "message";
 /// Bytes that a topic takes in an id, with its comma as a query has it, before a thousand million messages have been

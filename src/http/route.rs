@@ -22,8 +22,8 @@ pub enum Route<'a> {
     Publish,
     /// A WebSocket of a backend.
     Backend,
-    /// `GET /health`.
-    Health,
+    /// What a balancer or a supervisor asks.
+    Probe(Probe),
     /// A page, or a part of one: the playground at `/`, the demos below `/demo/`.
     Page(&'static Page),
     /// A WebSocket endpoint that was asked for without an upgrade (426).
@@ -32,6 +32,17 @@ pub enum Route<'a> {
     BadTopic,
     /// Nothing is there (404).
     NotFound,
+}
+
+/// What a balancer or a supervisor asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Probe {
+    /// `GET /health`: how the server is.
+    Health,
+    /// `GET /live`: whether the process runs.
+    Live,
+    /// `GET /ready`: whether newcomers are taken.
+    Ready,
 }
 
 /// Paths that are no WebSocket endpoints of the `json` dialect: they belong to other endpoints, there or to come.
@@ -46,7 +57,9 @@ pub fn route(path: &str, upgrade: bool) -> Route<'_> {
         (None, false) if path == "/backend" => Route::UpgradeRequired,
         (None, true) if RESERVED.into_iter().any(|reserved| below(path, reserved).is_some()) => Route::NotFound,
         (None, true) => Route::Json,
-        (None, false) if path == "/health" => Route::Health,
+        (None, false) if path == "/health" => Route::Probe(Probe::Health),
+        (None, false) if path == "/live" => Route::Probe(Probe::Live),
+        (None, false) if path == "/ready" => Route::Probe(Probe::Ready),
         (None, false) if path == "/sse" => Route::Events,
         (None, false) if path == PUBLISH => Route::Publish,
         (None, false) => page(path).map_or(Route::NotFound, Route::Page),
@@ -116,7 +129,9 @@ mod tests {
             ("/", Route::Page(page("/").unwrap())),
             ("/demo/chat", Route::Page(page("/demo/chat").unwrap())),
             ("/demo/chat/", Route::NotFound),
-            ("/health", Route::Health),
+            ("/health", Route::Probe(Probe::Health)),
+            ("/live", Route::Probe(Probe::Live)),
+            ("/ready", Route::Probe(Probe::Ready)),
             ("/health/", Route::NotFound),
             ("/sse", Route::Events),
             ("/publish", Route::Publish),

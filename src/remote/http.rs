@@ -1,27 +1,11 @@
 //! One request of HTTP/1.0, and its answer: after it the server closes, so that neither has to be told where it ends.
 
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use super::Error;
-use super::address::Address;
 use crate::limits::MAX_HEADERS;
 
-/// Time for the server to say something, which itself waits for its shards.
-const TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of an answer.
 const MAX_ANSWER: u64 = 1 << 20;
-
-/// Where the admin listener is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Admin {
-    /// At a URL.
-    Tcp(Address),
-    /// At a socket in the file system.
-    Unix(PathBuf),
-}
 
 /// An answer.
 #[derive(PartialEq, Eq, Debug)]
@@ -32,48 +16,34 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
-impl Admin {
-    /// `http://host:port`, or `unix:/path`.
-    ///
-    /// # Errors
-    /// [`Error::Usage`].
-    pub fn parse(text: &str) -> Result<Admin, Error> {
-        let wrong = || Error::Usage(format!("--admin {text}: expected http://host:port or unix:/path"));
-        match text.strip_prefix("unix:") {
-            Some("") => Err(wrong()),
-            Some(path) => Ok(Admin::Unix(path.into())),
-            None => {
-                let address = Address::parse("--admin", "http", text).map_err(|_| wrong())?;
-                if address.target == "/" { Ok(Admin::Tcp(address)) } else { Err(wrong()) }
-            }
-        }
-    }
+/// A request: method, path and what it brings.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// Where it goes, as the header has it.
+    pub host: &'a str,
+    /// As `GET /health`.
+    pub line: &'a str,
+    /// What proves that it may be made.
+    pub key: Option<&'a str>,
+    /// JSON.
+    pub body: Option<&'a [u8]>,
+}
 
-    /// Posts JSON.
-    pub fn post(&self, path: &str, body: &[u8]) -> io::Result<Response> {
-        match self {
-            Admin::Tcp(address) => {
-                let stream = address.connect()?;
-                stream.set_read_timeout(Some(TIMEOUT))?;
-                stream.set_write_timeout(Some(TIMEOUT))?;
-                exchange(stream, &address.authority, path, body)
-            }
-            Admin::Unix(socket) => {
-                let stream = UnixStream::connect(socket)?;
-                stream.set_read_timeout(Some(TIMEOUT))?;
-                stream.set_write_timeout(Some(TIMEOUT))?;
-                exchange(stream, "localhost", path, body)
-            }
-        }
+impl Request<'_> {
+    fn head(&self) -> String {
+        let Request { host, line, key, body } = self;
+        let key = key.map_or(String::new(), |key| format!("Authorization: Bearer {key}\r\n"));
+        let about = body.map_or(String::new(), |body| {
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())
+        });
+        format!("{line} HTTP/1.0\r\nHost: {host}\r\n{key}{about}\r\n")
     }
 }
 
-fn exchange(mut stream: impl Read + Write, host: &str, path: &str, body: &[u8]) -> io::Result<Response> {
-    let length = body.len();
-    let head = format!(
-        "POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-    );
-    let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+/// Sends a request and reads until the server closes.
+pub fn exchange(mut stream: impl Read + Write, request: Request<'_>) -> io::Result<Response> {
+    let sent =
+        stream.write_all(request.head().as_bytes()).and_then(|()| stream.write_all(request.body.unwrap_or_default()));
     let mut answer = Vec::new();
     let read = stream.take(MAX_ANSWER).read_to_end(&mut answer);
     // A server that refuses a body need not read it, and is heard all the same.
@@ -111,12 +81,14 @@ mod tests {
     }
 
     #[test]
-    fn admin_is_a_url_or_a_path() {
-        assert_eq!(Admin::parse("unix:/run/x"), Ok(Admin::Unix("/run/x".into())));
-        assert!(matches!(Admin::parse("http://[::1]:8081/"), Ok(Admin::Tcp(_))));
-        assert!(matches!(Admin::parse("127.0.0.1:8081"), Ok(Admin::Tcp(_))));
-        for text in ["", "unix:", "/run/x", "https://x", "http://x/y", "ws://x"] {
-            assert!(matches!(Admin::parse(text), Err(Error::Usage(_))), "{text}");
-        }
+    fn a_request_brings_what_it_has() {
+        let request = Request { host: "h:1", line: "GET /health", key: None, body: None };
+        assert_eq!(request.head(), "GET /health HTTP/1.0\r\nHost: h:1\r\n\r\n");
+        let posted = Request { line: "POST /x", key: Some("k"), body: Some(b"{}"), ..request };
+        assert_eq!(
+            posted.head(),
+            "POST /x HTTP/1.0\r\nHost: h:1\r\nAuthorization: Bearer k\r\nContent-Type: application/json\r\n\
+             Content-Length: 2\r\n\r\n"
+        );
     }
 }

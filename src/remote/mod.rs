@@ -1,9 +1,12 @@
-//! `uproar publish` and `uproar subscribe`: the command as a client of a server that runs.
+//! `uproar publish`, `uproar subscribe` and `uproar drain`: the command as a client of a server that runs.
 //!
-//! They block: one connection, one thread, no runtime. `publish` asks the HTTP API once (`http`). `subscribe` has a WebSocket
+//! They block: one connection, one thread, no runtime. `publish` asks the HTTP API once (`admin`, `http`), `drain` until
+//! the server is gone. `subscribe` has a WebSocket
 //! of the `json` dialect (`link`), and what comes of its messages is decided without one (`follow`).
 
 mod address;
+mod admin;
+pub mod drain;
 mod follow;
 mod http;
 mod link;
@@ -11,6 +14,7 @@ pub mod publish;
 pub mod subscribe;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Why a command did not do what it was to.
 #[derive(PartialEq, Eq, Debug, thiserror::Error)]
@@ -34,6 +38,10 @@ impl Error {
             Error::NoServer(_) => 3,
         }
     }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    crate::config::parse_time(text).ok_or_else(|| format!("{text:?} is no time; for example 500ms, 30s or 10m"))
 }
 
 fn end(command: &str, outcome: Result<(), Error>) -> ExitCode {

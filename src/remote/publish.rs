@@ -7,7 +7,7 @@ use clap::builder::UnknownArgumentValueParser;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::http::{Admin, Response};
+use super::admin::{AdminOptions, Problem, judge};
 use super::{Error, end};
 use crate::limits::MAX_MESSAGE_BYTES;
 
@@ -46,9 +46,8 @@ pub struct Options {
     /// The same again under this id, to the same topic within the server's ack_window, is not published again
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// The server's admin listener: http://host:port or unix:/path
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
-    admin: String,
+    #[command(flatten)]
+    admin: AdminOptions,
     /// The option of `uproar subscribe`: whoever gives it is told which is meant.
     #[arg(long = "url", hide = true, value_parser = UnknownArgumentValueParser::suggest_arg("--admin"))]
     _url: Option<String>,
@@ -91,26 +90,20 @@ struct Place {
     offset: u64,
 }
 
-#[derive(Deserialize)]
-struct Problem {
-    code: String,
-    message: String,
-}
-
 /// Publishes, and prints where the message is. Exit codes: see its help.
 pub fn run(options: &Options) -> ExitCode {
     end("publish", publish(options))
 }
 
 fn publish(options: &Options) -> Result<(), Error> {
-    let admin = Admin::parse(&options.admin)?;
+    let admin = options.admin.admin()?;
     let data = match options.data.as_str() {
         "-" => read_all(io::stdin().lock())?,
         data => data.to_owned(),
     };
     let body = body(options, data)?;
-    let answer = admin.post(PATH, &body).map_err(|error| no_server(&options.admin, &error))?;
-    let place = judge(&answer, &options.admin)?;
+    let answer = admin.post(PATH, &body).map_err(|error| options.admin.no_server(&error))?;
+    let place = placed(judge(&answer, &options.admin.url)?)?;
     // It is published, whether or not anybody reads where.
     let _ = writeln!(io::stdout(), "{} {}", place.epoch, place.offset);
     Ok(())
@@ -140,32 +133,18 @@ fn body(options: &Options, data: String) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(&Batch { messages: [request] }).map_err(not_json)
 }
 
-fn no_server(admin: &str, error: &io::Error) -> Error {
-    Error::NoServer(format!("no answer from {admin}: {error}; is the server running, and its admin listener there?"))
-}
-
-fn judge(answer: &Response, admin: &str) -> Result<Place, Error> {
-    let refused = |Problem { code, message }| Err(Error::Refused(format!("{message} ({code})")));
-    let other = |what: &str| {
-        let hint = "what the server was started with as --admin-listen is meant, by default http://127.0.0.1:8081";
-        Err(Error::NoServer(format!("{admin} is no admin listener of uproar: it answers {what}; {hint}")))
-    };
-    if answer.status == 200 {
-        return match serde_json::from_slice(&answer.body) {
-            Ok(Results { results: [Outcome::Placed(place)] }) => Ok(place),
-            Ok(Results { results: [Outcome::Refused(problem)] }) => refused(problem),
-            Err(_) => other("something else"),
-        };
-    }
-    match serde_json::from_slice(&answer.body) {
-        Ok(problem) => refused(problem),
-        Err(_) => other(&answer.status.to_string()),
+/// Where it is, if it was published.
+fn placed(Results { results: [outcome] }: Results) -> Result<Place, Error> {
+    match outcome {
+        Outcome::Placed(place) => Ok(place),
+        Outcome::Refused(Problem { code, message }) => Err(Error::Refused(format!("{message} ({code})"))),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remote::http::Response;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -201,15 +180,12 @@ mod tests {
 
     #[test]
     fn answers_are_told_apart() {
-        let judged = |status, body: &str| judge(&Response { status, body: body.into() }, "x").map(|place| place.offset);
-        assert_eq!(judged(200, r#"{"results":[{"topic":"t","epoch":"0a","offset":7}]}"#), Ok(7));
-        let refused = r#"{"code":"bad_topic","message":"no"}"#;
-        let within = r#"{"results":[{"topic":"","code":"bad_topic","message":"no"}]}"#;
-        assert_eq!(judged(200, within), Err(Error::Refused("no (bad_topic)".into())));
-        assert!(matches!(judged(200, r#"{"topic":"t","epoch":"0a","offset":7}"#), Err(Error::NoServer(_))));
-        assert_eq!(judged(400, refused), Err(Error::Refused("no (bad_topic)".into())));
-        assert!(matches!(judged(200, "hello"), Err(Error::NoServer(_))));
-        assert!(matches!(judged(502, "<html>"), Err(Error::NoServer(_))));
+        let placed = |results: &str| placed(serde_json::from_str(results).expect("results")).map(|place| place.offset);
+        assert_eq!(placed(r#"{"results":[{"topic":"t","epoch":"0a","offset":7}]}"#), Ok(7));
+        let refused = r#"{"results":[{"topic":"","code":"bad_topic","message":"no"}]}"#;
+        assert_eq!(placed(refused), Err(Error::Refused("no (bad_topic)".into())));
+        let other = Response { status: 200, body: br#"{"topic":"t","epoch":"0a","offset":7}"#.to_vec() };
+        assert!(matches!(judge::<Results>(&other, "x"), Err(Error::NoServer(_))), "the public listener's");
     }
 
     #[test]

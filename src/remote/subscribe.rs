@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::address::Address;
 use super::follow::{Follow, Place, Step};
 use super::link::{Got, Link, random};
-use super::{Error, end};
+use super::{Error, end, time};
 use crate::http::route::{Route, route};
 
 /// What it does.
@@ -92,10 +92,6 @@ fn place(text: &str) -> Result<Place, String> {
         Some((epoch, offset)) => Ok(Place { epoch: epoch.to_owned(), offset }),
         None => Err("expected EPOCH:OFFSET, as uproar publish prints them".to_owned()),
     }
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    crate::config::parse_time(text).ok_or_else(|| format!("{text:?} is no time; for example 500ms, 30s or 10m"))
 }
 
 fn subscribe(options: &Options) -> Result<(), Error> {

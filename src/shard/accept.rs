@@ -12,7 +12,6 @@ use crate::ring::op::{Completion, Op};
 use crate::ring::sys;
 
 use super::Core;
-use super::stop::Life;
 
 /// How long accepting pauses when there is no descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -77,13 +76,13 @@ impl Core {
             // The client was gone before it was accepted.
             sys::ECONNABORTED | sys::ECANCELED => {}
             // No descriptor, no memory, or something that trying again at once will not cure.
-            _ if self.accept_again.is_none() && self.life == Life::Serving => {
+            _ if self.accept_again.is_none() && self.accepts() => {
                 self.counters.accept_paused.add(1);
                 self.accept_again = Some(self.now.after(ACCEPT_PAUSE));
             }
             _ => {}
         }
-        if self.accept_again.is_none() && self.life == Life::Serving {
+        if self.accept_again.is_none() && self.accepts() {
             self.accept(seat);
         }
     }
@@ -99,7 +98,7 @@ impl Core {
         self.peers.set(slot, peer);
         self.ops.push(Op::Watch(id));
         self.wheel.set(slot, self.now.after(self.settings.head_timeout));
-        if self.life != Life::Serving {
+        if !self.accepts() {
             return self.terminate(id, CloseReason::Shutdown);
         }
         let full = self.conns.len() > self.capacity || self.shared.connections() > self.shared.max_connections();

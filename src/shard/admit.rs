@@ -65,7 +65,7 @@ impl Core {
     /// Sees to it that a client is admitted before its request is answered: `None` if it is. `rest`: the request, and what came
     /// behind it.
     pub(super) fn admit(&mut self, id: ConnId, route: &Route<'_>, request: &Request<'_>) -> Option<Next> {
-        if !self.is_from_here(request) && !matches!(route, Route::Health | Route::Page(_)) {
+        if !self.is_from_here(request) && !matches!(route, Route::Probe(_) | Route::Page(_)) {
             return Some(self.deny(id, request, 403, "This page may not connect here."));
         }
         if !self.is_guarded(route) || self.admissions.0.contains_key(&id.index) {

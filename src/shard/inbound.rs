@@ -120,6 +120,10 @@ impl Shard {
             return Next::End;
         }
         let upgrade = request.wants_websocket();
+        let asked = route(request.path, upgrade);
+        if self.core.turns_away() && !matches!(asked, Route::Probe(_)) {
+            return self.core.turn_away(id, request);
+        }
         if let Some(index) = self.routes.find(request.path) {
             return if upgrade {
                 self.upgrade_to_handler(id, request, index)
@@ -127,8 +131,8 @@ impl Shard {
                 self.core.upgrade_required(id, request)
             };
         }
-        let route = match route(request.path, upgrade) {
-            Route::Health => Route::Health,
+        let route = match asked {
+            Route::Probe(probe) => Route::Probe(probe),
             Route::Page(_) if !self.core.settings.playground => Route::NotFound,
             route if self.routes.dialects => route,
             _ => Route::NotFound,
@@ -155,10 +159,7 @@ impl Shard {
                 Method::Get | Method::Head => self.core.answer(id, request, &Response::post_only()),
             },
             Route::Backend => self.core.upgrade_to_backend(id, request),
-            Route::Health => {
-                let body = format!("{{\"status\":\"ok\",\"connections\":{}}}\n", self.core.shared.connections());
-                self.core.answer(id, request, &Response::json(body))
-            }
+            Route::Probe(probe) => self.core.answer_probe(id, request, probe),
             Route::Page(page) => self.core.answer(id, request, &Response::page(page)),
             Route::UpgradeRequired => self.core.upgrade_required(id, request),
             Route::BadTopic => {
@@ -375,7 +376,7 @@ impl Core {
         }
     }
 
-    fn refuse(&mut self, id: ConnId, response: &Response<'_>, framing: Framing) {
+    pub(super) fn refuse(&mut self, id: ConnId, response: &Response<'_>, framing: Framing) {
         self.counters.http_errors.add(1);
         self.respond(id, response, framing, CloseReason::Http);
     }

@@ -261,10 +261,21 @@ pub enum Mail {
     Verdict(Box<Verdict>),
     /// Memory is short: give back what is kept for later.
     Trim,
+    /// Send everybody away evenly over a time. All times are in milliseconds.
+    Drain {
+        /// Until it begins.
+        delay_ms: u32,
+        /// That it takes.
+        time_ms: u32,
+        /// For the last ones to go.
+        grace_ms: u32,
+    },
     /// Stop accepting, say goodbye to all, end within so many milliseconds.
     Shutdown {
         /// Bound on the time it takes.
         within_ms: u32,
+        /// Everybody was sent away already: whoever is left is a straggler.
+        drained: bool,
     },
 }
 
@@ -299,6 +310,7 @@ impl Mail {
                 | Mail::HasRead { .. }
                 | Mail::Replaced { .. }
                 | Mail::Trim
+                | Mail::Drain { .. }
                 | Mail::Shutdown { .. } => 0,
             }
     }

@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
@@ -12,10 +12,26 @@ use crate::counters::Counters;
 use super::identity::Identity;
 use super::mail::Origin;
 
+/// What the server does with those who come, and with those who are there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Standing {
+    /// It takes them.
+    Serving,
+    /// It sends them away, one after the other.
+    Draining,
+    /// It says goodbye to all.
+    Stopping,
+}
+
 /// The state of the process as every shard sees it.
 pub struct Shared {
     counters: Vec<Arc<Counters>>,
     memory_pressure: AtomicBool,
+    /// A [`Standing`].
+    standing: AtomicU8,
+    /// Shards that have sent everybody away.
+    drained: AtomicUsize,
     max_connections: AtomicU64,
     /// Places topics on shards. Random for each process, so that nobody outside can aim topics at one shard.
     hasher: SeedableRandomState,
@@ -38,6 +54,8 @@ impl Shared {
         Shared {
             counters: (0..shards).map(|_| Arc::default()).collect(),
             memory_pressure: AtomicBool::new(false),
+            standing: AtomicU8::new(Standing::Serving as u8),
+            drained: AtomicUsize::new(0),
             max_connections: AtomicU64::new(u64::MAX),
             hasher,
             identity,
@@ -91,6 +109,41 @@ impl Shared {
         let hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
         let hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
         hash ^ hash >> 33
+    }
+
+    /// What the server does.
+    pub fn standing(&self) -> Standing {
+        const SERVING: u8 = Standing::Serving as u8;
+        const DRAINING: u8 = Standing::Draining as u8;
+        match self.standing.load(Ordering::Relaxed) {
+            SERVING => Standing::Serving,
+            DRAINING => Standing::Draining,
+            _ => Standing::Stopping,
+        }
+    }
+
+    /// Notes what the server does from now on. It does not go back.
+    pub fn advance(&self, standing: Standing) {
+        self.standing.fetch_max(standing as u8, Ordering::Relaxed);
+    }
+
+    /// A shard has sent everybody away: whether it is the last one. To be called once by each.
+    pub fn has_drained(&self) -> bool {
+        self.drained.fetch_add(1, Ordering::Relaxed) + 1 == self.counters.len()
+    }
+
+    /// Why newcomers are refused, or should soon go elsewhere; nothing while they are welcome.
+    pub fn unready(&self) -> Option<&'static str> {
+        match self.standing() {
+            Standing::Serving => self.memory_pressure().then_some("memory"),
+            Standing::Draining => Some("draining"),
+            Standing::Stopping => Some("stopping"),
+        }
+    }
+
+    /// Whether a newcomer would be one too many.
+    pub fn is_full(&self) -> bool {
+        self.connections() >= self.max_connections()
     }
 
     /// Whether new connections are refused for want of memory.

@@ -31,6 +31,7 @@ impl Shard {
         self.core.fire_deadlines();
         handler::notify(&mut self.core, &mut self.routes);
         self.core.fan_out();
+        self.core.keep_draining();
         self.core.keep_stopping();
         self.core.resume_paused();
         // Whatever ends a connection is behind us: what follows is only for connections that are there.
@@ -120,7 +121,11 @@ impl Core {
                 Mail::Shaken(mail) => self.shaken(*mail),
                 Mail::Verdict(mail) => self.judged(*mail),
                 Mail::Trim => self.trim(),
-                Mail::Shutdown { within_ms } => self.stop(Duration::from_millis(within_ms.into())),
+                Mail::Drain { delay_ms, time_ms, grace_ms } => {
+                    let [delay, time, grace] = [delay_ms, time_ms, grace_ms].map(|ms| Duration::from_millis(ms.into()));
+                    self.drain(delay, time, grace);
+                }
+                Mail::Shutdown { within_ms, drained } => self.stop(Duration::from_millis(within_ms.into()), drained),
             }
         }
     }
@@ -190,13 +195,10 @@ impl Core {
         }
         let congestion = (!self.paused.is_empty() || self.congested()).then(|| self.now.after(CONGESTION_POLL));
         let settle = (!self.sent.is_empty()).then(|| self.now.after(SETTLE_AFTER));
-        let until = match self.life {
-            Life::Stopping { until, .. } => Some(until),
-            Life::Serving | Life::Stopped => None,
-        };
         let crowded = self.crowded.front().map(|(due, _)| *due);
         let expiry = self.hub.next_expiry(self.now);
-        let deadlines = [self.wheel.next(self.now), self.accept_again, congestion, settle, until, crowded, expiry];
+        let deadlines =
+            [self.wheel.next(self.now), self.accept_again, congestion, settle, self.next_of_life(), crowded, expiry];
         let earlier = |a: Tick, b: Tick| if a.is_after(b) { b } else { a };
         deadlines.into_iter().flatten().reduce(earlier).map_or(WaitFor::Ever, WaitFor::Until)
     }

@@ -1,5 +1,5 @@
 // Node's `ws` against a running server: node ws.mjs URL [PID]
-// With the server's process id, it is also asked to end (SIGTERM), to see how it takes leave.
+// With the server's process id, it is also asked to end (SIGINT), to see how it takes leave.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -287,7 +287,7 @@ async function refusals() {
 
 async function shutdown() {
   const clients = [...await openMany(20, `/raw/${freshTopic()}`), ...await openMany(20, "/", {})];
-  process.kill(Number(pid), "SIGTERM");
+  process.kill(Number(pid), "SIGINT");
   for (const client of clients) assert.equal((await within(client.closed, "close at shutdown"))[0], 1001);
 }
 

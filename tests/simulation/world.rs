@@ -286,7 +286,7 @@ impl World {
         self.active = self.plan.abrupt;
         let within_ms = SHUTDOWN_TICKS * 10;
         for node in &self.nodes {
-            node.postbox.post(Mail::Shutdown { within_ms });
+            node.postbox.post(Mail::Shutdown { within_ms, drained: false });
             node.postbox.wake();
         }
         for node in &mut self.nodes {

@@ -6,6 +6,7 @@
 //! | how a request's body is read, and what of it is refused | `body` |
 //! | messages that are published | `publish`, `message` |
 //! | what is done to one client, or to a user's or a room's | `direct` |
+//! | the end of the server | `drain` |
 //! | questions | `history`, `presence`, `topics` |
 //! | how the shards are asked, and for how long | `call` |
 //! | what is wrong with a request | `problem` |
@@ -14,6 +15,7 @@
 mod body;
 mod call;
 mod direct;
+mod drain;
 mod history;
 mod message;
 mod presence;
@@ -37,8 +39,11 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+use crate::control::Drain;
+use crate::control::access::{Access, Verdict};
 use crate::shard::handle::Shards;
 use problem::Problem;
+pub use problem::UNAUTHORIZED;
 pub use tally::Tally;
 
 /// Requests that are worked on at a time; those beyond are answered 503.
@@ -60,12 +65,13 @@ pub struct Endpoint {
 }
 
 /// All of them.
-pub const ENDPOINTS: [Endpoint; 10] = [
+pub const ENDPOINTS: [Endpoint; 11] = [
     Endpoint { method: "POST", path: "/publish", what: "publish a message to a topic" },
     Endpoint { method: "POST", path: "/broadcast", what: "publish a message to many topics" },
     Endpoint { method: "POST", path: "/batch", what: "publish many messages" },
     Endpoint { method: "POST", path: "/send", what: "send a message to a client, a user or a room" },
     Endpoint { method: "POST", path: "/disconnect", what: "close the connection of a client, or all of a user" },
+    Endpoint { method: "POST", path: "/drain", what: "send everybody away, then end" },
     Endpoint { method: "GET", path: "/history", what: "what is kept of a topic" },
     Endpoint { method: "GET", path: "/presence", what: "who is in a room" },
     Endpoint { method: "GET", path: "/rooms", what: "the rooms with somebody in them" },
@@ -80,15 +86,22 @@ pub struct Api {
     max_message: usize,
     /// Whether others than this machine's user might reach it by a name of theirs.
     is_tcp: bool,
+    access: Access,
+    drain: Drain,
     slots: Semaphore,
     tally: Tally,
 }
 
 impl Api {
     /// For the listener of a server. `is_tcp`: it listens on TCP, so that a browser could be made to come here under any name.
-    pub fn new(shards: Shards, max_message: u32, is_tcp: bool) -> Api {
+    pub fn new(shards: Shards, max_message: u32, is_tcp: bool, access: Access, drain: Drain) -> Api {
         let slots = Semaphore::new(MAX_REQUESTS);
-        Api { shards, max_message: max_message as usize, is_tcp, slots, tally: Tally::default() }
+        Api { shards, max_message: max_message as usize, is_tcp, access, drain, slots, tally: Tally::default() }
+    }
+
+    /// What is asked of requests.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// The shards.
@@ -118,6 +131,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/batch", post(publish::batch))
         .route("/send", post(direct::send))
         .route("/disconnect", post(direct::disconnect))
+        .route("/drain", post(drain::drain))
         .route("/history", get(history::history))
         .route("/presence", get(presence::presence))
         .route("/rooms", get(presence::rooms))
@@ -140,7 +154,9 @@ async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
     let path = request.uri().path();
     let endpoint = ENDPOINTS.iter().position(|endpoint| endpoint.path == path);
     let authority = request.uri().authority().map(|authority| authority.as_str());
-    let is_here = !api.is_tcp || is_local(request.headers(), authority);
+    // A page of another origin cannot have the key.
+    let is_keyed = request.extensions().get() == Some(&Verdict::Keyed);
+    let is_here = is_keyed || !api.is_tcp || is_local(request.headers(), authority);
     let response = if !is_here {
         problem::MISDIRECTED.into_response()
     } else if let Ok(_slot) = api.slots.try_acquire() {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use axum::http::header::RETRY_AFTER;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -39,6 +39,11 @@ pub const MISDIRECTED: Problem = problem(
     StatusCode::MISDIRECTED_REQUEST,
     "bad_host",
     "the Host must be localhost or an IP address: a page could give this server any other name",
+);
+pub const UNAUTHORIZED: Problem = problem(
+    StatusCode::UNAUTHORIZED,
+    "unauthorized",
+    "this needs the server's admin_key, in the header Authorization: Bearer KEY",
 );
 pub const MEDIA_TYPE: Problem =
     problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", "the Content-Type must be application/json");
@@ -121,8 +126,14 @@ impl From<Unavailable> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = super::answer(self.status, &Told { code: self.code, message: &self.message });
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            StatusCode::UNAUTHORIZED => {
+                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
         }
         response
     }

@@ -13,6 +13,7 @@ const CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
 pub struct Tally {
     requests: [[Cell; CLASSES.len()]; ENDPOINTS.len()],
     refused: Cell,
+    turned_away: Cell,
 }
 
 impl Tally {
@@ -36,6 +37,16 @@ impl Tally {
     /// How many were.
     pub fn refused(&self) -> u64 {
         self.refused.get()
+    }
+
+    /// Counts a request that was refused for its key, or for want of one.
+    pub fn turn_away(&self) {
+        self.turned_away.add(1);
+    }
+
+    /// How many were.
+    pub fn turned_away(&self) -> u64 {
+        self.turned_away.get()
     }
 
     /// Path, class of status, and number of requests.

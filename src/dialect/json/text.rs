@@ -61,6 +61,7 @@ pub fn event(event: Event<'_>) -> String {
                 None => gap,
             }
         }
+        Event::Reconnect { after } => Message::new("reconnect").value("after", after),
         Event::Pong { now } => Message::new("pong").value("timestamp", now),
     };
     message.end()

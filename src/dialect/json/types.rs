@@ -9,7 +9,7 @@ const CLIENT_TYPES: [&str; 7] = ["heartbeat", "ping", "presence", "publish", "re
 /// What clients send to one receiver.
 const ADDRESSED_TYPES: [&str; 4] = ["file", "image", "system", "text"];
 /// What the server says: a client that said it would speak in the server's name.
-const SERVER_TYPES: [&str; 12] = [
+const SERVER_TYPES: [&str; 13] = [
     "ack",
     "connected",
     "error",
@@ -17,6 +17,7 @@ const SERVER_TYPES: [&str; 12] = [
     "message",
     "pong",
     "presence",
+    "reconnect",
     "refreshed",
     "subscribed",
     "unsubscribed",

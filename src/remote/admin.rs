@@ -1,0 +1,193 @@
+//! The admin listener of a server that runs: where it is, and the key that opens it.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::Error;
+use super::address::Address;
+use super::http::{Request, Response, exchange};
+
+/// Time for the server to say something, which itself waits for its shards.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Where the key is, if no file has it: where the server itself looks for its own.
+const VARIABLE: &str = "UPROAR_ADMIN_KEY";
+
+/// How a command is told of it.
+#[derive(clap::Args, Debug)]
+pub struct AdminOptions {
+    /// The server's admin listener: http://host:port or unix:/path
+    #[arg(long = "admin", value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    pub url: String,
+    /// Read the server's admin_key from this file; without it, UPROAR_ADMIN_KEY has it if it is needed
+    #[arg(long, value_name = "FILE")]
+    admin_key_file: Option<PathBuf>,
+}
+
+impl AdminOptions {
+    /// The listener that they mean.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub fn admin(&self) -> Result<Admin, Error> {
+        let key = match &self.admin_key_file {
+            Some(path) => Some(read_key(path)?),
+            None => match std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
+                Some(value) => Some(key_in(VARIABLE, value.to_str().unwrap_or_default())?),
+                None => None,
+            },
+        };
+        Ok(Admin { place: Place::parse(&self.url)?, key })
+    }
+
+    /// There is no server, or it cannot be spoken with.
+    pub fn no_server(&self, error: &io::Error) -> Error {
+        let url = &self.url;
+        Error::NoServer(format!("no answer from {url}: {error}; is the server running, and its admin listener there?"))
+    }
+}
+
+/// The listener.
+pub struct Admin {
+    place: Place,
+    key: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Place {
+    /// At a URL.
+    Tcp(Address),
+    /// At a socket in the file system.
+    Unix(PathBuf),
+}
+
+impl Admin {
+    /// Posts JSON.
+    pub fn post(&self, path: &str, body: &[u8]) -> io::Result<Response> {
+        self.ask(&format!("POST {path}"), Some(body))
+    }
+
+    /// Gets what is there.
+    pub fn get(&self, path: &str) -> io::Result<Response> {
+        self.ask(&format!("GET {path}"), None)
+    }
+
+    fn ask(&self, line: &str, body: Option<&[u8]>) -> io::Result<Response> {
+        let request = |host| Request { host, line, key: self.key.as_deref(), body };
+        match &self.place {
+            Place::Tcp(address) => {
+                let stream = address.connect()?;
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                exchange(stream, request(&address.authority))
+            }
+            Place::Unix(socket) => {
+                let stream = UnixStream::connect(socket)?;
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                exchange(stream, request("localhost"))
+            }
+        }
+    }
+}
+
+impl Place {
+    /// `http://host:port`, or `unix:/path`.
+    fn parse(text: &str) -> Result<Place, Error> {
+        let wrong = || Error::Usage(format!("--admin {text}: expected http://host:port or unix:/path"));
+        match text.strip_prefix("unix:") {
+            Some("") => Err(wrong()),
+            Some(path) => Ok(Place::Unix(path.into())),
+            None => {
+                let address = Address::parse("--admin", "http", text).map_err(|_| wrong())?;
+                if address.target == "/" { Ok(Place::Tcp(address)) } else { Err(wrong()) }
+            }
+        }
+    }
+}
+
+/// What the server says of something that it refuses.
+#[derive(Deserialize)]
+pub struct Problem {
+    /// For programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// What the server at `url` answers, if it does what it was asked for.
+///
+/// # Errors
+/// It refuses, or this is no server of ours.
+pub fn judge<T: DeserializeOwned>(answer: &Response, url: &str) -> Result<T, Error> {
+    let other = |what: &str| {
+        let hint = "what the server was started with as --admin-listen is meant, by default http://127.0.0.1:8081";
+        Error::NoServer(format!("{url} is no admin listener of uproar: it answers {what}; {hint}"))
+    };
+    if (200..300).contains(&answer.status) {
+        return serde_json::from_slice(&answer.body).map_err(|_| other("something else"));
+    }
+    match serde_json::from_slice(&answer.body) {
+        Ok(Problem { code, message }) if answer.status == 401 => {
+            Err(Error::Refused(format!("{message}; it is taken from {VARIABLE}, or --admin-key-file ({code})")))
+        }
+        Ok(Problem { code, message }) => Err(Error::Refused(format!("{message} ({code})"))),
+        Err(_) => Err(other(&answer.status.to_string())),
+    }
+}
+
+fn read_key(path: &Path) -> Result<String, Error> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| Error::Usage(format!("--admin-key-file {name}: {error}")))?;
+    key_in(&format!("--admin-key-file {name}"), &text)
+}
+
+/// The first of the keys in a text: a server that changes its key takes the old and the new one for a while. What is wrong with
+/// it is said without it.
+fn key_in(source: &str, text: &str) -> Result<String, Error> {
+    let key = text.split(',').next().unwrap_or_default().trim();
+    let is_one = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_one { Ok(key.to_owned()) } else { Err(Error::Usage(format!("{source}: that is no key"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_url_or_a_path() {
+        assert_eq!(Place::parse("unix:/run/x"), Ok(Place::Unix("/run/x".into())));
+        assert!(matches!(Place::parse("http://[::1]:8081/"), Ok(Place::Tcp(_))));
+        assert!(matches!(Place::parse("127.0.0.1:8081"), Ok(Place::Tcp(_))));
+        for text in ["", "unix:", "/run/x", "https://x", "http://x/y", "ws://x"] {
+            assert!(matches!(Place::parse(text), Err(Error::Usage(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_one_word_and_the_first_of_several() {
+        for (text, key) in [("abc", "abc"), (" abc\n", "abc"), ("abc,def", "abc")] {
+            assert_eq!(key_in("x", text).as_deref(), Ok(key));
+        }
+        for text in ["", "\n", ",abc", "a b", "abc\r\nX: y", "caf\u{e9}"] {
+            assert_eq!(key_in("x", text), Err(Error::Usage("x: that is no key".into())), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        let judged = |status, body: &str| judge::<u64>(&Response { status, body: body.into() }, "x");
+        assert_eq!((judged(200, "7"), judged(202, "7")), (Ok(7), Ok(7)));
+        let refused = r#"{"code":"bad_topic","message":"no"}"#;
+        assert_eq!(judged(400, refused), Err(Error::Refused("no (bad_topic)".into())));
+        let keyless = judged(401, r#"{"code":"unauthorized","message":"a key"}"#);
+        assert!(keyless.is_err_and(|error| error.to_string().contains(VARIABLE)));
+        assert!(matches!(judged(200, "hello"), Err(Error::NoServer(_))));
+        assert!(matches!(judged(502, "<html>"), Err(Error::NoServer(_))));
+    }
+}

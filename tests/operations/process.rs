@@ -1,0 +1,93 @@
+//! Signals, `uproar drain`, and what cuts a drain short.
+
+use std::process::{Child, Stdio};
+use std::time::Instant;
+
+use super::common::{Client, PATIENCE, Process};
+use super::drain::until_closed;
+use super::probes::get;
+
+fn drain(server: &Process, args: &[&str]) -> Child {
+    let admin = format!("http://{}", server.admin);
+    let mut command = Process::command(&[&["drain", "--admin", &admin], args].concat());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs")
+}
+
+/// Its exit code and all that it said.
+fn finished(child: Child) -> (Option<i32>, String) {
+    let output = child.wait_with_output().expect("it ends");
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[test]
+fn the_command_waits_until_the_server_is_gone_and_says_how_far_it_is() {
+    let mut server = Process::start(&["--shards=2", "--drain-time=2s"]);
+    let clients: Vec<_> = (0..8).map(|_| until_closed(server.ws("/raw/t"))).collect();
+    let (code, said) = finished(drain(&server, &[]));
+    assert_eq!(code, Some(0), "{said}");
+    let lines: Vec<_> = said.lines().collect();
+    assert!(lines[0] == "8 connections left" && lines.last() == Some(&"the server is gone"), "{said}");
+    clients.into_iter().for_each(|client| drop(client.join().expect("it was closed")));
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn the_command_waits_no_longer_than_it_is_told() {
+    let server = Process::start(&["--shards=1", "--drain-time=10m"]);
+    let _clients: Vec<_> = (0..3).map(|_| server.ws("/raw/t")).collect();
+    assert_eq!(finished(drain(&server, &["--wait", "0"])), (Some(0), "3 connections left\n".into()));
+    let (code, said) = finished(drain(&server, &["--wait", "600ms"]));
+    assert!(code == Some(1) && said.contains("still there"), "{said}");
+}
+
+#[test]
+fn a_drain_is_cut_short_by_an_interrupt_and_by_a_second_signal() {
+    let begin = || {
+        let server = Process::start(&["--shards=2", "--drain-time=10m"]);
+        // As many as to leave some open, on whichever shard they are.
+        let clients: Vec<_> = (0..12).map(|_| server.ws("/raw/t")).collect();
+        (server, clients)
+    };
+    let (mut server, clients) = begin();
+    assert_eq!(finished(drain(&server, &["--wait=0"])).0, Some(0));
+    super::common::wait_until("it drains", || get(server.addr, "/health").body.contains("draining"));
+    server.signal("INT");
+    let mut codes: Vec<_> = clients.into_iter().map(|mut client| (client.close_code(), client.close(1001)).0).collect();
+    codes.sort_unstable();
+    assert!(codes[0] == 1001 && codes.iter().all(|code| [1001, 1012].contains(code)), "{codes:?}");
+    assert_eq!(server.wait().code(), Some(0));
+
+    let (mut server, _clients) = begin();
+    server.signal("TERM");
+    super::common::wait_until("it drains", || get(server.addr, "/health").body.contains("draining"));
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(143));
+}
+
+#[test]
+fn a_kill_amid_a_drain_ends_all_and_another_server_takes_over() {
+    let mut server = Process::start(&["--shards=2", "--drain-time=10m"]);
+    let clients: Vec<_> = (0..12).map(|_| server.ws("/raw/t")).collect();
+    server.signal("TERM");
+    super::common::wait_until("it drains", || get(server.addr, "/health").body.contains("draining"));
+    server.signal("KILL");
+    server.wait();
+    assert!(clients.into_iter().all(|mut client| client.ends()));
+    let next = Process::start_at(server.addr, &["--shards=2"]);
+    assert_eq!(get(next.addr, "/ready").status, 200);
+}
+
+#[test]
+fn nobody_to_send_away_takes_no_time_and_stragglers_a_bounded_one() {
+    let begin = Instant::now();
+    let mut server = Process::start(&["--shards=3", "--drain-time=10m"]);
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+    let mut server =
+        Process::start(&["--shards=2", "--drain-time=300ms", "--shutdown-timeout=300ms", "--close-timeout=10m"]);
+    let mut silent: Vec<Client> = (0..6).map(|_| server.ws("/raw/t")).collect();
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(silent.iter_mut().all(|client| client.close_code() == 1012));
+    assert!(begin.elapsed() < 4 * PATIENCE);
+}
