@@ -13,6 +13,8 @@ mod bench;
 mod http_head;
 #[path = "entries/json.rs"]
 mod json_dialect;
+#[path = "entries/proxy.rs"]
+mod proxies;
 #[path = "entries/sse.rs"]
 mod server_sent_events;
 
@@ -20,6 +22,7 @@ pub use backend_dialect::backend;
 pub use bench::{answer, reader, reader_input};
 pub use http_head::head;
 pub use json_dialect::json;
+pub use proxies::proxy;
 pub use server_sent_events::{events, publish};
 
 use uproar::ws::deflate::{self, Arena, Deflater, InflateError, Inflater, Policy};

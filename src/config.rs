@@ -9,7 +9,9 @@
 mod advice;
 mod exposure;
 mod history;
+mod limit;
 mod load;
+mod network;
 mod pattern;
 mod rate;
 mod secret;
@@ -23,16 +25,21 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 pub use history::{HistoryRule, HistoryRules, parse_history};
+pub use limit::{AUTO_ADDRESS_CONNECT_RATE, AUTO_ADDRESS_CONNECTIONS, AUTO_BYTE_RATE, AUTO_MESSAGE_RATE, Limit};
 pub use load::{ConfigError, Inputs, Resolved, load};
+pub use network::{Network, Networks};
 pub use pattern::Patterns;
 pub use rate::Rate;
 pub use secret::Secret;
-pub use value::{AdminListen, BacklogPolicy, LogLevel, parse_size, parse_time};
+pub use value::{AdminListen, BacklogPolicy, LogLevel, ProxyProtocol, parse_size, parse_time};
 
 use crate::limits::{
-    MAX_BYTE_RATE, MAX_CONNECTIONS_PER_SHARD, MAX_MESSAGE_BYTES, MAX_MESSAGE_RATE, MAX_SHARDS, READ_BUFFER_BYTES,
+    MAX_BYTE_RATE, MAX_CONNECT_RATE, MAX_CONNECTIONS_PER_SHARD, MAX_MESSAGE_BYTES, MAX_MESSAGE_RATE, MAX_SHARDS,
+    READ_BUFFER_BYTES,
 };
 use history::History;
+use limit::Automatic;
+use network::Cidr;
 use pattern::PatternList;
 use rate::{bytes_per_second, count_per_second};
 use secret::{Key, Keys};
@@ -169,6 +176,12 @@ knobs! {
         insecure_open: bool = false, Switch;
         /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
         accept_backlog: u32 = 4096, Count { min: 1, max: 65_535 };
+        /// Networks of proxies that are believed when they say whom they speak for: X-Forwarded-For, Forwarded (RFC 7239), and
+        /// the PROXY protocol. Limits of addresses then hold for their clients, and not for them.
+        trusted_proxies: Networks = Networks::default(), Cidr;
+        /// Whether every connection to the public listeners begins with a header of the PROXY protocol, version 1 or 2. Then
+        /// they are for trusted_proxies alone.
+        proxy_protocol: ProxyProtocol = ProxyProtocol::Off, Choice(&ProxyProtocol::NAMES);
         /// Serve the playground at / and the demos below /demo/.
         playground: bool = true, Switch;
     }
@@ -210,16 +223,30 @@ knobs! {
     "Limits" {
         /// Connections of the whole process; auto: as many as its descriptors and memory allow.
         max_connections: Option<u32> = None, Or("auto", Count { min: 1, max: ALL_CONNECTIONS });
-        /// Bytes of memory of the whole process beyond which no connection is accepted.
+        /// Connections of one IPv4 address, or of one IPv6 network of 64 bits; those beyond are answered with 429. auto: 1000 for
+        /// addresses elsewhere, since an office or a provider may share one, and no bound for those of this machine; what is
+        /// set holds for both.
+        address_connections: Limit<u32> = Limit::Auto, Automatic(Count { min: 1, max: ALL_CONNECTIONS });
+        /// New connections a second of one such address; those beyond are answered with 429. auto: 200 burst=1000 for
+        /// addresses elsewhere, so that all of an office may come back at once; no bound for those of this machine.
+        address_connect_rate: Limit<Rate> = Limit::Auto, Automatic(count_per_second(MAX_CONNECT_RATE));
+        /// New connections a second of the whole server; those beyond wait in the kernel's queue, see accept_backlog.
+        connect_rate: Option<Rate> = None, Or("off", count_per_second(MAX_CONNECT_RATE));
+        /// Bytes of memory of the whole process, near which load is shed: from nine tenths on newcomers are refused, from 95 percent
+        /// histories are emptied, from 98 percent the connections with the largest backlogs are closed (code 1013).
         max_memory: Option<u64> = None, Or("off", Size { min: MIB_64, max: TIB_64 });
         /// Topics one connection may be subscribed to.
         max_topics: u32 = 1024, Count { min: 1, max: 65_535 };
         /// Bytes of a message that a client sends, decompressed.
         max_message: u32 = MIB, Size { min: 125, max: MAX_MESSAGE };
-        /// Messages, pings and requests a second that one connection may send; backends may send more.
-        message_rate: Option<Rate> = None, Or("off", count_per_second(MAX_MESSAGE_RATE));
-        /// Bytes a second that one connection may send; backends may send more.
-        byte_rate: Option<Rate> = None, Or("off", bytes_per_second(KIB, MAX_BYTE_RATE));
+        /// Messages, pings and requests a second that one connection may send; backends may send more. auto: 1000 burst=5000
+        /// from elsewhere, far more than a person or a game needs; no bound from this machine; what is set holds for both.
+        message_rate: Limit<Rate> = Limit::Auto, Automatic(count_per_second(MAX_MESSAGE_RATE));
+        /// Bytes a second that one connection may send; backends may send more. auto: 4MiB burst=32MiB from elsewhere, as much
+        /// as a good video; no bound from this machine; what is set holds for both.
+        byte_rate: Limit<Rate> = Limit::Auto, Automatic(bytes_per_second(KIB, MAX_BYTE_RATE));
+        /// Messages a second that are published to one topic, by everybody together; those beyond are refused.
+        topic_publish_rate: Option<Rate> = None, Or("off", count_per_second(MAX_MESSAGE_RATE));
         /// Bytes of a request's head.
         max_head: u32 = 8 * KIB, Size { min: KIB, max: MAX_HEAD_BYTES };
     }
@@ -331,6 +358,9 @@ impl Config {
             ));
         } else if self.tls_listen.is_some() && certificates == 0 {
             problems.push("tls_listen wants tls_certificate and tls_key".into());
+        }
+        if self.proxy_protocol != ProxyProtocol::Off && self.trusted_proxies.0.is_empty() {
+            problems.push("proxy_protocol wants trusted_proxies: nobody else may connect".into());
         }
         problems.extend(self.admin_problem());
         if self.jwks_url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {

@@ -41,6 +41,8 @@ pub enum CloseReason {
     Panic,
     /// The backlog's bound was passed and the policy is to close.
     Backlog,
+    /// Memory was short, and its backlog among the largest.
+    Memory,
     /// A ping was not answered in time.
     PingTimeout,
     /// The connection's maximum lifetime was over.
@@ -53,7 +55,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the discriminants.
-    pub const ALL: [CloseReason; 19] = [
+    pub const ALL: [CloseReason; 20] = [
         CloseReason::Peer,
         CloseReason::Lost,
         CloseReason::Http,
@@ -69,6 +71,7 @@ impl CloseReason {
         CloseReason::TooFast,
         CloseReason::Panic,
         CloseReason::Backlog,
+        CloseReason::Memory,
         CloseReason::PingTimeout,
         CloseReason::Lifetime,
         CloseReason::Expired,
@@ -93,6 +96,7 @@ impl CloseReason {
             CloseReason::TooFast => "too_fast",
             CloseReason::Panic => "panic",
             CloseReason::Backlog => "backlog",
+            CloseReason::Memory => "memory",
             CloseReason::PingTimeout => "ping_timeout",
             CloseReason::Lifetime => "lifetime",
             CloseReason::Expired => "expired",

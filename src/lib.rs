@@ -44,9 +44,12 @@
 //! tests and benchmarks, hidden here, and no promise.
 
 #[doc(hidden)]
+pub mod admission;
 pub mod auth;
 #[doc(hidden)]
 pub mod bench;
+#[doc(hidden)]
+pub mod bucket;
 #[doc(hidden)]
 pub mod cli;
 pub mod config;

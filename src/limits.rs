@@ -47,6 +47,8 @@ pub const ACCEPTS: u16 = 16;
 
 /// Messages a second that a bound of how fast they come can name.
 pub const MAX_MESSAGE_RATE: u32 = 10_000_000;
+/// New connections a second that a bound of how fast they come can name.
+pub const MAX_CONNECT_RATE: u32 = 1_000_000;
 /// Bytes a second that a bound of how fast they come can name.
 pub const MAX_BYTE_RATE: u32 = 1 << 29;
 

@@ -77,6 +77,11 @@ fn publish() {
     replay("publish", entries::publish, 15);
 }
 
+#[test]
+fn proxy() {
+    replay("proxy", entries::proxy, 15);
+}
+
 /// Writes `seed` under a name made of the case's.
 fn write(target: &str, name: &str, seed: &[u8]) {
     if seed.len() > MAX_SEED {

@@ -284,3 +284,30 @@ fn the_first_route_that_fits_is_taken_and_dialects_are_only_served_if_asked_for(
     raw.text("broadcast");
     raw.expect_text("broadcast");
 }
+
+/// Says where a connection comes from.
+struct Where;
+
+impl Handler for Where {
+    fn message(&mut self, conn: &mut Connection<'_>, _message: Message<'_>) {
+        conn.send(&format!("{} {}", conn.peer(), conn.peer().is_loopback()));
+    }
+}
+
+#[test]
+fn a_connection_knows_where_it_comes_from() {
+    for shards in SHARDS {
+        let server = TestServer::serve(Server::new(config(shards)).route("/where", || Where));
+        let mut clients: Vec<_> = (1..8)
+            .map(|n| {
+                let address = format!("127.0.0.{n}");
+                let fields = "X-Forwarded-For: 192.0.2.1\r\n";
+                (Client::connect_from(&address, server.addr).upgrade("/where", fields).0, address)
+            })
+            .collect();
+        for (client, address) in &mut clients {
+            client.text("?");
+            client.expect_text(&format!("{address} true"));
+        }
+    }
+}

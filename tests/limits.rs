@@ -5,16 +5,16 @@ mod common;
 use std::time::Duration;
 
 use common::client::{CLOSE, PING, PONG, TEXT, frame};
-use common::{Client, TestServer, config, wait_until};
+use common::{Client, SHARDS, TestServer, config, wait_until};
 use serde_json::{Value, json};
-use uproar::config::{Rate, Secret};
+use uproar::config::{Limit, Rate, Secret};
 
 const KEY: &str = "correct-horse-battery";
 
 /// So slow that nothing flows in while a test runs: what comes at once is all there is.
 fn limited(messages: u32) -> TestServer {
     let mut config = config(1);
-    config.message_rate = Some(Rate { per_second: 1, burst: messages });
+    config.message_rate = Limit::At(Rate { per_second: 1, burst: messages });
     config.close_timeout = Duration::from_millis(200);
     config.backend_key = Some(Secret::new(KEY));
     TestServer::start(config)
@@ -96,7 +96,7 @@ fn requests_are_refused_with_429() {
 #[test]
 fn bytes_are_bounded_too() {
     let mut config = config(1);
-    config.byte_rate = Some(Rate { per_second: 1024, burst: 8192 });
+    config.byte_rate = Limit::At(Rate { per_second: 1024, burst: 8192 });
     let server = TestServer::start(config);
     let mut client = Client::json(server.addr, "a");
     let big = json!({"type": "chat", "text": "x".repeat(6000)}).to_string();
@@ -116,4 +116,104 @@ fn backends_are_not_bounded() {
         assert_eq!(value(&mut backend)["type"], "ack");
     }
     assert_eq!(server.metric("too_fast_total"), 0);
+}
+
+/// So few publications to one topic, on all shards together.
+fn limited_topics(shards: u32, publications: u32) -> TestServer {
+    let mut config = config(shards);
+    config.topic_publish_rate = Some(Rate { per_second: 1, burst: publications });
+    config.close_timeout = Duration::from_millis(200);
+    TestServer::start(config)
+}
+
+#[test]
+fn publishers_of_a_topic_are_told_when_they_are_too_fast_together() {
+    for shards in SHARDS {
+        let server = limited_topics(shards, 10);
+        for topic in ["a", "b", "c", "d"] {
+            let mut reader = server.ws(&format!("/raw/{topic}"));
+            let mut clients = [0, 1].map(|_| Client::json(server.addr, "elsewhere"));
+            // The first hears of the second.
+            assert_eq!(value(&mut clients[0])["type"], "user_joined");
+            let publish =
+                |n: u32, ack: bool| json!({"type": "publish", "topic": topic, "data": n, "id": n, "ack": ack});
+            for n in 0..10 {
+                let client = &mut clients[n as usize % 2];
+                client.text(&publish(n, true).to_string());
+                assert_eq!(value(client)["type"], "ack");
+                reader.expect_text(&n.to_string());
+            }
+            // Whether an acknowledgement is wanted or not; some tokens may flow in meanwhile, on a slow machine.
+            (10..50).for_each(|n| clients[0].text(&publish(n, n % 2 == 0).to_string()));
+            let mut refused = std::collections::BTreeSet::new();
+            while refused.len() < 35 {
+                let answer = value(&mut clients[0]);
+                let id = answer["id"].as_u64().filter(|id| (10..50).contains(id)).expect("the message's");
+                match answer["type"].as_str() {
+                    Some("ack") => assert_eq!(id % 2, 0),
+                    _ => assert!(answer["code"] == "too_fast" && refused.insert(id), "{answer}"),
+                }
+            }
+            drop(clients);
+        }
+        wait_until("refusals are counted", || server.metric("topic_too_fast_total") >= 4 * 30);
+        assert_eq!(server.metric("too_fast_total"), 0);
+    }
+}
+
+#[test]
+fn who_posts_to_a_topic_too_fast_is_told_and_a_raw_client_is_closed() {
+    for shards in SHARDS {
+        let server = limited_topics(shards, 5);
+        for topic in ["a", "b", "c"] {
+            let _reader = server.ws(&format!("/raw/{topic}"));
+            let body = format!(r#"{{"topic":"{topic}","data":1}}"#);
+            let head = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            for at in [server.addr.to_string(), server.admin.clone()] {
+                let statuses: Vec<u16> = (0..9)
+                    .map(|_| {
+                        let mut poster = Client::connect(at.parse().expect("an address"));
+                        poster.send(format!("POST /publish HTTP/1.1\r\nHost: localhost\r\n{head}").as_bytes());
+                        let response = poster.response();
+                        let is_refused = response.status == 429;
+                        assert_eq!(response.field("Retry-After"), is_refused.then_some("1"), "{response:?}");
+                        assert_eq!(response.body.contains(r#""code":"too_fast""#), is_refused);
+                        response.status
+                    })
+                    .collect();
+                assert!(statuses.iter().all(|status| [200, 429].contains(status)) && statuses.contains(&429));
+            }
+            let mut raw = server.ws(&format!("/raw/{topic}?self=false"));
+            (0..5).for_each(|_| raw.send_anyway(&frame(TEXT, b"x")));
+            let close = raw.frame().expect("a close frame");
+            assert_eq!((close.code(), &close.payload[2..]), (1008, &b"too fast"[..]));
+        }
+    }
+}
+
+#[test]
+fn a_slow_body_is_waited_for_as_long_as_its_head() {
+    let mut config = config(1);
+    config.head_timeout = Duration::from_millis(500);
+    let server = TestServer::start(config);
+    let head =
+        b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 100000\r\n\r\n";
+    let mut client = Client::connect(server.addr);
+    let start = std::time::Instant::now();
+    client.send(head);
+    // A byte at a time keeps it going no longer than nothing would.
+    while start.elapsed() < Duration::from_millis(400) {
+        client.send_anyway(b"x");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(client.response().status, 408);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    client.expect_end();
+    // Nor after a request that was answered in time.
+    let mut client = Client::connect(server.addr);
+    client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(client.response().status, 200);
+    client.send(head);
+    assert_eq!(client.response().status, 408);
+    wait_until("both are counted", || server.metric("connections_closed_total reason=\"head_timeout\"") == 2);
 }

@@ -10,7 +10,7 @@ const MAX_FILE_LINES: usize = 500;
 const MAX_FUNCTION_LINES: usize = 60;
 
 /// Rooms that know nothing of ours but each other. The frames of the hub are on this floor too.
-const FLOOR_0: [&str; 7] = ["error", "config", "limits", "counters", "time", "hub::frame", "hub::log"];
+const FLOOR_0: [&str; 8] = ["error", "config", "limits", "counters", "time", "bucket", "hub::frame", "hub::log"];
 /// Rooms that know floor 0, and not each other.
 const FLOOR_1: [&str; 5] = ["http", "ws", "hub", "dialect", "ring"];
 /// What connections know besides floor 0.
@@ -171,7 +171,11 @@ fn may_import(room: &str) -> Option<Vec<&str>> {
         "conn" => Some([floor_0, CONN_KNOWS.to_vec()].concat()),
         "auth" => Some([floor_0, AUTH_KNOWS.to_vec()].concat()),
         "tls" => Some([floor_0, TLS_KNOWS.to_vec()].concat()),
-        "shard" | "handler" => Some([&FLOOR_0[..], &FLOOR_1, &["auth", "conn", "tls", "shard", "handler"]].concat()),
+        // What shards share a lock for: outside of the data plane, and no wider than that.
+        "admission" => Some([floor_0, vec!["admission", "conn::peer"]].concat()),
+        "shard" | "handler" => {
+            Some([&FLOOR_0[..], &FLOOR_1, &["admission", "auth", "conn", "tls", "shard", "handler"]].concat())
+        }
         // The tools know the floors below the shards only.
         "bench" | "doctor" | "remote" => Some([&FLOOR_0[..], &FLOOR_1, &[room]].concat()),
         "server" | "control" | "cli" | "main" | "lib" => None,

@@ -29,7 +29,16 @@ struct Server {
 impl Server {
     fn start(shards: u32) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_uproar"))
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "off", "--shards", &shards.to_string()])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--admin-listen",
+                "off",
+                "--drain-time",
+                "200ms",
+                "--shards",
+                &shards.to_string(),
+            ])
             .env_clear()
             .stdout(Stdio::piped())
             .spawn()
@@ -212,11 +221,11 @@ async fn json_clients_meet_in_topics(server: &Server) {
 }
 
 /// To the clients, and to who started it; that nobody reads its output any more is no failure.
-async fn a_shutdown_says_so(server: &mut Server) {
+async fn a_drain_says_so(server: &mut Server) {
     let mut clients = server.connect_many(20, "/raw/leaving").await;
     server.terminate();
     for client in &mut clients {
-        assert_eq!(code(client.until_closed().await), u16::from(CloseCode::Away));
+        assert_eq!(code(client.until_closed().await), u16::from(CloseCode::Restart));
     }
     assert_eq!(server.child.wait().expect("a child").code(), Some(0));
 }
@@ -247,5 +256,5 @@ with_one_and_two_shards! {
     a_clients_close_is_answered_with_its_code
     offences_are_told_with_their_code
     json_clients_meet_in_topics
-    a_shutdown_says_so
+    a_drain_says_so
 }

@@ -56,7 +56,8 @@ class Server {
 
   async #spawn() {
     const args = ["--listen", `127.0.0.1:${this.port}`, "--admin-listen", "off", "--shards", "2", "--pin", "false"];
-    args.push("--history", HISTORY, "--ack-window", "1h", ...this.#options); // the storm of thousands is patient
+    // The storm of thousands is patient; a drain need not be.
+    args.push("--history", HISTORY, "--ack-window", "1h", "--drain-time", "500ms", ...this.#options);
     this.#process = spawn(binary, args, { stdio: ["ignore", "pipe", "pipe"], env: this.#env });
     const { stdout, stderr } = this.#process;
     for (const stream of [stdout, stderr]) stream.on("data", (text) => { this.#log += text; });

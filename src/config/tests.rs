@@ -14,7 +14,11 @@ fn defaults_are_valid_and_survive_being_shown() {
 }
 
 /// Name, the least value, one below it, the greatest, one above it.
-const BOUNDS: [[&str; 5]; 29] = [
+const BOUNDS: [[&str; 5]; 33] = [
+    ["topic_publish_rate", "1", "-1", "10000000", "10000001"],
+    ["address_connections", "1", "-1", "268435456", "268435457"],
+    ["address_connect_rate", "1", "-1", "1000000", "1000001"],
+    ["connect_rate", "1", "-1", "1000000", "1000001"],
     ["send_buffer", "4KiB", "4095", "64MiB", "67108865"],
     ["accept_backlog", "1", "0", "65535", "65536"],
     ["shards", "1", "0", "256", "257"],
@@ -47,7 +51,11 @@ const BOUNDS: [[&str; 5]; 29] = [
 ];
 
 /// Values of knobs that have no bounds: good ones, bad ones.
-const WORDS: [(&str, &[&str], &[&str]); 34] = [
+const WORDS: [(&str, &[&str], &[&str]); 38] = [
+    ("trusted_proxies", &["none", "127.0.0.1", "10.0.0.0/8,2001:db8::/32"], &["", "10.0.0.0/8,", "10.0.0.1/8"]),
+    ("proxy_protocol", &["off", "v1v2"], &["v1", "on"]),
+    ("address_connections", &["auto", "off", "0"], &["-1", "automatic"]),
+    ("message_rate", &["auto", "off", "10 burst=30"], &["auto burst=30", "10 burst=9"]),
     (
         "admin_key",
         &["off", "0123456789abcdef", "0123456789abcdef,fedcba9876543210"],

@@ -48,6 +48,19 @@ impl BacklogPolicy {
     ];
 }
 
+/// Whether connections begin with a header of the PROXY protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProxyProtocol {
+    /// None does.
+    Off,
+    /// Each does, of version 1 or 2.
+    V1V2,
+}
+
+impl ProxyProtocol {
+    pub(super) const NAMES: [(&str, ProxyProtocol); 2] = [("off", ProxyProtocol::Off), ("v1v2", ProxyProtocol::V1V2)];
+}
+
 /// How much is logged; each level has those before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum LogLevel {

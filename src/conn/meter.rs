@@ -3,20 +3,11 @@
 //! A bucket may go into debt, down to what it holds when it is full. What comes while it is in debt is refused, and is paid
 //! for all the same: so whoever goes on is found out, and whoever pauses is heard again.
 
-use crate::config::Rate;
-use crate::limits::{MAX_BYTE_RATE, MAX_MESSAGE_RATE};
+use crate::bucket::{Bucket, THING};
+use crate::config::{AUTO_BYTE_RATE, AUTO_MESSAGE_RATE, Limit, Rate};
 use crate::time::Tick;
 
-/// What a message costs: a bucket is filled at every tick, of which a second has a hundred.
-const MESSAGE: u32 = 100;
-const TICKS_PER_SECOND: u32 = (1_000 / Tick::LENGTH.as_millis()) as u32;
-
-const _: () = {
-    assert!(MESSAGE == TICKS_PER_SECOND, "then a rate is what flows in with a tick");
-    assert!(Rate::of(MAX_MESSAGE_RATE).burst <= i32::MAX as u32 / MESSAGE);
-    assert!(Rate::of(MAX_BYTE_RATE).burst <= i32::MAX as u32);
-    assert!(size_of::<Meter>() == 12, "of the memory budget of a connection");
-};
+const _: () = assert!(size_of::<Meter>() == 12, "of the memory budget of a connection");
 
 /// What is to be done about what a connection has sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,44 +20,26 @@ pub enum Pace {
     Persistent,
 }
 
-/// A token bucket of one kind, for all connections.
-#[derive(Clone, Copy)]
-struct Bucket {
-    /// What it holds when it is full; it is never further in debt.
-    full: i32,
-    /// What flows in with a tick.
-    per_tick: u32,
-}
-
-impl Bucket {
-    fn of_messages(rate: Rate) -> Bucket {
-        Bucket { full: (rate.burst * MESSAGE) as i32, per_tick: rate.per_second }
-    }
-
-    fn of_bytes(rate: Rate) -> Bucket {
-        Bucket { full: rate.burst as i32, per_tick: rate.per_second.div_ceil(TICKS_PER_SECOND) }
-    }
-
-    fn fill(self, level: &mut i32, ticks: u32) {
-        let level_now = i64::from(*level) + i64::from(ticks) * i64::from(self.per_tick);
-        *level = level_now.min(self.full.into()) as i32;
-    }
-
-    fn take(self, level: &mut i32, tokens: u32) {
-        *level = level.saturating_sub_unsigned(tokens).max(-self.full);
-    }
-
-    fn pace(self, level: i32) -> Pace {
-        match level {
-            0.. => Pace::Good,
-            level if level > -self.full => Pace::TooFast,
-            _ => Pace::Persistent,
-        }
+/// Takes tokens; no bucket is further in debt than it holds when it is full.
+fn take(bucket: Bucket, level: &mut i32, tokens: u32) {
+    if *level != UNBOUNDED {
+        *level = level.saturating_sub_unsigned(tokens).max(-bucket.full());
     }
 }
+
+fn pace(bucket: Bucket, level: i32) -> Pace {
+    match level {
+        0.. => Pace::Good,
+        level if level > -bucket.full() => Pace::TooFast,
+        _ => Pace::Persistent,
+    }
+}
+
+/// The level of what is not bounded; no bucket is as large.
+const UNBOUNDED: i32 = i32::MAX;
 
 /// What is left to a connection.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, PartialEq)]
 struct Meter {
     messages: i32,
     bytes: i32,
@@ -74,36 +47,70 @@ struct Meter {
     filled: Tick,
 }
 
-/// The meters of a shard's connections, by slot. There are none where nothing is bounded.
+impl Meter {
+    const UNBOUNDED: Meter = Meter { messages: UNBOUNDED, bytes: UNBOUNDED, filled: Tick(0) };
+}
+
+/// A bound of one kind, for all connections, or for those from elsewhere.
+#[derive(Clone, Copy)]
+struct Bound {
+    bucket: Bucket,
+    holds_here: bool,
+}
+
+impl Bound {
+    fn new(limit: Limit<Rate>, auto: Rate, bucket: fn(Rate) -> Bucket) -> Option<Bound> {
+        let holds_here = limit.of(auto, true).is_some();
+        limit.of(auto, false).map(|rate| Bound { bucket: bucket(rate), holds_here })
+    }
+
+    fn start(self, is_loopback: bool) -> i32 {
+        if is_loopback && !self.holds_here { UNBOUNDED } else { self.bucket.full() }
+    }
+
+    fn fill(self, level: &mut i32, ticks: u32) {
+        if *level != UNBOUNDED {
+            self.bucket.fill(level, ticks);
+        }
+    }
+}
+
+/// The meters of a shard's connections, by slot. Connections that nothing bounds take no memory, as long as there are no others.
 #[derive(Default)]
 pub struct Meters {
-    messages: Option<Bucket>,
-    bytes: Option<Bucket>,
+    messages: Option<Bound>,
+    bytes: Option<Bound>,
     meters: Vec<Meter>,
 }
 
 impl Meters {
-    /// Bounds of what one connection sends, where there are any.
-    pub fn new(messages: Option<Rate>, bytes: Option<Rate>) -> Meters {
-        let (messages, bytes) = (messages.map(Bucket::of_messages), bytes.map(Bucket::of_bytes));
-        Meters { messages, bytes, meters: Vec::new() }
+    /// Bounds of what one connection sends.
+    pub fn new(messages: Limit<Rate>, bytes: Limit<Rate>) -> Meters {
+        Meters {
+            messages: Bound::new(messages, AUTO_MESSAGE_RATE, Bucket::of_things),
+            bytes: Bound::new(bytes, AUTO_BYTE_RATE, Bucket::of_bytes),
+            meters: Vec::new(),
+        }
     }
 
-    /// A connection begins, with full buckets.
-    pub fn start(&mut self, index: u32, now: Tick) {
-        let full = |bucket: Option<Bucket>| bucket.map_or(0, |bucket| bucket.full);
-        if self.messages.is_some() || self.bytes.is_some() {
-            let index = index as usize;
-            self.meters.resize(self.meters.len().max(index + 1), Meter::default());
-            self.meters[index] = Meter { messages: full(self.messages), bytes: full(self.bytes), filled: now };
+    /// A connection begins, with full buckets; or it is known better where it comes from.
+    pub fn start(&mut self, index: u32, is_loopback: bool, now: Tick) {
+        let full = |bound: Option<Bound>| bound.map_or(UNBOUNDED, |bound| bound.start(is_loopback));
+        let meter = Meter { messages: full(self.messages), bytes: full(self.bytes), filled: now };
+        let index = index as usize;
+        if index >= self.meters.len() && (meter.messages, meter.bytes) != (UNBOUNDED, UNBOUNDED) {
+            self.meters.resize(index + 1, Meter::UNBOUNDED);
+        }
+        if let Some(known) = self.meters.get_mut(index) {
+            *known = meter;
         }
     }
 
     /// Bytes have come from a connection.
     #[inline]
     pub fn charge_bytes(&mut self, index: u32, bytes: usize, now: Tick) {
-        let (Some(bucket), Some(meter)) = (self.bytes, self.filled(index, now)) else { return };
-        bucket.take(&mut meter.bytes, u32::try_from(bytes).unwrap_or(u32::MAX));
+        let (Some(Bound { bucket, .. }), Some(meter)) = (self.bytes, self.filled(index, now)) else { return };
+        take(bucket, &mut meter.bytes, u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
     /// A message, a ping or a request has come from a connection, whose bytes are charged.
@@ -111,10 +118,11 @@ impl Meters {
     pub fn charge_message(&mut self, index: u32, now: Tick) -> Pace {
         let (messages, bytes) = (self.messages, self.bytes);
         let Some(meter) = self.filled(index, now) else { return Pace::Good };
-        if let Some(bucket) = messages {
-            bucket.take(&mut meter.messages, MESSAGE);
+        if let Some(Bound { bucket, .. }) = messages {
+            take(bucket, &mut meter.messages, THING);
         }
-        let paces = [messages.map(|bucket| bucket.pace(meter.messages)), bytes.map(|bucket| bucket.pace(meter.bytes))];
+        let pace = |bound: Option<Bound>, level| bound.map(|Bound { bucket, .. }| pace(bucket, level));
+        let paces = [pace(messages, meter.messages), pace(bytes, meter.bytes)];
         paces.into_iter().flatten().find(|pace| *pace != Pace::Good).unwrap_or(Pace::Good)
     }
 
@@ -124,8 +132,8 @@ impl Meters {
         let meter = self.meters.get_mut(index as usize)?;
         if now.is_after(meter.filled) {
             let ticks = now.0.wrapping_sub(meter.filled.0);
-            self.messages.inspect(|bucket| bucket.fill(&mut meter.messages, ticks));
-            self.bytes.inspect(|bucket| bucket.fill(&mut meter.bytes, ticks));
+            self.messages.inspect(|bound| bound.fill(&mut meter.messages, ticks));
+            self.bytes.inspect(|bound| bound.fill(&mut meter.bytes, ticks));
             meter.filled = now;
         }
         Some(meter)
@@ -138,8 +146,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn meters(messages: Option<Rate>, bytes: Option<Rate>) -> Meters {
-        let mut meters = Meters::new(messages, bytes);
-        meters.start(3, Tick(u32::MAX));
+        let set = |rate: Option<Rate>| rate.map_or(Limit::Off, Limit::At);
+        let mut meters = Meters::new(set(messages), set(bytes));
+        meters.start(3, true, Tick(u32::MAX));
         meters
     }
 
@@ -176,6 +185,22 @@ mod tests {
         assert!(meters.meters.is_empty());
     }
 
+    #[test]
+    fn the_default_is_for_others_and_each_slot_is_its_tenants() {
+        let mut meters = Meters::new(Limit::Auto, Limit::Auto);
+        meters.start(7, true, Tick(0));
+        assert!(meters.meters.is_empty());
+        let passed = |meters: &mut Meters, index| {
+            (0..20_000).filter(|_| meters.charge_message(index, Tick(0)) == Pace::Good).count()
+        };
+        meters.start(7, false, Tick(0));
+        meters.start(5, true, Tick(0));
+        let most = AUTO_MESSAGE_RATE.burst as usize;
+        assert_eq!([5, 6, 7, 8].map(|index| passed(&mut meters, index)), [20_000, 20_000, most, 20_000]);
+        meters.start(7, true, Tick(0));
+        assert_eq!(passed(&mut meters, 7), 20_000);
+    }
+
     proptest! {
         /// However the messages lie, no more pass than a full bucket and what has flowed in; and who keeps within the rate
         /// is never refused.
@@ -190,12 +215,12 @@ mod tests {
             let (mut now, mut passed, mut within, mut debt) = (0u32, 0u64, true, 0i64);
             for gap in gaps {
                 now += gap;
-                debt = (debt - i64::from(gap * per_second)).max(0) + i64::from(MESSAGE);
-                within &= debt <= i64::from(rate.burst * MESSAGE);
+                debt = (debt - i64::from(gap * per_second)).max(0) + i64::from(THING);
+                within &= debt <= i64::from(rate.burst * THING);
                 let pace = meters.charge_message(3, Tick(u32::MAX.wrapping_add(now)));
                 prop_assert!(!within || pace == Pace::Good);
                 passed += u64::from(pace == Pace::Good);
-                let most = u64::from(rate.burst) + u64::from(now) * u64::from(per_second) / u64::from(TICKS_PER_SECOND);
+                let most = u64::from(rate.burst) + u64::from(now) * u64::from(per_second) / 100;
                 prop_assert!(passed <= most, "{} of {}", passed, most);
             }
         }

@@ -3,6 +3,7 @@
 pub mod meter;
 pub mod outbox;
 pub mod peer;
+pub mod proxy;
 pub mod table;
 
 use std::any::Any;
@@ -242,6 +243,9 @@ flags! {
     16 looked_at set_looked_at "Its ping is overdue, and it is being read from once more before it is given up.",
     18 tls set_tls "What is sent and received is sealed.",
     19 shaking set_shaking "A step of its TLS handshake is under way on another thread; it is not read from meanwhile.",
+    21 counted set_counted "It is counted with the address that it comes from.",
+    22 proxied set_proxied "It comes from a trusted proxy, and its requests say who is behind that.",
+    23 headless set_headless "Its PROXY header has not come.",
     20 asking set_asking "Its token is being checked; it is not read from meanwhile.",
     17 stamped set_stamped "An event stream of several topics: each of its messages says where it is in all of them.",
 }

@@ -48,6 +48,9 @@ impl Collector for Shards {
             let of_shards = shards.iter().map(|samples| &samples[series.clone()]);
             encode_metric(&mut encoder, of_shards)?;
         }
+        let help = "Addresses whose connections are counted";
+        let family = encoder.encode_descriptor("addresses", help, None, MetricType::Gauge)?;
+        ConstGauge::new(self.0.admission().totals().0 as i64).encode(family)?;
         let draining = i64::from(self.0.standing() == Standing::Draining);
         let help = "Whether clients are being sent away: 1 from the begin of a drain to the end";
         let family = encoder.encode_descriptor("draining", help, None, MetricType::Gauge)?;

@@ -204,6 +204,9 @@ pub enum Failure {
     /// The client is in as many rooms as a backend may bring it into.
     #[error("The client is in too many rooms")]
     TooManyRooms,
+    /// More is published to the topic than may be.
+    #[error("The topic is published to too fast: wait a moment")]
+    TooFast,
 }
 
 impl Failure {
@@ -215,6 +218,7 @@ impl Failure {
             Failure::NoRoom => "no_room",
             Failure::NotAllowed => "not_allowed",
             Failure::TooManyRooms => "too_many_rooms",
+            Failure::TooFast => "too_fast",
         }
     }
 }

@@ -104,6 +104,11 @@ impl<'a> Response<'a> {
         Response::error(503, sentence).header("Retry-After", retry_after.to_string())
     }
 
+    /// 429: come back in so many seconds. Pages of any origin may read it.
+    pub fn too_many(retry_after: u32, sentence: &str) -> Response<'static> {
+        Response::error(429, sentence).header("Retry-After", retry_after.to_string()).header(ALLOW_ORIGIN, "*")
+    }
+
     /// Adds a header field.
     pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Response<'a> {
         self.headers.push((name, value.into()));

@@ -2,6 +2,7 @@
 
 use super::Hub;
 use super::topic::{Position, TopicHandle};
+use crate::bucket::Bucket;
 use crate::time::Tick;
 use std::time::Duration;
 
@@ -47,6 +48,12 @@ impl Hub {
     /// The time from here on: that of the end of a topic's use.
     pub fn set_now(&mut self, now: Tick) {
         self.topics.places.set_now(now);
+    }
+
+    /// Whether a topic may be published to now; if so, that is counted.
+    pub fn admits(&mut self, topic: u32, bucket: Bucket, now: Tick) -> bool {
+        let level = self.topics.get_mut(topic).pace.get_or_insert_with(|| bucket.start(now));
+        bucket.take(level, now)
     }
 
     /// A topic's epoch, and the offset that [`Hub::order`] gave last, 0 if it gave none.

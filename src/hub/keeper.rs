@@ -93,6 +93,20 @@ impl Hub {
         self.evict();
     }
 
+    /// Drops messages, the oldest of the topics that were published to the longest ago, until all histories take no more than
+    /// so many bytes, and `most` messages at most; how many were dropped. The bound stays what it is.
+    pub fn shrink_histories(&mut self, bytes: usize, most: usize) -> u64 {
+        let mut dropped = 0;
+        while self.keeper.bytes > bytes
+            && dropped < most as u64
+            && let Some(topic) = self.keeper.recency.first()
+        {
+            self.change_history(topic, History::drop_oldest);
+            dropped += 1;
+        }
+        dropped
+    }
+
     /// What all histories take: their [`History::bytes`], and half a kibibyte for each that is not empty.
     pub fn history_bytes(&self) -> usize {
         self.keeper.bytes
@@ -141,12 +155,7 @@ impl Hub {
 
     /// Drops messages until the histories take no more than they may.
     fn evict(&mut self) {
-        while self.keeper.bytes > self.keeper.bound
-            && let Some(topic) = self.keeper.recency.first()
-        {
-            self.change_history(topic, History::drop_oldest);
-            self.keeper.evicted += 1;
-        }
+        self.keeper.evicted += self.shrink_histories(self.keeper.bound, usize::MAX);
     }
 
     /// Changes a topic's history, if it has one, and sees to what follows from that for the others.
@@ -167,5 +176,39 @@ impl Hub {
             _ => {}
         }
         Some(outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histories_are_shrunk_once_and_not_bounded_by_that() {
+        let mut hub = Hub::new(1, 7);
+        let retention =
+            Retention { count: 100, age: std::time::Duration::from_secs(9), bytes: 1 << 20, last_value: true };
+        let remember = |hub: &mut Hub, name: &str| {
+            let topic = hub.intern(name);
+            hub.keep(topic, retention);
+            let offset = hub.order(topic);
+            hub.remember(topic, Tick(0), offset, MessageKind::Text, Bytes::from_static(&[7; 1000]));
+            topic
+        };
+        let [old, new] = ["old", "new"].map(|name| (0..10).map(|_| remember(&mut hub, name)).last().unwrap());
+        let len = |hub: &Hub, topic| hub.history(topic).map_or(0, History::len);
+        assert_eq!(hub.shrink_histories(hub.history_bytes() / 2, 3), 3);
+        assert_eq!((len(&hub, old), len(&hub, new)), (7, 10));
+        let half = hub.history_bytes() / 2;
+        hub.shrink_histories(half, usize::MAX);
+        assert!(hub.history_bytes() <= half && len(&hub, old) == 0 && (7..10).contains(&len(&hub, new)));
+        assert_eq!(
+            (hub.shrink_histories(0, usize::MAX) > 0, hub.history_bytes(), hub.evicted_messages()),
+            (true, 0, 0)
+        );
+        for _ in 0..10 {
+            remember(&mut hub, "new");
+        }
+        assert_eq!(len(&hub, hub.find("new").unwrap()), 10);
     }
 }

@@ -5,6 +5,7 @@ use super::history::History;
 use super::log::Log;
 use super::places::Places;
 use super::subscribers::Roster;
+use crate::bucket::Level;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -41,6 +42,8 @@ pub(super) struct Topic {
     pub waiting: Vec<u64>,
     /// Other shards that have subscribers, with the topic there.
     pub interest: Vec<(u16, TopicHandle)>,
+    /// How fast it is published to, at the home shard, if that is bounded.
+    pub pace: Option<Level>,
     /// Whether anybody outside may know its place.
     pub told: bool,
     /// Those who are about to subscribe, or something else that the topic must not be gone for.
@@ -60,6 +63,7 @@ impl Topic {
             home: None,
             waiting: Vec::new(),
             interest: Vec::new(),
+            pace: None,
             told: false,
             pins: 0,
             history: None,

@@ -4,10 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::conn::Conn;
-use crate::conn::peer::Peer;
 use crate::error::CloseReason;
-use crate::http::response::{Framing, Response};
-use crate::limits::{ACCEPTS, SPARE_SLOTS};
+use crate::limits::ACCEPTS;
 use crate::ring::op::{Completion, Op};
 use crate::ring::sys;
 
@@ -43,9 +41,14 @@ impl Seats {
 }
 
 impl Core {
-    /// Asks for connections, in every seat.
+    /// Asks for connections, in every seat; or waits on, if other shards have had what may come.
     pub(super) fn start_accepting(&mut self) {
-        self.accept_again = None;
+        let bucket = self.settings.connect_rate;
+        let pause = bucket.and_then(|bucket| self.shared.admission().wait(bucket, self.now));
+        self.accept_again = pause.map(|pause| self.now.after(pause));
+        if pause.is_some() {
+            return;
+        }
         for seat in 0..self.seats.armed.len() {
             self.accept(seat as u16);
         }
@@ -72,7 +75,10 @@ impl Core {
             *armed = false;
         }
         match -completion.result {
-            ..=0 => self.accepted(completion.result as u32, self.seats.door(seat), peer.into()),
+            ..=0 => {
+                self.accepted(completion.result as u32, self.seats.door(seat), peer);
+                self.keep_to_connect_rate();
+            }
             // The client was gone before it was accepted.
             sys::ECONNABORTED | sys::ECANCELED => {}
             // No descriptor, no memory, or something that trying again at once will not cure.
@@ -87,35 +93,30 @@ impl Core {
         }
     }
 
-    fn accepted(&mut self, slot: u32, door: Door, peer: Peer) {
+    /// Whether more may come: whoever is too many waits in the listener's queue.
+    fn keep_to_connect_rate(&mut self) {
+        let Some(bucket) = self.settings.connect_rate else { return };
+        let pause = self.shared.admission().count(bucket, self.now);
+        if let Some(pause) = pause.filter(|_| self.accept_again.is_none() && self.accepts()) {
+            self.counters.accept_waits.add(1);
+            self.accept_again = Some(self.now.after(pause));
+        }
+    }
+
+    fn accepted(&mut self, slot: u32, door: Door, address: IpAddr) {
         self.counters.accepted.add(1);
         let id = self.conns.insert(slot, Conn::new());
         self.counters.connections.add(1);
         if door == Door::Tls {
             self.start_tls(id);
         }
-        self.meters.start(slot, self.now);
-        self.peers.set(slot, peer);
         self.ops.push(Op::Watch(id));
         self.wheel.set(slot, self.now.after(self.settings.head_timeout));
         if !self.accepts() {
             return self.terminate(id, CloseReason::Shutdown);
         }
-        let full = self.conns.len() > self.capacity || self.shared.connections() > self.shared.max_connections();
-        let refused = if full {
-            &self.counters.refused_full
-        } else if self.shared.memory_pressure() {
-            &self.counters.refused_memory
-        } else {
-            return;
-        };
-        refused.add(1);
-        // What is sent to a TLS client costs a handshake first.
-        if self.refusals >= SPARE_SLOTS || door == Door::Tls {
-            return self.terminate(id, CloseReason::Refused);
+        if let Err(refusal) = self.admit_newcomer(id, address) {
+            self.turn_away(id, refusal);
         }
-        self.refusals += 1;
-        let response = Response::unavailable(1, "The server has as many connections as it may have.");
-        self.respond(id, &response, Framing::CLOSE, CloseReason::Refused);
     }
 }

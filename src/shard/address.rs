@@ -187,12 +187,4 @@ impl Core {
             Return::Caller(caller) => drop(caller.try_send(answer)),
         }
     }
-
-    pub(super) fn tell_answer(&mut self, to: ConnId, answer: &Answer) {
-        if !self.answer_posted(to, answer)
-            && let Some(event) = answer.event()
-        {
-            self.tell(to, event);
-        }
-    }
 }

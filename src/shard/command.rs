@@ -98,7 +98,9 @@ impl Core {
         if !self.permissions(id).publish.includes(self.hub.name(topic)) {
             return self.not_allowed(id, None);
         }
-        self.publish_joined(topic, Publication::new(kind, payload).but((!own).then_some(id)));
+        let receipt = self.receipt(id, None, false);
+        let publication = Publication::new(kind, payload).but((!own).then_some(id));
+        self.publish_joined(topic, Publication { receipt, ..publication });
     }
 
     /// A client has published where it may not. Its dialect has a word for that, or else it would take it for published.
@@ -126,16 +128,22 @@ impl Core {
         self.tell(id, Event::Failed { why: Failure::NoRoom, id: message });
     }
 
-    /// The acknowledgement that a message wants, on its way to where that is ordered.
+    /// The acknowledgement that a message wants, on its way to where that is ordered. Where that may be refused, the sender of a
+    /// message that wants none is at least told so.
     pub(super) fn receipt(
         &self,
         id: ConnId,
         receipt: Option<dialect::Receipt<'_>>,
         place: bool,
     ) -> Option<Box<Receipt>> {
-        let receipt = receipt.filter(|receipt| receipt.ack)?;
+        let quiet = !receipt.as_ref().is_some_and(|receipt| receipt.ack);
+        if quiet && self.settings.topic_publish_rate.is_none() {
+            return None;
+        }
         let to = Return::Conn(Origin { shard: self.id, conn: id });
-        Some(Box::new(Receipt { to, client: self.client_of(id), id: receipt.id.into(), place }))
+        let client = if quiet { None } else { self.client_of(id) };
+        let message = receipt.map_or("".into(), |receipt| receipt.id.into());
+        Some(Box::new(Receipt { to, client, id: message, place, quiet }))
     }
 
     fn ask_who_is_in(&mut self, id: ConnId, room: Option<&str>) {

@@ -30,14 +30,23 @@ impl Shard {
                     self.core.buffers.push(completion.buffer);
                     match self.core.received(*completion) {
                         0 => {}
-                        bytes if self.core.is_tls(id) => self.unseal(id, arrivals.buffer(completion.buffer, bytes)),
-                        bytes => self.inbound(id, arrivals.buffer(completion.buffer, bytes)),
+                        bytes => self.arrived(id, arrivals.buffer(completion.buffer, bytes)),
                     }
                 }
                 Kind::Shutdown => self.core.shutdown_completed(id),
                 // A shard never discards.
                 Kind::Send | Kind::Wake | Kind::Close | Kind::Cancel | Kind::Discard => {}
             }
+        }
+    }
+
+    /// Bytes have come from a connection.
+    pub(super) fn arrived(&mut self, id: ConnId, bytes: &mut [u8]) {
+        let Some(flags) = self.core.conns.get(id).map(|conn| conn.flags) else { return };
+        match (flags.headless(), flags.tls()) {
+            (true, _) => self.proxy_header(id, bytes),
+            (_, true) => self.unseal(id, bytes),
+            _ => self.inbound(id, bytes),
         }
     }
 
@@ -107,10 +116,6 @@ impl Core {
             }
         }
         0
-    }
-
-    fn is_tls(&self, id: ConnId) -> bool {
-        self.conns.get(id).is_some_and(|conn| conn.flags.tls())
     }
 
     /// Turns the queue of readable connections into receives, as many as there are buffers. A busy connection goes to

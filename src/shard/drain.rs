@@ -142,7 +142,7 @@ impl Core {
     }
 
     /// Answers a newcomer's request.
-    pub(super) fn turn_away(&mut self, id: ConnId, request: &Request<'_>) -> Next {
+    pub(super) fn send_elsewhere(&mut self, id: ConnId, request: &Request<'_>) -> Next {
         self.counters.refused_draining.add(1);
         let after = 1 + self.random() % LAST_RETRY;
         let response = Response::unavailable(after as u32, "The server is about to end: come back in a moment.");

@@ -115,14 +115,15 @@ impl Shard {
     }
 
     fn request(&mut self, id: ConnId, request: &Request<'_>, body: &[u8]) -> Next {
-        if let Some(response) = self.core.refusal_of_request(id) {
+        let refused = self.core.refusal_of_client(id, request).or_else(|| self.core.refusal_of_request(id));
+        if let Some(response) = refused {
             self.core.refuse(id, &response, Framing::CLOSE);
             return Next::End;
         }
         let upgrade = request.wants_websocket();
         let asked = route(request.path, upgrade);
         if self.core.turns_away() && !matches!(asked, Route::Probe(_)) {
-            return self.core.turn_away(id, request);
+            return self.core.send_elsewhere(id, request);
         }
         if let Some(index) = self.routes.find(request.path) {
             return if upgrade {

@@ -194,6 +194,9 @@ impl Core {
             self.secure.end(id.index, &mut self.frames);
             self.counters.tls_connections.sub(1);
         }
+        if conn.flags.counted() {
+            self.discount(id.index);
+        }
         self.counters.dropped_gone.add(u64::from(lost));
         self.partial_bytes -= kept(&conn.partial);
         self.admissions.end(id.index);
@@ -273,7 +276,7 @@ impl Core {
         if matches!(conn.session, Session::Asked(_)) {
             return self.verdict_timed_out(id);
         }
-        if matches!(conn.session, Session::Head(None)) {
+        if matches!(conn.session, Session::Head(None)) || conn.flags.headless() {
             // Not one byte of a request: nobody to tell.
             let reason = if conn.flags.keep_alive() { CloseReason::Http } else { CloseReason::HeadTimeout };
             return self.terminate(id, reason);

@@ -2,12 +2,13 @@
 
 use crate::conn::meter::Pace;
 use crate::conn::{Conn, Session};
-use crate::dialect::{Event, json};
+use crate::dialect::{Event, Failure, json};
 use crate::error::CloseReason;
-use crate::http::response::{ALLOW_ORIGIN, Response};
+use crate::http::response::Response;
 use crate::ring::token::ConnId;
 
 use super::Core;
+use super::mail::{Answer, Receipt};
 
 impl Core {
     /// Whether a message may be acted upon. One that may not is answered where its dialect has a word for that; other
@@ -44,8 +45,7 @@ impl Core {
             return None;
         }
         self.counters.too_fast.add(1);
-        let response = Response::error(429, "There are too many requests, or too much in them: wait a moment.");
-        Some(response.header("Retry-After", "1").header(ALLOW_ORIGIN, "*"))
+        Some(Response::too_many(1, "There are too many requests, or too much in them: wait a moment."))
     }
 
     /// A backend is as fast as it likes.
@@ -53,6 +53,28 @@ impl Core {
         match self.meters.charge_message(id.index, self.now) {
             Pace::TooFast | Pace::Persistent if self.conns.get(id).is_some_and(Conn::is_backend) => Pace::Good,
             pace => pace,
+        }
+    }
+
+    /// A publication that comes too fast for its topic is nobody's; its sender is told, if it can be.
+    pub(super) fn refuse_too_fast(&mut self, receipt: Option<&Receipt>) {
+        self.counters.topic_too_fast.add(1);
+        if let Some(receipt) = receipt {
+            let id = Some(receipt.id.clone()).filter(|id| !id.is_empty());
+            self.inform(&receipt.to, Answer::Failed { why: Failure::TooFast, id });
+        }
+    }
+
+    /// Tells the sender, in its dialect; one that has no word for it is closed.
+    pub(super) fn tell_answer(&mut self, to: ConnId, answer: &Answer) {
+        if self.answer_posted(to, answer) {
+            return;
+        }
+        let is_raw = self.conns.get(to).is_some_and(|conn| matches!(conn.session, Session::Raw { .. }));
+        match answer.event() {
+            Some(Event::Failed { why: Failure::TooFast, .. }) if is_raw => self.close_too_fast(to),
+            Some(event) => self.tell(to, event),
+            None => {}
         }
     }
 

@@ -75,6 +75,8 @@ pub struct Receipt {
     pub id: Box<str>,
     /// Whether the sender is told where in the topic the message is.
     pub place: bool,
+    /// Whether the sender is told of nothing but a refusal: what it sends again is then not known.
+    pub quiet: bool,
 }
 
 /// What happens in a room.
@@ -133,6 +135,15 @@ pub enum Question {
         /// So many at most, the first by name.
         limit: usize,
     },
+}
+
+/// What is given up for want of memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shed {
+    /// The older half of the histories.
+    pub histories: bool,
+    /// Connections, the largest backlogs first, until those come to so many bytes.
+    pub backlogs: u64,
 }
 
 /// One mail.
@@ -261,6 +272,8 @@ pub enum Mail {
     Verdict(Box<Verdict>),
     /// Memory is short: give back what is kept for later.
     Trim,
+    /// The same, and more is given up.
+    Shed(Shed),
     /// Send everybody away evenly over a time. All times are in milliseconds.
     Drain {
         /// Until it begins.
@@ -310,6 +323,7 @@ impl Mail {
                 | Mail::HasRead { .. }
                 | Mail::Replaced { .. }
                 | Mail::Trim
+                | Mail::Shed(_)
                 | Mail::Drain { .. }
                 | Mail::Shutdown { .. } => 0,
             }

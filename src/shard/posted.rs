@@ -66,7 +66,7 @@ impl Core {
         self.wheel.set(id.index, self.now.after(head_timeout));
         let name = publication.id.unwrap_or_default();
         let to = Return::Conn(Origin { shard: self.id, conn: id });
-        let receipt = Receipt { to, client, id: name.into(), place: true };
+        let receipt = Receipt { to, client, id: name.into(), place: true, quiet: false };
         let message = Publication::new(MessageKind::Text, publication.data);
         if !self.publish(&publication.topic, Publication { receipt: Some(Box::new(receipt)), ..message }) {
             let response = self.too_large();
@@ -83,9 +83,17 @@ impl Core {
     /// Answers a publication that is ordered, if that is what the connection waits for; `false` if not.
     pub(super) fn answer_posted(&mut self, id: ConnId, answer: &Answer) -> bool {
         let Some(&Session::Posted { .. }) = self.conns.get(id).map(|conn| &conn.session) else { return false };
-        if let Answer::Ack { place: Some((topic, position)), .. } = answer {
-            self.counters.http_requests.add(1);
-            self.end_posted(id, &json_response(200, json::placed_at(topic, *position)), CloseReason::Http);
+        match answer {
+            Answer::Ack { place: Some((topic, position)), .. } => {
+                self.counters.http_requests.add(1);
+                self.end_posted(id, &json_response(200, json::placed_at(topic, *position)), CloseReason::Http);
+            }
+            Answer::Failed { why: why @ Failure::TooFast, .. } => {
+                self.counters.http_errors.add(1);
+                let response = refused(429, why.code(), &why.to_string()).header("Retry-After", "1");
+                self.end_posted(id, &response, CloseReason::Http);
+            }
+            _ => {}
         }
         true
     }

@@ -104,7 +104,7 @@ impl Core {
             self.publish_remote(home, topic, publication);
         } else if let Some(local) = self.hub.find(topic) {
             self.publish_home(local, publication);
-        } else if let Some(local) = self.topic_worth_making(topic, publication.receipt.is_some()) {
+        } else if let Some(local) = self.topic_worth_making(topic, publication.receipt.as_deref()) {
             self.publish_home(local, publication);
             self.unpin(local);
         } else {
@@ -175,7 +175,7 @@ impl Core {
             TopicRef::Name(name) => match self.hub.find(&name) {
                 Some(local) => (Some(local), false),
                 None => {
-                    let made = self.topic_worth_making(&name, receipt.is_some());
+                    let made = self.topic_worth_making(&name, receipt.as_deref());
                     if made.is_none() {
                         self.hub.order_unheard(&name);
                     }
@@ -196,15 +196,16 @@ impl Core {
 
     /// A topic that nobody uses, made and pinned, if what is published to it has to be ordered all the same: because it is
     /// kept, or because the publisher is to be told where it is.
-    fn topic_worth_making(&mut self, name: &str, receipt: bool) -> Option<u32> {
-        (receipt || self.settings.history.of(name).is_some()).then(|| {
+    fn topic_worth_making(&mut self, name: &str, receipt: Option<&Receipt>) -> Option<u32> {
+        let is_told = receipt.is_some_and(|receipt| !receipt.quiet);
+        (is_told || self.settings.history.of(name).is_some()).then(|| {
             let local = self.hub.intern(name);
             self.hub.pin(local);
             local
         })
     }
 
-    /// The place of the next message; `None` if it was here before, which is acknowledged again.
+    /// The place of the next message; `None` if it was here before, which is acknowledged again, or comes too fast for its topic.
     fn order(&mut self, topic: u32, receipt: Option<&Receipt>) -> Option<Position> {
         if let Some(receipt) = receipt {
             let known = receipt.client.map(|client| {
@@ -216,6 +217,10 @@ impl Core {
                 self.acknowledge(topic, receipt, position);
                 return None;
             }
+        }
+        if self.settings.topic_publish_rate.is_some_and(|bucket| !self.hub.admits(topic, bucket, self.now)) {
+            self.refuse_too_fast(receipt);
+            return None;
         }
         self.counters.published.add(1);
         let offset = self.hub.order(topic);
@@ -230,6 +235,9 @@ impl Core {
     }
 
     fn acknowledge(&mut self, topic: u32, receipt: &Receipt, position: Position) {
+        if receipt.quiet {
+            return;
+        }
         let place = receipt.place.then(|| (self.hub.name(topic).into(), position));
         self.inform(&receipt.to, Answer::Ack { id: receipt.id.clone(), place });
     }

@@ -3,9 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::Limits;
 use crate::auth::Permissions;
+use crate::bucket::Bucket;
 use crate::config::ConfigError;
-use crate::config::{BacklogPolicy, Config, HistoryRule, HistoryRules, Patterns, Rate, Secret};
+use crate::config::{
+    AUTO_ADDRESS_CONNECT_RATE, AUTO_ADDRESS_CONNECTIONS, BacklogPolicy, Config, HistoryRule, HistoryRules, Limit,
+    Networks, Patterns, ProxyProtocol, Rate, Secret,
+};
+use crate::conn::peer::Peer;
 use crate::dialect::json::Types;
 use crate::hub::history::Retention;
 use crate::hub::presence;
@@ -22,9 +28,21 @@ pub struct Settings {
     /// Bytes of a message, inflated.
     pub max_message: u32,
     /// Messages that one connection may send.
-    pub message_rate: Option<Rate>,
+    pub message_rate: Limit<Rate>,
     /// Bytes that one connection may send.
-    pub byte_rate: Option<Rate>,
+    pub byte_rate: Limit<Rate>,
+    /// Connections of one address.
+    pub address_connections: Limit<u32>,
+    /// New connections of one address.
+    pub address_connect_rate: Limit<Rate>,
+    /// New connections of the whole server.
+    pub connect_rate: Option<Bucket>,
+    /// Publications to one topic.
+    pub topic_publish_rate: Option<Bucket>,
+    /// Who is believed to speak for others.
+    pub trusted_proxies: Networks,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// What a client may do whose token does not say it, or that has none.
     pub permissions: Arc<Permissions>,
     /// Whether clients without a token are let in.
@@ -89,6 +107,12 @@ impl TryFrom<&Config> for Settings {
             max_message: config.max_message,
             message_rate: config.message_rate,
             byte_rate: config.byte_rate,
+            address_connections: config.address_connections,
+            address_connect_rate: config.address_connect_rate,
+            connect_rate: config.connect_rate.map(Bucket::of_things),
+            topic_publish_rate: config.topic_publish_rate.map(Bucket::of_things),
+            trusted_proxies: config.trusted_proxies.clone(),
+            proxy_protocol: config.proxy_protocol != ProxyProtocol::Off,
             permissions: Arc::new(permissions(config)),
             anonymous: config.anonymous,
             auth_cookie: config.auth_cookie.clone(),
@@ -118,6 +142,17 @@ impl TryFrom<&Config> for Settings {
             topic_memory: config.ack_window,
             max_errors: config.max_errors,
         })
+    }
+}
+
+impl Settings {
+    /// What an address may have.
+    pub fn limits_of(&self, peer: Peer) -> Limits {
+        let rate = self.address_connect_rate.of(AUTO_ADDRESS_CONNECT_RATE, peer.is_loopback());
+        Limits {
+            connections: self.address_connections.of(AUTO_ADDRESS_CONNECTIONS, peer.is_loopback()),
+            rate: rate.map(Bucket::of_things),
+        }
     }
 }
 

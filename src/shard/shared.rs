@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 
+use crate::admission::Admission;
 use crate::counters::Counters;
 
 use super::identity::Identity;
@@ -36,6 +37,7 @@ pub struct Shared {
     /// Places topics on shards. Random for each process, so that nobody outside can aim topics at one shard.
     hasher: SeedableRandomState,
     identity: Identity,
+    admission: Admission,
 }
 
 impl Shared {
@@ -59,6 +61,7 @@ impl Shared {
             max_connections: AtomicU64::new(u64::MAX),
             hasher,
             identity,
+            admission: Admission::new(),
         }
     }
 
@@ -90,6 +93,11 @@ impl Shared {
     /// The names of clients, and what proves them.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// The connections of each address.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// The shard that orders a topic.

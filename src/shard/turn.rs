@@ -121,6 +121,7 @@ impl Core {
                 Mail::Shaken(mail) => self.shaken(*mail),
                 Mail::Verdict(mail) => self.judged(*mail),
                 Mail::Trim => self.trim(),
+                Mail::Shed(what) => self.shed(what),
                 Mail::Drain { delay_ms, time_ms, grace_ms } => {
                     let [delay, time, grace] = [delay_ms, time_ms, grace_ms].map(|ms| Duration::from_millis(ms.into()));
                     self.drain(delay, time, grace);

@@ -134,6 +134,15 @@ impl Client {
         Client::from(TcpStream::from(socket))
     }
 
+    /// A client of another address of this machine: `127.0.0.2`.
+    pub fn connect_from(from: &str, addr: SocketAddr) -> Client {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let from = SocketAddr::new(from.parse().expect("an address"), 0);
+        socket.bind(&from.into()).expect("all of 127.0.0.0/8 is ours");
+        socket.connect(&addr.into()).expect("the server accepts");
+        Client::from(TcpStream::from(socket))
+    }
+
     pub fn from(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");

@@ -45,7 +45,11 @@ pub struct TlsClient {
 
 impl TlsClient {
     pub fn connect(addr: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> TlsClient {
-        let socket = TcpStream::connect(addr).expect("the server accepts");
+        TlsClient::over(TcpStream::connect(addr).expect("the server accepts"), host, config)
+    }
+
+    /// On a connection that is there.
+    pub fn over(socket: TcpStream, host: &str, config: &Arc<ClientConfig>) -> TlsClient {
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         socket.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         socket.set_nodelay(true).expect("no delay");

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Api;
 use super::problem::{self, Problem};
-use crate::dialect::Position;
+use crate::dialect::{Failure, Position};
 use crate::shard::mail::{Act, Addressed, Answer, Asker, Message, Question, Receipt, Return, Stage};
 
 /// Time for the shards to answer.
@@ -43,6 +43,7 @@ impl Call {
     pub async fn place(&self, deadline: Deadline) -> Result<Position, Problem> {
         match self.answer(deadline).await? {
             Answer::Ack { place: Some((_, position)), .. } => Ok(position),
+            Answer::Failed { why: Failure::TooFast, .. } => Err(problem::TOO_FAST),
             _ => Err(problem::TIMEOUT),
         }
     }
@@ -58,7 +59,7 @@ impl Api {
     pub fn publish(&self, topic: &str, message: Message, id: Option<Box<str>>) -> Call {
         let (to, call) = call(1);
         let client = self.name(id.as_deref());
-        let receipt = Receipt { to, client, id: id.unwrap_or_default(), place: true };
+        let receipt = Receipt { to, client, id: id.unwrap_or_default(), place: true, quiet: false };
         self.shards.publish(topic, message, Some(Box::new(receipt)));
         call
     }

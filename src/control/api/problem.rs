@@ -61,6 +61,11 @@ pub const TIMEOUT: Problem = problem(
     "timeout",
     "the server did not get to it in time, and may still do it; with an id it can be sent again",
 );
+pub const TOO_FAST: Problem = problem(
+    StatusCode::TOO_MANY_REQUESTS,
+    "too_fast",
+    "the topic is published to faster than topic_publish_rate allows; nothing was done: try again in a moment",
+);
 pub const STOPPED: Problem = problem(StatusCode::SERVICE_UNAVAILABLE, "stopped", "the server is stopping");
 
 // What is wrong with what it asks for.
@@ -127,7 +132,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = super::answer(self.status, &Told { code: self.code, message: &self.message });
         match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             StatusCode::UNAUTHORIZED => {
