@@ -132,8 +132,12 @@ impl Server {
         let (postboxes, mailboxes) = launch::mailboxes(config.shards)?;
         let publisher = Publisher { shards: Shards::new(shared.clone(), postboxes.clone()) };
         let handshakes = certificates.map(|certificates| shake_hands(&config, certificates, &postboxes)).transpose()?;
-        let tls = handshakes.clone().map(|handshakes| TlsReload { pairs: config.tls_pairs(), handshakes });
-        let gate = gate_keys(&config)?.map(|keys| guard(&config, keys, &postboxes)).transpose()?;
+        let tls = handshakes.clone().map(|handshakes| TlsReload {
+            pairs: config.tls_pairs(),
+            handshakes,
+            process: shared.process().clone(),
+        });
+        let gate = gate_keys(&config)?.map(|keys| guard(&config, keys, &shared, &postboxes)).transpose()?;
         let launch = Launch {
             config: &config,
             settings,
@@ -194,7 +198,7 @@ fn gate_keys(config: &Config) -> Result<Option<Keys>, StartError> {
 }
 
 /// The threads that check tokens.
-fn guard(config: &Config, keys: Keys, postboxes: &[Postbox]) -> Result<Gate, StartError> {
+fn guard(config: &Config, keys: Keys, shared: &Shared, postboxes: &[Postbox]) -> Result<Gate, StartError> {
     let postboxes = postboxes.to_vec();
     let done = move |shard: u16, verdict| {
         if let Some(postbox) = postboxes.get(usize::from(shard)) {
@@ -203,7 +207,7 @@ fn guard(config: &Config, keys: Keys, postboxes: &[Postbox]) -> Result<Gate, Sta
         }
     };
     let set = config.jwks_url.clone().map(|address| (address, config.jwks_refresh));
-    Gate::start(keys, set, done).map_err(failed("cannot start a thread for tokens"))
+    Gate::start(keys, set, shared.process().clone(), done).map_err(failed("cannot start a thread for tokens"))
 }
 
 /// A server that runs. Dropping it does not stop it.

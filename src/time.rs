@@ -41,6 +41,33 @@ impl Tick {
     }
 }
 
+/// A point in time for measuring what takes less than a tick: nanoseconds of a clock that all threads of the process share.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// Not known.
+    pub const UNKNOWN: Moment = Moment(0);
+
+    /// Nanoseconds from `earlier` to this moment; 0 if `earlier` is the later one.
+    #[inline]
+    pub fn since(self, earlier: Moment) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// This moment; if it is not known, the other.
+    #[inline]
+    pub fn or(self, other: Moment) -> Moment {
+        if self == Moment::UNKNOWN { other } else { self }
+    }
+
+    /// The earlier one of two that are known.
+    #[inline]
+    pub fn min(self, other: Moment) -> Moment {
+        Moment(self.0.min(other.0))
+    }
+}
+
 const LEVELS: u32 = 4;
 const BITS: u32 = u8::BITS;
 const SLOTS: u32 = 1 << BITS;
@@ -79,6 +106,11 @@ pub struct Wheel {
 }
 
 impl Wheel {
+    /// Bytes of the entries that were ever used, and of the wheel's lists.
+    pub fn bytes(&self) -> usize {
+        self.nodes.len() * size_of::<Node>()
+    }
+
     /// An empty wheel at tick 0, with room reserved for the indices below `capacity`.
     pub fn new(capacity: u32) -> Wheel {
         Wheel::starting(Tick(0), capacity)

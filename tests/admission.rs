@@ -45,7 +45,7 @@ fn an_address_has_so_many_connections_on_all_shards_together() {
         }
         let mut other = connect("127.0.0.2");
         outcome(&mut other).expect("another address");
-        assert_eq!(server.metric("refused_total reason=\"address_connections\""), 3);
+        assert_eq!(server.metric("connections_refused_total reason=\"address_connections\""), 3);
         // Each that goes makes room for one, whichever shard either is on; also a WebSocket.
         for _ in 0..20 {
             drop(first.pop());
@@ -75,7 +75,7 @@ fn an_address_makes_so_many_connections_at_once() {
         let most = 10 + start.elapsed().as_secs() as usize + 1;
         assert!((10..=most).contains(&served) && outcomes[..10].iter().all(Result::is_ok), "{outcomes:?}");
         assert!(outcomes.iter().flat_map(|outcome| outcome.as_ref().err()).all(|after| after == "1"));
-        assert_eq!(server.metric("refused_total reason=\"address_rate\""), 30 - served as u64);
+        assert_eq!(server.metric("connections_refused_total reason=\"address_rate\""), 30 - served as u64);
         outcome(&mut Client::connect_from("127.0.0.10", server.addr)).expect("another address");
     }
 }
@@ -92,8 +92,8 @@ fn who_comes_too_fast_to_the_server_waits_in_the_queue() {
         let at_once = u64::from(50 + 16 * shards);
         let least = Duration::from_millis((200 - at_once) * 1000 / 50);
         assert!(start.elapsed() >= least, "{:?} is less than {least:?}", start.elapsed());
-        assert!(server.metric("accept_waits_total") >= 1);
-        assert_eq!((server.metric("refused_total"), server.metric("accepted_total")), (0, 200));
+        assert!(server.metric("accept_pauses_total reason=\"connect_rate\"") >= 1);
+        assert_eq!((server.metric("connections_refused_total"), server.metric("connections_accepted_total")), (0, 200));
     }
 }
 
@@ -115,7 +115,7 @@ fn tls_clients_are_turned_away_without_a_handshake() {
         Ok(len) => assert_eq!(len, 0, "nothing is said"),
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
-    assert_eq!(server.metric("refused_total reason=\"address_connections\""), 1);
+    assert_eq!(server.metric("connections_refused_total reason=\"address_connections\""), 1);
     assert_eq!(server.metric("tls_handshakes_total"), 0);
 }
 

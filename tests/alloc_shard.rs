@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use counting::allocations;
 use uproar::Config;
-use uproar::ring::WakeFd;
 use uproar::ring::op::{Arrivals, Completion, Op};
 use uproar::ring::token::{ConnId, Kind, Token};
+use uproar::ring::{Stats, WakeFd};
 use uproar::shard::accept::Door;
 use uproar::shard::settings::Settings;
 use uproar::shard::shared::Shared;
 use uproar::shard::{Aides, Parts, Shard, mailbox};
-use uproar::time::Tick;
+use uproar::time::{Moment, Tick};
 
 const SUBSCRIBERS: u32 = 1_000;
 const HEAD: &[u8] = b"GET /raw/ticks HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -65,9 +65,11 @@ impl Kernel {
         for _ in 0..SUBSCRIBERS {
             self.sent += self.shard.core.ops.drain(..).filter(|op| matches!(op, Op::Send { .. })).count() as u64;
             self.shard.set_now(Tick::at(Duration::ZERO), 0);
+            self.shard.turn_begins(Moment(1), Moment(1), false);
             self.shard.complete(&self.completions, &mut self.buffer);
             self.completions.clear();
             self.shard.turn();
+            self.shard.turn_ends(Moment(30_000), Stats::default());
         }
     }
 

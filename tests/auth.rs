@@ -102,7 +102,7 @@ fn a_token_may_be_in_any_of_its_places() {
         let mut client = Client::connect(server.addr);
         client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(client.response().status, 200);
-        wait_until("all are gone", || server.metric("websockets") == 0);
+        wait_until("all are gone", || server.metric("connections kind=\"websocket\"") == 0);
     }
 }
 
@@ -172,8 +172,8 @@ fn what_is_no_good_token_is_refused_and_no_more_is_said() {
         assert_eq!(refused.status, 401, "{bad}");
         assert!(!refused.head.contains("exp") && !refused.head.contains("issuer"), "{}", refused.head);
     }
-    assert_eq!(server.metric("auth_total result=\"granted\""), 1);
-    assert_eq!(server.metric("auth_total result=\"denied\""), 16);
+    assert_eq!(server.metric("authentications_total result=\"granted\""), 1);
+    assert_eq!(server.metric("authentications_total result=\"denied\""), 16);
 }
 
 #[test]

@@ -84,13 +84,13 @@ fn a_backend_needs_the_key() {
         let response = client.response();
         assert_eq!((response.status, response.field("WWW-Authenticate")), (401, Some("Bearer")), "{path} {field}");
     }
-    assert_eq!(guarded.metric("backends_refused_total"), 5);
+    assert_eq!(guarded.metric("handshakes_total result=\"backend_key\""), 5);
     let by_header =
         Client::connect(guarded.addr).upgrade("/backend", "Authorization: bearer correct-horse-battery\r\n");
     let by_query = backend(&guarded, "");
-    wait_until("both are there", || guarded.metric("backends") == 2);
+    wait_until("both are there", || guarded.metric("connections kind=\"backend\"") == 2);
     drop((by_header, by_query));
-    wait_until("none is there", || guarded.metric("backends") == 0);
+    wait_until("none is there", || guarded.metric("connections kind=\"backend\"") == 0);
     let mut client = Client::connect(guarded.addr);
     client.send(b"GET /backend HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(client.response().status, 426);
@@ -141,7 +141,7 @@ fn a_room_has_one_backend_while_that_is_connected() {
         add(2);
         assert_eq!(spread(&mut clients, 2, &seen), first, "nothing moves to a new backend");
         streams[0].shutdown(std::net::Shutdown::Both).expect("it was open");
-        wait_until("one has gone", || server.metric("backends") == 2);
+        wait_until("one has gone", || server.metric("connections kind=\"backend\"") == 2);
         let second = spread(&mut clients, 3, &seen);
         assert_eq!(second.len(), 60);
         for (room, backend) in &first {

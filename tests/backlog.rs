@@ -59,7 +59,7 @@ fn stall(shards: u32, policy: BacklogPolicy, path: &str, subscribe: impl FnOnce(
 
 /// Waits until nothing is under way between shards any more.
 fn settle(server: &TestServer) {
-    let state = || ["deliveries_total", "mail_total", "dropped_total"].map(|name| server.metric(name));
+    let state = || ["deliveries_total", "mail_total", "messages_dropped_total"].map(|name| server.metric(name));
     let mut last = state();
     wait_until("nothing is under way", || {
         thread::sleep(Duration::from_millis(20));
@@ -105,7 +105,7 @@ fn a_stalled_reader_is_closed_with_1013() {
         assert_eq!(code, 1013);
         stalled.close(1013);
         stalled.expect_end();
-        let dropped = server.metric("dropped_total reason=\"backlog_close\"") as usize;
+        let dropped = server.metric("messages_dropped_total reason=\"backlog_close\"") as usize;
         assert!(dropped > 0 && next + dropped <= published, "{next} + {dropped} of {published}");
         assert_eq!(server.metric("connections_closed_total reason=\"backlog\""), 1);
     }
@@ -121,9 +121,9 @@ fn drops(policy: BacklogPolicy, reason: &str, check: fn(before: &[usize], after:
         let (before, after) = numbers.split_at(gap);
         assert!(before[0] == 0 && is_run(before) && is_run(after), "{numbers:?}");
         check(before, after, published);
-        let dropped = server.metric(&format!("dropped_total reason=\"{reason}\"")) as usize;
+        let dropped = server.metric(&format!("messages_dropped_total reason=\"{reason}\"")) as usize;
         assert_eq!(numbers.len() + dropped, published);
-        assert_eq!(server.metric("dropped_total") as usize, dropped, "for no other reason");
+        assert_eq!(server.metric("messages_dropped_total") as usize, dropped, "for no other reason");
         // It is served as ever now that it reads.
         server.publisher().publish("stall", &message(published)).expect("there is room");
         assert_eq!(number(stalled.frame().expect("a message").text()), published);
@@ -169,7 +169,7 @@ fn a_json_client_is_told_how_many_it_has_missed() {
         }
         assert!(gaps > 0);
         assert_eq!(numbers.len() + gaps, published, "{policy:?}");
-        assert_eq!(server.metric("dropped_total") as usize, gaps);
+        assert_eq!(server.metric("messages_dropped_total") as usize, gaps);
     }
 }
 
@@ -188,7 +188,7 @@ fn one_message_larger_than_the_backlog_is_admitted_whole() {
         stalled.expect_text(&text);
         server.publisher().publish("large", "small").expect("there is room");
         stalled.expect_text("small");
-        assert_eq!(server.metric("dropped_total"), 0);
+        assert_eq!(server.metric("messages_dropped_total"), 0);
     }
 }
 
@@ -196,7 +196,7 @@ fn one_message_larger_than_the_backlog_is_admitted_whole() {
 fn flood(server: &Process, path: &str, bytes: &[u8], count: usize, answer: &[u8]) -> u64 {
     let mut reader = Client::ws_small(server.addr, path);
     let mut writer = Client::from(reader.stream.try_clone().expect("a descriptor"));
-    let (before, earlier) = (server.resident(), server.metric("bytes_received_total"));
+    let (before, earlier) = (server.resident(), server.metric("received_bytes_total"));
     let many = bytes.repeat(100);
     if !path.starts_with("/raw/") {
         assert!(reader.frame().expect("a welcome").text().contains("connected"));
@@ -205,7 +205,7 @@ fn flood(server: &Process, path: &str, bytes: &[u8], count: usize, answer: &[u8]
     let mut received = 0;
     wait_until("the flood is not read any more", || {
         thread::sleep(Duration::from_millis(50));
-        let last = std::mem::replace(&mut received, server.metric("bytes_received_total") - earlier);
+        let last = std::mem::replace(&mut received, server.metric("received_bytes_total") - earlier);
         received > 1000 && last == received
     });
     let received = received as usize;
@@ -256,5 +256,5 @@ fn stalled_readers_share_what_they_have_not_read() {
     }
     // When nobody waits for them any more, they are gone.
     drop(stalled);
-    wait_until("the frames are freed", || server.metric("frame_bytes") == 0);
+    wait_until("the frames are freed", || server.metric("memory_bytes part=\"frames\"") == 0);
 }

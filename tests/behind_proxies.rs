@@ -74,7 +74,7 @@ fn a_trusted_proxy_is_believed_and_nobody_else() {
     let mut client = Client::connect_from(PROXY, server.addr);
     assert_eq!(status(&mut client, "X-Forwarded-For: 192.0.2.7\r\nForwarded: for=192.0.2.9\r\n"), 400);
     client.expect_end();
-    assert_eq!(server.metric("refused_total reason=\"proxy\""), 1);
+    assert_eq!(server.metric("connections_refused_total reason=\"proxy\""), 1);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn limits_hold_for_clients_and_not_for_their_proxy() {
             assert_eq!((response.status, response.field("Retry-After")), (429, Some("10")));
             third.expect_end();
         }
-        assert_eq!(server.metric("refused_total reason=\"address_connections\""), 20);
+        assert_eq!(server.metric("connections_refused_total reason=\"address_connections\""), 20);
         drop(open);
         server.wait_idle();
         assert!(common::scrape(&server.admin).contains("\nuproar_addresses 0\n"));
@@ -208,8 +208,8 @@ fn with_the_proxy_protocol_nothing_else_is_let_in() {
     let mut open = [connect(), connect()];
     assert_eq!(open.each_mut().map(|client| status(client, "")), [200, 200]);
     assert_eq!(connect().response().status, 429);
-    assert_eq!(server.metric("refused_total reason=\"proxy\""), 4);
-    assert_eq!(server.metric("refused_total reason=\"address_connections\""), 1);
+    assert_eq!(server.metric("connections_refused_total reason=\"proxy\""), 4);
+    assert_eq!(server.metric("connections_refused_total reason=\"address_connections\""), 1);
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn the_header_comes_before_tls() {
     // The second of an address is closed without a word.
     let mut refused = connect(3);
     assert_eq!(refused.read(&mut [0; 16]).unwrap_or(0), 0);
-    assert_eq!(server.metric("refused_total reason=\"address_rate\""), 1);
+    assert_eq!(server.metric("connections_refused_total reason=\"address_rate\""), 1);
     let mut direct =
         TcpStream::connect(server.running().tls_address().expect("a TLS listener")).expect("it is accepted");
     assert_eq!(direct.read(&mut [0; 16]).unwrap_or(0), 0);

@@ -313,7 +313,7 @@ fn compressed_and_plain_subscribers_get_the_same_and_compression_runs_once_a_sha
         publish(&publisher, "mixed", "short");
         plain.iter_mut().chain(&mut deflated).for_each(|client| client.expect_text("short"));
         assert_eq!(server.metric("deliveries_total"), 11 * 24);
-        assert_eq!(server.metric("published_total"), 11);
+        assert_eq!(server.metric("messages_published_total"), 11);
         drop((plain, deflated));
         wait_until("they are gone", || publisher.connections() == 0);
     }

@@ -57,7 +57,7 @@ fn every_status_comes_over_the_wire() {
     server.wait_idle();
     assert_eq!(server.metric("http_requests_total"), 2);
     assert_eq!(server.metric("http_errors_total"), 14);
-    assert_eq!(server.metric("handshakes_total result=\"refused\""), 2);
+    assert_eq!(server.metric("handshakes_total result=\"malformed\""), 2);
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn more_connections_than_allowed_are_told_when_to_come_back() {
             assert_eq!((response.status, response.field("Retry-After")), (503, Some("1")));
             outside.expect_end();
         }
-        assert_eq!(server.metric("refused_total reason=\"full\""), 10);
+        assert_eq!(server.metric("connections_refused_total reason=\"full\""), 10);
         // Those inside do not notice, and their places are free again when they go.
         inside[0].text("still here");
         inside.iter_mut().for_each(|client| client.expect_text("still here"));

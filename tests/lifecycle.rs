@@ -221,8 +221,8 @@ fn near_its_memorys_bound_new_connections_are_refused_and_others_served() {
     probe.send(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let ready = probe.response();
     assert!(ready.status == 503 && ready.body.contains("\"memory\""), "{ready:?}");
-    assert!(server.metric("refused_total reason=\"memory\"") > 0);
-    assert_eq!(server.metric("refused_total reason=\"full\""), 0);
+    assert!(server.metric("connections_refused_total reason=\"memory\"") > 0);
+    assert_eq!(server.metric("connections_refused_total reason=\"full\""), 0);
     publisher.send(&frame(PING, b"still served"));
     publisher.expect(PONG, b"still served");
     stalled.reset();
@@ -239,7 +239,7 @@ fn a_full_table_costs_no_processor_time_and_is_got_over() {
     let mut outside = Vec::new();
     wait_until("there is no slot left", || {
         outside.extend((0..10).filter_map(|_| TcpStream::connect(server.addr).ok()));
-        server.metric("accept_pauses_total") > 0
+        server.metric("accept_pauses_total reason=\"resources\"") > 0
     });
     thread::sleep(Duration::from_millis(500));
     let (ticks, elapsed) = (server.cpu_ticks() - ticks, start.elapsed());
@@ -261,7 +261,7 @@ fn metrics_are_served_on_tcp() {
     client.expect_text("counted");
     let text = scrape(&server.admin);
     assert!(text.contains("application/openmetrics-text") && text.ends_with("# EOF\n"), "{text}");
-    assert_eq!((server.metric("websockets"), server.metric("messages_received_total")), (1, 1));
+    assert_eq!((server.metric("connections kind=\"websocket\""), server.metric("messages_received_total")), (1, 1));
     // The public listener does not have them.
     let mut outside = Client::connect(server.addr);
     outside.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -281,7 +281,7 @@ fn a_unix_socket_is_private_replaced_when_stale_and_removed_at_the_end() {
     let mut client = server.ws("/raw/x");
     client.text("x");
     client.expect_text("x");
-    assert_eq!(metric(&admin, "websockets"), 1);
+    assert_eq!(metric(&admin, "connections kind=\"websocket\""), 1);
     // One that is in use is not taken over.
     let second = Process::command(&[&flag, "--listen=127.0.0.1:0"]).output().expect("it runs");
     assert_eq!(second.status.code(), Some(4));
@@ -289,7 +289,7 @@ fn a_unix_socket_is_private_replaced_when_stale_and_removed_at_the_end() {
     drop(server);
     assert!(path.exists());
     let mut server = Process::start(&[&flag, "--shards=1"]);
-    assert_eq!(metric(&admin, "websockets"), 0);
+    assert_eq!(metric(&admin, "connections kind=\"websocket\""), 0);
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0));
     assert!(!path.exists());

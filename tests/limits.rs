@@ -47,9 +47,9 @@ fn a_json_client_is_told_and_then_closed() {
     }
     let close = std::iter::from_fn(|| client.frame()).find(|frame| frame.opcode() == CLOSE).expect("a close frame");
     assert_eq!((close.code(), &close.payload[2..]), (1008, &b"too fast"[..]));
-    assert!(server.metric("too_fast_total") >= 20);
+    assert!(server.metric("messages_refused_total reason=\"too_fast\"") >= 20);
     wait_until("the reason is counted", || server.metric("connections_closed_total reason=\"too_fast\"") == 1);
-    assert!(server.metric("published_total") <= 25, "what was refused is not published");
+    assert!(server.metric("messages_published_total") <= 25, "what was refused is not published");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn backends_are_not_bounded() {
         backend.text(&json!({"type": "publish", "topic": "t", "data": n, "id": n, "ack": true}).to_string());
         assert_eq!(value(&mut backend)["type"], "ack");
     }
-    assert_eq!(server.metric("too_fast_total"), 0);
+    assert_eq!(server.metric("messages_refused_total reason=\"too_fast\""), 0);
 }
 
 /// So few publications to one topic, on all shards together.
@@ -156,8 +156,10 @@ fn publishers_of_a_topic_are_told_when_they_are_too_fast_together() {
             }
             drop(clients);
         }
-        wait_until("refusals are counted", || server.metric("topic_too_fast_total") >= 4 * 30);
-        assert_eq!(server.metric("too_fast_total"), 0);
+        wait_until("refusals are counted", || {
+            server.metric("messages_refused_total reason=\"topic_too_fast\"") >= 4 * 30
+        });
+        assert_eq!(server.metric("messages_refused_total reason=\"too_fast\""), 0);
     }
 }
 

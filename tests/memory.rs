@@ -63,7 +63,7 @@ fn the_largest_backlog_goes_first() {
     let mut stalled: Vec<Client> = topics.iter().map(|topic| Client::ws_small(server.addr, topic)).collect();
     let mut publishers: Vec<Client> = topics.iter().map(|topic| server.ws(&format!("{topic}?self=false"))).collect();
     let message = frame(BINARY, &[7; 16 << 10]);
-    fill(&server, "dropped_total reason=\"memory\"", || {
+    fill(&server, "messages_dropped_total reason=\"memory\"", || {
         publishers.iter_mut().for_each(|publisher| publisher.send(&message));
         publishers[3].send(&message.repeat(3));
     });
@@ -73,5 +73,5 @@ fn the_largest_backlog_goes_first() {
     wait_until("it is counted", || server.metric("connections_closed_total reason=\"memory\"") > 0);
     assert_eq!(server.metric("connections_closed_total reason=\"memory\""), 1, "that was enough");
     still_served(&mut client);
-    assert!(server.metric("refused_total reason=\"memory\"") == 0, "nobody came");
+    assert!(server.metric("connections_refused_total reason=\"memory\"") == 0, "nobody came");
 }

@@ -57,7 +57,7 @@ fn thousands_who_are_cut_off_anywhere_miss_nothing_and_get_nothing_twice() {
         }
         world.calm.store(true, Ordering::Relaxed);
     });
-    assert_eq!(server.metric("gaps_total"), 0);
+    assert_eq!(server.metric("recoveries_total result=\"gap\""), 0);
     world.check(clients as u64);
 }
 

@@ -42,8 +42,8 @@ fn who_comes_back_goes_on_where_it_was() {
             over.store(true, Ordering::Relaxed);
             lived.into_iter().for_each(|client| client.expect("a client that missed nothing"));
         });
-        assert_eq!(server.metric("gaps_total"), 0);
-        assert!(server.metric("replayed_total") > 0);
+        assert_eq!(server.metric("recoveries_total result=\"gap\""), 0);
+        assert!(server.metric("history_replayed_total") > 0);
     }
 }
 
@@ -164,7 +164,7 @@ fn what_there_is_no_memory_to_keep_is_counted() {
         for _ in 0..MESSAGES {
             server.publisher().publish("t", "x".repeat(20_000).as_str()).expect("published");
         }
-        wait_until("all are ordered", || server.metric("published_total") == MESSAGES);
+        wait_until("all are ordered", || server.metric("messages_published_total") == MESSAGES);
         // Of 100 messages of 20 kB, at most 52 are kept in a MiB.
         wait_until("the others are counted", || (48..MESSAGES).contains(&server.metric("history_evicted_total")));
         assert!((1..=1 << 20).contains(&server.metric("history_bytes")));

@@ -84,7 +84,13 @@ const STAGES: [Stage; 10] = [
 
 fn wait_empty(server: &Process) {
     wait_until("all connections are forgotten", || server.metric("connections") == 0);
-    for gauge in ["websockets", "subscriptions", "topics", "backlogged_connections", "frame_bytes"] {
+    for gauge in [
+        "connections kind=\"websocket\"",
+        "subscriptions",
+        "topics",
+        "backlogged_connections",
+        "memory_bytes part=\"frames\"",
+    ] {
         wait_until(&format!("{gauge} is 0"), || server.metric(gauge) == 0);
     }
 }
@@ -94,19 +100,19 @@ fn vanish(shards: u32, end: fn(Client)) {
     open(&server).reset();
     wait_empty(&server);
     let descriptors = server.descriptors();
-    let mut accepted = server.metric("accepted_total");
+    let mut accepted = server.metric("connections_accepted_total");
     for stage in STAGES {
         for _ in 0..CYCLES / PLACES {
             (0..PLACES).for_each(|_| end(stage(&server)));
             accepted += PLACES as u64;
-            wait_until("all are accepted", || server.metric("accepted_total") == accepted);
+            wait_until("all are accepted", || server.metric("connections_accepted_total") == accepted);
             wait_until("their places are free", || server.metric("connections") == 0);
         }
     }
     wait_empty(&server);
     // Those of the admin listener come and go.
     wait_until("no descriptor has leaked", || server.descriptors() <= descriptors);
-    assert_eq!(server.metric("refused_total"), 0);
+    assert_eq!(server.metric("connections_refused_total"), 0);
     let mut client = open(&server);
     client.text("as on the first day");
     client.expect_text("as on the first day");
@@ -145,7 +151,7 @@ fn a_reset_with_a_backlog_leaves_nothing_behind() {
                 wait_empty(&server);
             }
         }
-        let lost = server.metric("dropped_total reason=\"connection_ended\"");
+        let lost = server.metric("messages_dropped_total reason=\"connection_ended\"");
         assert!(lost >= 2 * 10 * 4, "{lost} messages were not delivered");
     }
 }

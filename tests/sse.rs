@@ -46,7 +46,10 @@ fn a_stream_is_as_the_contract_has_it() {
         let topics = format!("[{{\"topic\":\"AAPL\",\"ok\":true,{place}0}}]");
         let expected = format!("{id}0\nevent: subscribed\ndata: {{\"type\":\"subscribed\",\"topics\":{topics}}}\n\n");
         assert_eq!(subscribed, expected);
-        assert_eq!((server.metric("event_streams"), server.metric("websockets")), (1, 0));
+        assert_eq!(
+            (server.metric("connections kind=\"event_stream\""), server.metric("connections kind=\"websocket\"")),
+            (1, 0)
+        );
         let publish = |message: Message<'_>| server.publisher().publish("AAPL", message).expect("there is room");
         publish(Message::from("{\"bid\":\r\n 189.1}"));
         publish(Message::from("not\nJSON"));
@@ -105,7 +108,7 @@ fn others_are_refused() {
         let response = client.response();
         assert_eq!((response.status, response.field("Access-Control-Allow-Origin")), (status, Some("*")), "{query}");
     }
-    assert_eq!(server.metric("handshakes_total result=\"refused\""), 8);
+    assert_eq!(server.metric("handshakes_total result=\"malformed\""), 8);
     let mut twice = Events::open(server.addr, "topic=a&topic=a&x=y&topic=%61", "");
     assert_eq!(
         twice.expect("subscribed")["topics"],
@@ -128,7 +131,7 @@ fn head_and_http_1_0() {
     old.send(b"GET /sse?topic=a HTTP/1.0\r\n\r\n");
     assert_eq!(old.head(), HEAD);
     wait_until("it is subscribed", || server.metric("subscriptions") == 1);
-    assert_eq!(server.metric("event_streams"), 1);
+    assert_eq!(server.metric("connections kind=\"event_stream\""), 1);
 }
 
 #[test]
@@ -196,8 +199,8 @@ fn who_is_cut_off_at_any_byte_goes_on_where_it_was() {
             over.store(true, Ordering::Relaxed);
             lived.into_iter().for_each(|reader| reader.expect("one that missed nothing"));
         });
-        assert_eq!(server.metric("gaps_total"), 0);
-        assert!(server.metric("replayed_total") > 0);
+        assert_eq!(server.metric("recoveries_total result=\"gap\""), 0);
+        assert!(server.metric("history_replayed_total") > 0);
     }
 }
 
@@ -317,7 +320,7 @@ fn a_past_that_is_larger_than_a_backlog_comes_in_as_many_streams_as_it_takes() {
             thread::sleep(Duration::from_millis(1));
         }
     }
-    wait_until("they are ordered", || server.metric("published_total") == 60);
+    wait_until("they are ordered", || server.metric("messages_published_total") == 60);
     let mut id = String::new();
     let (mut next, mut streams) = (1, 0);
     let epoch = joined(&server, "topic=a").1;
@@ -347,12 +350,12 @@ fn stalled(policy: BacklogPolicy, query: &str) -> (TestServer, Vec<u64>, u64, Op
     wait_until("it is subscribed", || server.metric("subscriptions") == query.split('&').count() as u64);
     let text = "x".repeat(1000);
     let mut count = 0;
-    while server.metric("dropped_total") < 50 {
+    while server.metric("messages_dropped_total") < 50 {
         for _ in 0..32 {
             server.publisher().publish("a", &format!("[{count},\"{text}\"]")).expect("there is room");
             count += 1;
         }
-        wait_until("they are placed", || server.metric("published_total") == count);
+        wait_until("they are placed", || server.metric("messages_published_total") == count);
     }
     events.part(b"retry: 2000\n\n").expect("a head");
     let (mut numbers, mut told, mut ended) = (Vec::new(), 0, false);
@@ -383,9 +386,13 @@ fn what_a_slow_reader_is_not_sent_is_told() {
     for policy in [BacklogPolicy::DropOldest, BacklogPolicy::DropNewest, BacklogPolicy::Latest] {
         for query in ["topic=a", "topic=a&topic=b"] {
             let (server, numbers, told, events) = stalled(policy, query);
-            let count = server.metric("published_total");
+            let count = server.metric("messages_published_total");
             assert!(told > 0, "{policy:?}");
-            assert_eq!((numbers.len() as u64 + told, server.metric("dropped_total")), (count, told), "{policy:?}");
+            assert_eq!(
+                (numbers.len() as u64 + told, server.metric("messages_dropped_total")),
+                (count, told),
+                "{policy:?}"
+            );
             // It is served as ever now that it reads.
             server.publisher().publish("a", "[true]").expect("there is room");
             assert_eq!(events.expect("it goes on").expect("message")["data"], json!([true]));
@@ -404,10 +411,10 @@ fn a_slow_reader_whose_stream_ended_goes_on_where_it_was() {
         wait_until("it is subscribed", || server.metric("subscriptions") == query.split('&').count() as u64);
         let text = "x".repeat(1000);
         let mut count = 0;
-        while server.metric("dropped_total reason=\"backlog_close\"") == 0 {
+        while server.metric("messages_dropped_total reason=\"backlog_close\"") == 0 {
             count += 1;
             server.publisher().publish("a", &format!("[{count},\"{text}\"]")).expect("there is room");
-            wait_until("it is placed", || server.metric("published_total") == count);
+            wait_until("it is placed", || server.metric("messages_published_total") == count);
         }
         events.part(b"retry: 2000\n\n").expect("a head");
         let mut next = 1;

@@ -240,9 +240,12 @@ fn slow_readers_are_bounded_as_on_plain_connections() {
     for n in 0..3000u32 {
         publisher.text(&format!("{n:0>8}{}", "z".repeat(4000)));
     }
-    wait_until("messages are dropped", || it.server.metric("dropped_total reason=\"conflated\"") > 100);
-    wait_until("all are published", || it.server.metric("published_total") == 3000);
-    assert!(it.server.metric("frame_bytes") < 4 << 20, "nothing is held for slow readers but their backlogs");
+    wait_until("messages are dropped", || it.server.metric("messages_dropped_total reason=\"conflated\"") > 100);
+    wait_until("all are published", || it.server.metric("messages_published_total") == 3000);
+    assert!(
+        it.server.metric("memory_bytes part=\"frames\"") < 4 << 20,
+        "nothing is held for slow readers but their backlogs"
+    );
     for client in &mut slow {
         let mut last = None;
         while last != Some(2999) {

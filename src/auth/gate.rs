@@ -3,10 +3,11 @@
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::grant::Grant;
 use super::jwt::{Denied, Keys};
+use crate::counters::Process;
 use crate::ring::sys;
 use crate::ring::token::ConnId;
 
@@ -67,6 +68,7 @@ impl Gate {
     pub fn start(
         keys: Keys,
         set: Option<(String, Duration)>,
+        process: Arc<Process>,
         done: impl Fn(u16, Verdict) + Send + 'static,
     ) -> io::Result<Gate> {
         let (questions, asked) = flume::bounded::<Question>(WAITING);
@@ -87,7 +89,7 @@ impl Gate {
         thread::Builder::new().name("auth".into()).spawn(body)?;
         if let Some((address, refresh)) = set {
             let keys = gate.keys.clone();
-            let body = move || keep_fetching(&address, refresh, &wanted, &keys);
+            let body = move || keep_fetching(&address, refresh, &wanted, &keys, &process);
             thread::Builder::new().name("jwks".into()).spawn(body)?;
         }
         Ok(gate)
@@ -104,12 +106,25 @@ fn current(keys: &Mutex<Arc<Keys>>) -> Arc<Keys> {
 }
 
 /// Fetches the set of keys for ever, or until nobody asks any more.
-fn keep_fetching(address: &str, refresh: Duration, wanted: &flume::Receiver<()>, keys: &Mutex<Arc<Keys>>) {
+fn keep_fetching(
+    address: &str,
+    refresh: Duration,
+    wanted: &flume::Receiver<()>,
+    keys: &Mutex<Arc<Keys>>,
+    process: &Process,
+) {
     loop {
         let began = Instant::now();
         match fetch(address).and_then(|text| current(keys).with_set(&text).map_err(Into::into)) {
-            Ok(new) => *keys.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new),
-            Err(why) => tracing::warn!("jwks_url: the keys stay as they were: {address} {why}"),
+            Ok(new) => {
+                *keys.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+                process.jwks_ok.add(1);
+                process.jwks_fetched_at.set(seconds_since_1970());
+            }
+            Err(why) => {
+                process.jwks_failed.add(1);
+                tracing::warn!("jwks_url: the keys stay as they were: {address} {why}");
+            }
         }
         match wanted.recv_timeout(refresh) {
             Ok(()) => thread::sleep(FETCH_PAUSE.min(refresh).saturating_sub(began.elapsed())),
@@ -117,6 +132,10 @@ fn keep_fetching(address: &str, refresh: Duration, wanted: &flume::Receiver<()>,
             Err(flume::RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+fn seconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn fetch(address: &str) -> Result<Vec<u8>, String> {

@@ -93,6 +93,11 @@ impl Meters {
         }
     }
 
+    /// Bytes that they take.
+    pub fn bytes(&self) -> usize {
+        self.meters.capacity() * size_of::<Meter>()
+    }
+
     /// A connection begins, with full buckets; or it is known better where it comes from.
     pub fn start(&mut self, index: u32, is_loopback: bool, now: Tick) {
         let full = |bound: Option<Bound>| bound.map_or(UNBOUNDED, |bound| bound.start(is_loopback));

@@ -105,6 +105,7 @@ impl Outbox {
     /// If the span goes on where the last one ends, both become one and the surplus reference is given back.
     #[inline]
     pub fn push(&mut self, frames: &mut Frames, span: Span) {
+        frames.queue(span.len().into());
         if span.len() == 0 || self.grow_last(span) {
             frames.release(span.chunk, 1);
         } else if self.is_empty() {
@@ -142,6 +143,7 @@ impl Outbox {
             self.pop(frames);
         }
         self.recount(u64::from(n));
+        frames.unqueue(n.into());
     }
 
     /// Gives back the first span, which becomes the next one.
@@ -206,6 +208,7 @@ impl Outbox {
             return self.clear(frames);
         }
         let dropped = self.message_count(frames);
+        frames.unqueue(self.exact_len() - u64::from(self.first.len()));
         for span in self.rest.take().into_iter().flat_map(|rest| *rest) {
             frames.release(span.chunk, 1);
         }
@@ -217,6 +220,7 @@ impl Outbox {
     pub fn clear(&mut self, frames: &mut Frames) -> u32 {
         let begun = self.is_begun() && is_log(frames, self.first);
         let lost = self.message_count(frames) + u32::from(begun);
+        frames.unqueue(self.exact_len());
         while self.first != NOTHING {
             self.pop(frames);
         }
@@ -257,6 +261,7 @@ impl Outbox {
         self.first = spans.pop_front().unwrap_or(NOTHING);
         self.rest = Some(spans).filter(|spans| !spans.is_empty());
         self.recount(dropped.bytes);
+        frames.unqueue(dropped.bytes);
         dropped.messages
     }
 

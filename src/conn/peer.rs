@@ -57,6 +57,11 @@ impl Peers {
         self.0.get(index as usize).copied().unwrap_or(Peer::LOCAL)
     }
 
+    /// Bytes that they take.
+    pub fn bytes(&self) -> usize {
+        self.0.capacity() * size_of::<Peer>()
+    }
+
     /// A slot has a new tenant, or it is known better where that comes from.
     pub fn set(&mut self, index: u32, peer: Peer) {
         let index = index as usize;

@@ -40,6 +40,11 @@ impl<T> Table<T> {
         self.len == 0
     }
 
+    /// Bytes of all slots that were ever occupied: the others are not resident.
+    pub fn touched_bytes(&self) -> usize {
+        self.slots.len() * (size_of::<Option<T>>() + size_of::<u32>())
+    }
+
     /// Puts a value into a vacant slot.
     ///
     /// # Panics

@@ -10,15 +10,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, VARY};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::access::{self, Caller};
 use super::api::{self, Api, Endpoint};
-use super::metrics;
+use super::metrics::{self, Format};
 use super::serve::{Bounds, serve};
 use crate::config::AdminListen;
 use crate::error::StartError;
@@ -113,7 +113,7 @@ async fn show_contents() -> String {
         ("/health", "how the server is"),
         ("/live", "whether the process runs"),
         ("/ready", "whether newcomers are taken"),
-        ("/metrics", "OpenMetrics text for Prometheus"),
+        ("/metrics", "what Prometheus reads"),
     ];
     let own = own.into_iter().map(|(path, what)| format!("GET  {path:<14}{what}\n"));
     let line = |endpoint: &Endpoint| format!("{:<5}{:<14}{}\n", endpoint.method, endpoint.path, endpoint.what);
@@ -151,8 +151,9 @@ fn has_ended(api: &Api) -> bool {
     api.shards().available() == Err(Unavailable::Stopped)
 }
 
-async fn show_metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&api))
+async fn show_metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoResponse {
+    let format = Format::wanted(&headers);
+    ([(CONTENT_TYPE, format.media_type()), (VARY, "Accept")], metrics::text(&api, format))
 }
 
 /// Binds a socket that nobody else may connect to. One that a server left behind is replaced, one that a server listens

@@ -31,6 +31,7 @@ const STEPS: [(Step, u64, u64); 3] = [(Step::Newcomers, 90, 80), (Step::Historie
 
 /// Watches resident memory for as long as the runtime runs. What is below the first step is room for what comes between two looks.
 pub async fn watch(shards: Shards, max: u64) {
+    shards.shared().process().memory_limit.set(max);
     let mut shedding = Shedding::new(max);
     loop {
         let bytes = match sys::resident_bytes() {

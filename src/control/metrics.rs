@@ -1,32 +1,37 @@
-//! Counters as text that Prometheus reads (OpenMetrics 1.0).
+//! What Prometheus reads: the shards' counters and histograms, and what the process knows besides.
+
+mod format;
 
 use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::api::Api;
-use crate::counters::{Sample, Sort};
+use crate::counters::histogram::Snapshot;
+use crate::counters::{Part, Sample, Sort};
 use crate::ring::sys;
 use crate::shard::shared::{Shared, Standing};
-
-/// The text's media type.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub use format::Format;
 
 /// The metrics of this moment. No shard is stopped for it.
-pub fn text(api: &Arc<Api>) -> String {
+pub fn text(api: &Arc<Api>, format: Format) -> String {
     let mut registry = Registry::with_prefix("uproar");
     registry.register_collector(Box::new(Shards(api.shards().shared().clone())));
+    registry.register_collector(Box::new(Process(api.shards().shared().clone())));
     registry.register_collector(Box::new(Requests(api.clone())));
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
-    text
+    match format {
+        Format::OpenMetrics => text,
+        Format::Text => format::older(&text),
+    }
 }
 
 struct Shards(Arc<Shared>);
@@ -39,7 +44,7 @@ impl fmt::Debug for Shards {
 
 impl Collector for Shards {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let shards: Vec<Vec<Sample<'_>>> = self.0.all_counters().iter().map(|counters| counters.samples()).collect();
+        let shards: Vec<Vec<Sample>> = self.0.all_counters().iter().map(|counters| counters.samples()).collect();
         let Some(first) = shards.first() else { return Ok(()) };
         let mut at = 0;
         for metric in first.chunk_by(|a, b| a.name == b.name) {
@@ -48,17 +53,91 @@ impl Collector for Shards {
             let of_shards = shards.iter().map(|samples| &samples[series.clone()]);
             encode_metric(&mut encoder, of_shards)?;
         }
-        let help = "Addresses whose connections are counted";
-        let family = encoder.encode_descriptor("addresses", help, None, MetricType::Gauge)?;
-        ConstGauge::new(self.0.admission().totals().0 as i64).encode(family)?;
-        let draining = i64::from(self.0.standing() == Standing::Draining);
-        let help = "Whether clients are being sent away: 1 from the begin of a drain to the end";
-        let family = encoder.encode_descriptor("draining", help, None, MetricType::Gauge)?;
-        ConstGauge::new(draining).encode(family)?;
-        let resident = sys::resident_bytes().unwrap_or(0);
-        let family = encoder.encode_descriptor("resident_memory_bytes", "Resident memory", None, MetricType::Gauge)?;
-        ConstGauge::new(resident.cast_signed()).encode(family)
+        self.encode_histograms(&mut encoder)?;
+        self.encode_cpu(&mut encoder)
     }
+}
+
+impl Shards {
+    /// The kernel is asked, which knows it also of a shard that sleeps. Of a thread that is not there, there is no series.
+    fn encode_cpu(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "CPU time of the shard's thread, in user space and in the kernel";
+        let mut family = encoder.encode_descriptor("cpu_seconds", help, None, MetricType::Counter)?;
+        for (shard, counters) in self.0.all_counters().iter().enumerate() {
+            let thread = u32::try_from(counters.thread.get()).unwrap_or(0);
+            if let Ok(time) = sys::cpu_time_of(thread) {
+                let labels = [("shard", shard.to_string())];
+                ConstCounter::new(time.as_secs_f64()).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_histograms(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let shards: Vec<_> = self.0.all_counters().iter().map(|counters| counters.histograms()).collect();
+        let Some(first) = shards.first() else { return Ok(()) };
+        for (i, (name, help, _)) in first.iter().enumerate() {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+            for (shard, histograms) in shards.iter().enumerate() {
+                let labels = [("shard", shard.to_string())];
+                encode_histogram(&histograms[i].2.snapshot(), family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is not a shard's own.
+struct Process(Arc<Shared>);
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Process")
+    }
+}
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (shared, process) = (&self.0, self.0.process());
+        let mut gauge = |name, help, value: u64| {
+            let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value.cast_signed()).encode(family)
+        };
+        gauge("addresses", "Addresses whose connections are counted", shared.admission().totals().0 as u64)?;
+        gauge("connections_limit", "Connections that are served at most", shared.max_connections())?;
+        let draining = u64::from(shared.standing() == Standing::Draining);
+        gauge("draining", "Whether clients are being sent away: 1 from the begin of a drain to the end", draining)?;
+        let pressure = u64::from(shared.memory_pressure());
+        gauge("memory_pressure", "Whether newcomers are refused for want of memory", pressure)?;
+        gauge("memory_limit_bytes", "What max_memory allows; 0: there is no bound", process.memory_limit.get())?;
+        let resident = sys::resident_bytes().unwrap_or(0);
+        gauge("resident_memory_bytes", "Resident memory of the process", resident)?;
+        let help = "When the first of the TLS certificates in use expires, in seconds since 1970; 0: there is none";
+        gauge("tls_certificate_expiry_timestamp_seconds", help, process.certificate_expiry.get())?;
+        let help = "When the set of keys at jwks_url was last fetched, in seconds since 1970; 0: never";
+        gauge("jwks_last_success_timestamp_seconds", help, process.jwks_fetched_at.get())?;
+        encode_memory(&mut encoder, shared, resident)?;
+        let mut family = encoder.encode_descriptor("jwks_fetches", "Fetches of jwks_url", None, MetricType::Counter)?;
+        for (result, count) in [("ok", &process.jwks_ok), ("failed", &process.jwks_failed)] {
+            ConstCounter::new(count.get()).encode(family.encode_family(&[("result", result)])?)?;
+        }
+        let help = "1, with the server's version";
+        let mut family = encoder.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
+        ConstGauge::new(1_i64).encode(family.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?)
+    }
+}
+
+/// What resident memory is for; the rest is what no shard knows of, or more than it does.
+fn encode_memory(encoder: &mut DescriptorEncoder<'_>, shared: &Shared, resident: u64) -> fmt::Result {
+    let of = |part| shared.all_counters().iter().map(|counters| counters.memory(part)).sum::<u64>();
+    let parts = Part::ALL.map(|part| (part.label(), of(part)));
+    let known: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+    let help = "Memory of the process by what it is for; rest: resident memory without the other parts";
+    let mut family = encoder.encode_descriptor("memory_bytes", help, None, MetricType::Gauge)?;
+    for (part, bytes) in parts.into_iter().chain([("rest", resident.saturating_sub(known))]) {
+        ConstGauge::new(bytes.cast_signed()).encode(family.encode_family(&[("part", part)])?)?;
+    }
+    Ok(())
 }
 
 struct Requests(Arc<Api>);
@@ -87,10 +166,7 @@ impl Collector for Requests {
 }
 
 /// Encodes one metric, given its series shard by shard.
-fn encode_metric<'a>(
-    encoder: &mut DescriptorEncoder<'_>,
-    shards: impl Iterator<Item = &'a [Sample<'a>]>,
-) -> fmt::Result {
+fn encode_metric<'a>(encoder: &mut DescriptorEncoder<'_>, shards: impl Iterator<Item = &'a [Sample]>) -> fmt::Result {
     let mut shards = shards.enumerate().peekable();
     let Some((_, [first, ..])) = shards.peek() else { return Ok(()) };
     let sort = match first.sort {
@@ -108,11 +184,16 @@ fn encode_metric<'a>(
     Ok(())
 }
 
-fn encode_sample(sample: &Sample<'_>, encoder: MetricEncoder<'_>) -> fmt::Result {
+fn encode_sample(sample: &Sample, encoder: MetricEncoder<'_>) -> fmt::Result {
     match sample.sort {
-        Sort::Counter => ConstCounter::new(sample.cell.get()).encode(encoder),
-        Sort::Gauge => ConstGauge::new(sample.cell.get().cast_signed()).encode(encoder),
+        Sort::Counter => ConstCounter::new(sample.value).encode(encoder),
+        Sort::Gauge => ConstGauge::new(sample.value.cast_signed()).encode(encoder),
     }
+}
+
+fn encode_histogram(snapshot: &Snapshot, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+    let buckets: Vec<_> = snapshot.buckets().collect();
+    encoder.encode_histogram::<NoLabelSet>(snapshot.sum_seconds(), snapshot.count(), &buckets, None)
 }
 
 #[cfg(test)]
@@ -130,28 +211,38 @@ mod tests {
         shared.counters(1).dropped_newest.add(3);
         shared.counters(0).history_evicted.set(11);
         shared.counters(0).connections.set(2);
+        shared.counters(1).thread.set(sys::thread_id().into());
+        shared.counters(1).delivery_latency.record(20_000, 3);
+        shared.counters(0).memory[Part::History as usize].set(5);
+        shared.counters(1).memory[Part::History as usize].set(6);
         let shards = crate::shard::handle::Shards::new(shared, Vec::new());
         let api = Arc::new(Api::new(shards, 1 << 20, true, Access::default(), Drain::from(&Config::default())));
         api.tally().count(0, axum::http::StatusCode::NOT_FOUND);
         api.tally().refuse();
         api.tally().turn_away();
-        let text = text(&api);
+        let text = text(&api, Format::OpenMetrics);
         for line in [
             "uproar_deliveries_total{shard=\"0\"} 5",
             "uproar_deliveries_total{shard=\"1\"} 7",
-            "uproar_dropped_total{shard=\"1\",reason=\"drop_newest\"} 3",
-            "uproar_connections{shard=\"0\"} 2",
-            "uproar_history_evicted_total{shard=\"0\"} 11",
+            "uproar_messages_dropped_total{shard=\"1\",reason=\"drop_newest\"} 3",
+            "uproar_connections{shard=\"0\",kind=\"http\"} 2",
+            "uproar_history_evicted_total{shard=\"0\",reason=\"history_memory\"} 11",
             "uproar_connections_closed_total{shard=\"0\",reason=\"ping_timeout\"} 0",
-            "# TYPE uproar_dropped counter",
+            "# TYPE uproar_messages_dropped counter",
             "uproar_api_requests_total{route=\"/publish\",status=\"4xx\"} 1",
             "uproar_draining 0",
+            "uproar_delivery_latency_seconds_bucket{le=\"0.00001\",shard=\"1\"} 0",
+            "uproar_delivery_latency_seconds_bucket{le=\"0.000025\",shard=\"1\"} 3",
+            "uproar_delivery_latency_seconds_count{shard=\"1\"} 3",
+            "uproar_memory_bytes{part=\"history\"} 11",
             "uproar_admin_refused_total 1",
             "uproar_admin_unauthorized_total 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
-        assert_eq!(text.matches("# TYPE uproar_dropped counter").count(), 1);
+        let cpu = |shard| text.contains(&format!("\nuproar_cpu_seconds_total{{shard=\"{shard}\"}} "));
+        assert!(!cpu(0) && cpu(1), "one has no thread");
+        assert_eq!(text.matches("# TYPE uproar_messages_dropped counter").count(), 1);
     }
 }

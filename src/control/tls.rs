@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::tls::certificates::configure;
+use crate::counters::Process;
+use crate::tls::certificates::{configure, first_expiry};
 use crate::tls::{Handshakes, Pair};
 
 /// How often it is looked whether the files have changed.
@@ -17,6 +18,8 @@ pub struct TlsReload {
     pub pairs: Vec<Pair>,
     /// Who is to use them.
     pub handshakes: Handshakes,
+    /// Where it is noted when the certificates expire.
+    pub process: Arc<Process>,
 }
 
 impl TlsReload {
@@ -25,6 +28,7 @@ impl TlsReload {
     pub async fn watch(self, signals: bool) {
         let mut hang_up = signals.then(|| signal(SignalKind::hangup()).ok()).flatten();
         let mut known = fingerprint(&self.pairs);
+        self.note_expiry();
         loop {
             let told = match &mut hang_up {
                 Some(signal) => tokio::time::timeout(LOOK, signal.recv()).await.is_ok(),
@@ -41,10 +45,15 @@ impl TlsReload {
         }
     }
 
+    fn note_expiry(&self) {
+        self.process.certificate_expiry.set(first_expiry(&self.pairs).unwrap_or(0));
+    }
+
     fn reload(&self) {
         match configure(&self.pairs) {
             Ok(config) => {
                 self.handshakes.reconfigure(Arc::new(config));
+                self.note_expiry();
                 tracing::info!("the TLS certificates were read again; new connections get them");
             }
             Err(why) => tracing::error!("the TLS certificates stay as they were: {why}"),

@@ -21,7 +21,7 @@ pub async fn watch(shards: Shards) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         let counters = shards.shared().all_counters();
-        let refused = counters.iter().map(|counters| counters.backends_refused.get()).sum::<u64>();
+        let refused = counters.iter().map(|counters| counters.handshakes_backend.get()).sum::<u64>();
         if refused > known {
             let count = refused - known;
             tracing::warn!(

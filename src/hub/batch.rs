@@ -2,6 +2,7 @@
 
 use super::frame::{Class, Frames, Span};
 use super::subscribers::Entry;
+use crate::time::Moment;
 
 /// A subscriber that is not to get bytes `start..end` of a batch, counted from its first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,11 +35,24 @@ pub(super) struct Batch {
     /// ascending order either way, but for its joining, which skips all there is and so makes those before it moot.
     skips: Vec<Skip>,
     bytes: u64,
+    /// When the oldest of its messages was received.
+    received: Moment,
 }
 
 impl Batch {
     const fn new() -> Batch {
-        Batch { owner: None, stage: Stage::Spare, spans: Vec::new(), skips: Vec::new(), bytes: 0 }
+        Batch {
+            owner: None,
+            stage: Stage::Spare,
+            spans: Vec::new(),
+            skips: Vec::new(),
+            bytes: 0,
+            received: Moment::UNKNOWN,
+        }
+    }
+
+    pub fn received(&self) -> Moment {
+        self.received
     }
 
     pub fn bytes(&self) -> u64 {
@@ -55,10 +69,16 @@ impl Batch {
         self.spans.iter().map(|span| span.chunk)
     }
 
-    /// Hands the batch to each of `receivers`, in order, with a reference for each span that it is handed.
-    pub fn deliver(&self, receivers: &[Entry], frames: &mut Frames, out: &mut impl FnMut(&mut Frames, u32, Span)) {
+    /// Hands the batch to each of `receivers`, in order, with a reference for each span that it is handed. Returns how many were
+    /// handed something.
+    pub fn deliver(
+        &self,
+        receivers: &[Entry],
+        frames: &mut Frames,
+        out: &mut impl FnMut(&mut Frames, u32, Span),
+    ) -> u64 {
         if !self.skips.is_empty() {
-            return receivers.iter().for_each(|entry| self.deliver_to(entry.sub, frames, out));
+            return receivers.iter().map(|entry| u64::from(self.deliver_to(entry.sub, frames, out))).sum();
         }
         for span in &self.spans {
             frames.retain(span.chunk, receivers.len() as u32);
@@ -68,10 +88,12 @@ impl Batch {
                 out(frames, entry.sub, span);
             }
         }
+        receivers.len() as u64
     }
 
-    /// Hands one subscriber what it does not skip of the batch, active or not.
-    pub fn deliver_to(&self, sub: u32, frames: &mut Frames, out: &mut impl FnMut(&mut Frames, u32, Span)) {
+    /// Hands one subscriber what it does not skip of the batch, active or not; whether that is anything.
+    pub fn deliver_to(&self, sub: u32, frames: &mut Frames, out: &mut impl FnMut(&mut Frames, u32, Span)) -> bool {
+        let mut any = false;
         let from = match self.stage {
             Stage::Active => self.skips.partition_point(|skip| skip.sub < sub),
             _ => self.skips.iter().rposition(|skip| skip.sub == sub && skip.start == 0).unwrap_or(0),
@@ -80,11 +102,13 @@ impl Batch {
         let emit = |span: Span| {
             frames.retain(span.chunk, 1);
             out(frames, sub, span);
+            any = true;
         };
         match self.stage {
             Stage::Active => kept(&self.spans, self.skips[from..].iter().take_while(same), emit),
             _ => kept(&self.spans, self.skips[from..].iter().filter(same), emit),
         }
+        any
     }
 }
 
@@ -132,19 +156,20 @@ impl Batches {
     }
 
     /// An empty dirty batch.
-    pub fn open(&mut self, topic: u32, class: Class) -> u32 {
+    pub fn open(&mut self, topic: u32, class: Class, received: Moment) -> u32 {
         let id = self.spare.pop().unwrap_or_else(|| {
             self.slab.push(Batch::new());
             self.slab.len() as u32 - 1
         });
         let batch = &mut self.slab[id as usize];
-        (batch.owner, batch.stage) = (Some((topic, class)), Stage::Dirty);
+        (batch.owner, batch.stage, batch.received) = (Some((topic, class)), Stage::Dirty, received);
         id
     }
 
     /// Appends a span, and counts a reference if it does not go on where the last one ends.
-    pub fn push(&mut self, id: u32, frames: &mut Frames, span: Span) {
+    pub fn push(&mut self, id: u32, frames: &mut Frames, span: Span, received: Moment) {
         let batch = &mut self.slab[id as usize];
+        batch.received = batch.received.min(received);
         match batch.spans.last_mut() {
             Some(last) if last.touches(span) => last.end = span.end,
             _ => {
@@ -257,22 +282,23 @@ mod tests {
     fn contiguous_spans_and_skips_merge() {
         let (mut frames, mut batches) = (Frames::new(), Batches::default());
         let chunk = frames.alloc(100, LogId(0));
-        let id = batches.open(0, Class::PLAIN);
-        for _ in 0..3 {
+        let id = batches.open(0, Class::PLAIN, Moment(9));
+        for received in [5, 4, 6].map(Moment) {
             let before = batches.get(id).bytes();
             let span = frames.append(chunk, &[b"abcd"]);
-            batches.push(id, &mut frames, span);
+            batches.push(id, &mut frames, span, received);
             batches.skip(id, 7, before);
         }
         batches.skip(id, 7, 12);
         let batch = batches.get(id);
         assert_eq!((batch.deliveries(), batch.bytes(), frames.refs(chunk)), (1, 12, 2));
+        assert_eq!(batch.received(), Moment(4), "the oldest counts for all");
         assert_eq!(batch.skips, [Skip { sub: 7, start: 0, end: 12 }]);
         batches.invariants();
         batches.recycle(id, &mut frames);
         frames.release(chunk, 1);
         assert_eq!((batches.bytes(), frames.live_bytes()), (0, 0));
-        assert_eq!(batches.open(1, Class::PLAIN), id);
+        assert_eq!(batches.open(1, Class::PLAIN, Moment(9)), id);
         batches.invariants();
     }
 }

@@ -129,6 +129,9 @@ pub struct Frames {
     /// Unused entries of `chunks` that keep a buffer of `POOLED[i]` bytes.
     pool: [Vec<u32>; POOLED.len()],
     live_bytes: usize,
+    pooled_bytes: usize,
+    /// Bytes that outboxes have still to send; they keep it themselves.
+    queued_bytes: u64,
 }
 
 impl Default for Frames {
@@ -140,14 +143,24 @@ impl Default for Frames {
 impl Frames {
     /// No chunks yet.
     pub fn new() -> Frames {
-        Frames { chunks: Vec::new(), vacant: Vec::new(), pool: Default::default(), live_bytes: 0 }
+        Frames {
+            chunks: Vec::new(),
+            vacant: Vec::new(),
+            pool: Default::default(),
+            live_bytes: 0,
+            pooled_bytes: 0,
+            queued_bytes: 0,
+        }
     }
 
     /// A chunk with room for `bytes`, empty, with one reference, the caller's.
     pub fn alloc(&mut self, bytes: usize, log: LogId) -> u32 {
         let class = POOLED.iter().position(|&size| bytes <= size);
         let id = match class.and_then(|i| self.pool[i].pop()) {
-            Some(id) => id,
+            Some(id) => {
+                self.pooled_bytes -= self.chunks[id as usize].bytes.capacity();
+                id
+            }
             None => {
                 let capacity = class.map_or(bytes, |i| POOLED[i]);
                 let bytes = Vec::with_capacity(capacity);
@@ -241,7 +254,10 @@ impl Frames {
         chunk.bytes.clear();
         self.live_bytes -= capacity;
         match POOLED.iter().position(|&size| size == capacity) {
-            Some(i) if (self.pool[i].len() + 1) * capacity <= POOL_BYTES => self.pool[i].push(id),
+            Some(i) if (self.pool[i].len() + 1) * capacity <= POOL_BYTES => {
+                self.pooled_bytes += capacity;
+                self.pool[i].push(id);
+            }
             _ => {
                 chunk.bytes = Vec::new();
                 self.vacant.push(id);
@@ -251,6 +267,7 @@ impl Frames {
 
     /// Gives back the buffers of all chunks that nobody refers to.
     pub fn drop_pool(&mut self) {
+        self.pooled_bytes = 0;
         for id in self.pool.iter_mut().flat_map(|ids| ids.drain(..)) {
             self.chunks[id as usize].bytes = Vec::new();
             self.vacant.push(id);
@@ -279,10 +296,35 @@ impl Frames {
         self.live_bytes
     }
 
+    /// Bytes of the buffers of chunks that nobody refers to.
+    pub fn pooled_bytes(&self) -> usize {
+        self.pooled_bytes
+    }
+
+    /// Bytes that outboxes have still to send, each counted once for each outbox that it is in.
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
+    }
+
+    /// An outbox has so many bytes more to send.
+    #[inline]
+    pub fn queue(&mut self, bytes: u64) {
+        self.queued_bytes += bytes;
+    }
+
+    /// An outbox has so many bytes less to send.
+    #[inline]
+    pub fn unqueue(&mut self, bytes: u64) {
+        debug_assert!(bytes <= self.queued_bytes, "more was taken out of outboxes than was put in");
+        self.queued_bytes -= bytes;
+    }
+
     /// Panics unless every chunk is either referred to, pooled or vacant, and the counts agree. For tests.
     pub fn invariants(&self) {
         let live: Vec<_> = self.chunks.iter().filter(|chunk| chunk.refs > 0).collect();
         let pooled: usize = self.pool.iter().map(Vec::len).sum();
+        let kept = self.pool.iter().flatten().map(|&id| self.chunks[id as usize].bytes.capacity());
+        assert_eq!(kept.sum::<usize>(), self.pooled_bytes);
         assert_eq!(live.len() + pooled + self.vacant.len(), self.chunks.len());
         assert_eq!(live.iter().map(|chunk| chunk.bytes.capacity()).sum::<usize>(), self.live_bytes);
         for (ids, size) in self.pool.iter().zip(POOLED) {

@@ -21,6 +21,7 @@ pub(super) struct Keeper {
     /// Topics with something in their history, by their newest message.
     pub recency: Recency,
     pub bytes: usize,
+    pub messages: usize,
     bound: usize,
     evicted: u64,
     /// Topics that may be of no use. All that are of none are among them.
@@ -35,6 +36,7 @@ impl Keeper {
             deadlines: Wheel::new(0),
             recency: Recency::new(),
             bytes: 0,
+            messages: 0,
             bound: DEFAULT_BOUND,
             evicted: 0,
             doubtful: Vec::new(),
@@ -107,6 +109,11 @@ impl Hub {
         dropped
     }
 
+    /// Messages in all histories.
+    pub fn history_messages(&self) -> usize {
+        self.keeper.messages
+    }
+
     /// What all histories take: their [`History::bytes`], and half a kibibyte for each that is not empty.
     pub fn history_bytes(&self) -> usize {
         self.keeper.bytes
@@ -162,9 +169,10 @@ impl Hub {
     fn change_history<T>(&mut self, topic: u32, change: impl FnOnce(&mut History) -> T) -> Option<T> {
         let Hub { topics, keeper, .. } = self;
         let history = topics.get_mut(topic).history.as_deref_mut()?;
-        let before = footprint(history);
+        let before = (footprint(history), history.len());
         let outcome = change(history);
-        keeper.bytes = keeper.bytes - before + footprint(history);
+        keeper.bytes = keeper.bytes - before.0 + footprint(history);
+        keeper.messages = keeper.messages - before.1 + history.len();
         match history.deadline() {
             _ if history.is_empty() => {
                 keeper.deadlines.cancel(topic);

@@ -28,6 +28,7 @@ mod topic;
 pub use topic::{Position, TopicHandle};
 
 use crate::limits::MAX_SHARED_CHUNK;
+use crate::time::Moment;
 use batch::{Batches, Stage};
 use frame::{Class, Frames, LogId, Span};
 use keeper::Keeper;
@@ -74,6 +75,17 @@ pub struct Hub {
     /// Logs whose fan-out is over, but whose readers are not done.
     cooling: VecDeque<(TopicHandle, Class)>,
     keeper: Keeper,
+    /// See [`Hub::served`].
+    served: Vec<Served>,
+}
+
+/// Subscribers to whom what was published to a topic was delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Served {
+    /// When the oldest message of those that were delivered together was received.
+    pub received: Moment,
+    /// How many subscribers.
+    pub subscribers: u64,
 }
 
 impl Hub {
@@ -90,6 +102,7 @@ impl Hub {
             jobs: VecDeque::new(),
             cooling: VecDeque::new(),
             keeper: Keeper::new(),
+            served: Vec::new(),
         }
     }
 
@@ -165,7 +178,8 @@ impl Hub {
         let Some(channel) = channels.iter().find(|channel| channel.class == membership.class()) else { return };
         let active = channel.active.filter(|_| channel.roster.is_ahead(membership.place()));
         for batch in active.into_iter().chain(channel.pending) {
-            self.batches.get(batch).deliver_to(sub, frames, out);
+            // Whoever leaves is not measured.
+            let _ = self.batches.get(batch).deliver_to(sub, frames, out);
         }
     }
 
@@ -198,14 +212,15 @@ impl Hub {
         exclude: Option<u32>,
         encode: impl FnMut(Class, &mut dyn FnMut(&[&[u8]])),
     ) {
-        self.publish_to(topic, frames, exclude, |_| true, encode);
+        self.publish_to(topic, frames, Moment::UNKNOWN, exclude, |_| true, encode);
     }
 
-    /// As [`Hub::publish`], to the subscribers of some classes.
+    /// As [`Hub::publish`], to the subscribers of some classes. `received`: from when its way is measured, see [`Hub::served`].
     pub fn publish_to(
         &mut self,
         topic: u32,
         frames: &mut Frames,
+        received: Moment,
         exclude: Option<u32>,
         whom: impl Fn(Class) -> bool,
         mut encode: impl FnMut(Class, &mut dyn FnMut(&[&[u8]])),
@@ -214,14 +229,14 @@ impl Hub {
         let excluded = exclude.and_then(|sub| Some((sub, subscribers.find(sub, topic)?.1.class())));
         for channel in topics.get_mut(topic).channels.iter_mut().filter(|channel| whom(channel.class)) {
             let batch = *channel.pending.get_or_insert_with(|| {
-                let batch = batches.open(topic, channel.class);
+                let batch = batches.open(topic, channel.class, received);
                 dirty.push(batch);
                 batch
             });
             let start = batches.get(batch).bytes();
             encode(channel.class, &mut |parts| {
                 let span = channel.log.append(frames, LogId(topic), MAX_SHARED_CHUNK, parts);
-                batches.push(batch, frames, span);
+                batches.push(batch, frames, span, received);
             });
             if let Some((sub, _)) = excluded.filter(|&(_, class)| class == channel.class) {
                 batches.skip(batch, sub, start);
@@ -282,7 +297,8 @@ impl Hub {
         let Some(channel) = self.topics.get_mut(topic).channel(class) else { return 0 };
         let each = batch.deliveries().max(1);
         let receivers = channel.roster.advance((budget / each).max(1));
-        batch.deliver(receivers, frames, out);
+        let served = batch.deliver(receivers, frames, out);
+        note_served(&mut self.served, batch.received(), served);
         let deliveries = receivers.len() * each;
         match channel.roster.is_through() {
             true => self.finish(id, topic, class, frames),
@@ -331,6 +347,11 @@ impl Hub {
                 self.cooling.push_back((handle, class));
             }
         }
+    }
+
+    /// Whom the fan-outs have served since the last call.
+    pub fn served(&mut self) -> impl Iterator<Item = Served> {
+        self.served.drain(..)
     }
 
     // Looking.
@@ -394,6 +415,11 @@ impl Hub {
         self.topics.len()
     }
 
+    /// What topics and subscriptions take, without names, histories and what a few have on the heap.
+    pub fn table_bytes(&self) -> usize {
+        self.topics.table_bytes() + self.subscribers.table_bytes() + self.subscriptions * size_of::<Entry>()
+    }
+
     /// Subscriptions of all subscribers.
     pub fn subscriptions(&self) -> usize {
         self.subscriptions
@@ -423,6 +449,15 @@ impl Hub {
     /// [`Hub::pending_bytes`] of all topics.
     pub fn queued_bytes(&self) -> u64 {
         self.batches.bytes()
+    }
+}
+
+/// Adds to the list; to its last entry where that is of the same time, as it mostly is.
+fn note_served(list: &mut Vec<Served>, received: Moment, subscribers: u64) {
+    match list.last_mut() {
+        _ if subscribers == 0 || received == Moment::UNKNOWN => {}
+        Some(last) if last.received == received => last.subscribers += subscribers,
+        _ => list.push(Served { received, subscribers }),
     }
 }
 

@@ -101,6 +101,10 @@ impl Subscribers {
         Subscribers { table: Vec::with_capacity(max_subscribers as usize) }
     }
 
+    pub fn table_bytes(&self) -> usize {
+        self.table.len() * size_of::<Memberships>()
+    }
+
     pub fn get(&self, sub: u32) -> &Memberships {
         self.table.get(sub as usize).unwrap_or(&Memberships::None)
     }

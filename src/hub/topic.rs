@@ -159,6 +159,10 @@ impl Topics {
         self.names.len()
     }
 
+    pub fn table_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>() + self.names.capacity() * size_of::<u32>()
+    }
+
     /// The topic at an index that is known to be in use.
     pub fn get(&self, index: u32) -> &Topic {
         self.slots[index as usize].topic.as_ref().expect("a topic in use")

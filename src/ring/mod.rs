@@ -91,6 +91,19 @@ pub struct Setup {
     pub wake: Arc<WakeFd>,
 }
 
+/// What a ring has done so far.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Stats {
+    /// Calls of `io_uring_enter`.
+    pub enters: u64,
+    /// Operations submitted.
+    pub submissions: u64,
+    /// Completions handed out.
+    pub completions: u64,
+    /// Times that the completion queue was found full. Nothing is lost then, but multishots may have ended.
+    pub overflows: u64,
+}
+
 /// Entries of the two queues.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
@@ -120,7 +133,7 @@ pub struct Ring {
     features: Features,
     /// Completions moved out of a queue that was in danger of overflowing.
     stowed: Vec<cqueue::Entry>,
-    overflows: u64,
+    stats: Stats,
     /// The poll of `wake` has to be armed with the next enter.
     wake_ended: bool,
     /// An enter began and did not succeed.
@@ -147,7 +160,7 @@ impl Ring {
             wake: setup.wake,
             features,
             stowed: Vec::new(),
-            overflows: 0,
+            stats: Stats::default(),
             wake_ended: true,
             broken: false,
             _stays_on_its_thread: PhantomData,
@@ -164,9 +177,9 @@ impl Ring {
         self.features.slots
     }
 
-    /// Times that the completion queue was found full. Nothing is lost then, but multishots may have ended.
-    pub fn overflows(&self) -> u64 {
-        self.overflows
+    /// What it has done so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
     }
 
     /// Submits `ops` in order and leaves the vector empty, then waits for completions as `wait` says.
@@ -201,6 +214,7 @@ impl Ring {
     pub fn drain(&mut self, out: &mut Vec<Completion>) {
         for entry in self.stowed.drain(..).chain(self.uring.completion()) {
             let Some(completion) = submit::completion(&entry) else { continue };
+            self.stats.completions += 1;
             self.wake_ended |= completion.token.kind == Kind::Wake && !completion.more;
             out.push(completion);
         }
@@ -253,7 +267,10 @@ impl Ring {
         loop {
             let pending = self.uring.submission().len();
             let result = self.enter_kernel(pending, wait);
-            let taken = self.uring.submission().is_empty();
+            let left = self.uring.submission().len();
+            self.stats.enters += 1;
+            self.stats.submissions += (pending - left) as u64;
+            let taken = left == 0;
             match result.map_err(|error| (error.raw_os_error(), error)) {
                 // The timeout is over, or a signal came: an error only if there was nothing to submit.
                 Ok(_) | Err((Some(libc::ETIME | libc::EINTR), _)) if taken => return Ok(()),
@@ -296,7 +313,7 @@ impl Ring {
             self.stow();
         }
         while self.uring.submission().cq_overflow() {
-            self.overflows += 1;
+            self.stats.overflows += 1;
             self.stow();
             self.submit(Wait::None)?;
         }

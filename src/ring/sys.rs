@@ -161,6 +161,26 @@ pub fn thread_cpu_time() -> Duration {
     clock(libc::CLOCK_THREAD_CPUTIME_ID).expect("every Linux has this clock")
 }
 
+/// The kernel's number of this thread.
+pub fn thread_id() -> u32 {
+    // SAFETY: no arguments, and it does not fail.
+    unsafe { libc::gettid() }.cast_unsigned()
+}
+
+/// CPU time that a thread of this process has used, in user space and in the kernel, by its [`thread_id`].
+///
+/// # Errors
+/// `EINVAL` if there is no such thread.
+pub fn cpu_time_of(thread: u32) -> io::Result<Duration> {
+    // 0 would be the calling thread.
+    let thread = libc::clockid_t::try_from(thread).ok().filter(|&thread| thread > 0);
+    let thread = thread.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+    // As pthread_getcpuclockid(3) makes it of a thread's number: its complement, then "of a thread", then "as scheduled".
+    const OF_A_THREAD: libc::clockid_t = 4;
+    const AS_SCHEDULED: libc::clockid_t = 2;
+    clock(!thread << 3 | OF_A_THREAD | AS_SCHEDULED)
+}
+
 /// CPU time that a process has used, in user space and in the kernel: all its threads, also those that ended.
 ///
 /// # Errors

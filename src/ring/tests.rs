@@ -199,7 +199,7 @@ fn one_enter_delivers_more_than_the_kernels_twenty() {
     }
     let readable = rig.now(&[]);
     assert_eq!(readable.len(), clients.len());
-    assert_eq!(rig.ring.overflows(), 0);
+    assert_eq!(rig.ring.stats().overflows, 0);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn an_overflowing_completion_queue_loses_nothing() {
             assert!(of_kind.next().is_some_and(|c| c.result > 0), "{kind:?} of {conn:?}");
         }
     }
-    assert!(rig.ring.overflows() > 0);
+    assert!(rig.ring.stats().overflows > 0);
 }
 
 #[test]
@@ -389,4 +389,14 @@ fn dropping_the_ring_closes_its_connections_and_frees_the_port() {
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
     }
     assert!(TcpStream::connect(addr).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn any_thread_can_ask_what_cpu_time_another_has_used() {
+    let own = sys::thread_cpu_time();
+    let id = sys::thread_id();
+    let asked = std::thread::spawn(move || sys::cpu_time_of(id).expect("it is there")).join().expect("no panic");
+    assert!((own..=sys::thread_cpu_time()).contains(&asked), "{own:?} {asked:?}");
+    let ended = std::thread::spawn(sys::thread_id).join().expect("no panic");
+    assert!(sys::cpu_time_of(ended).is_err() && sys::cpu_time_of(0).is_err() && sys::cpu_time_of(u32::MAX).is_err());
 }

@@ -7,6 +7,7 @@ use crate::hub::frame::MessageKind;
 use crate::limits::{MAX_MESSAGE_BYTES, is_topic_name};
 use crate::shard::handle::{Shards, Unavailable};
 use crate::shard::mail;
+use crate::time::Moment;
 
 /// Publishes to topics from any thread. Cheap to clone.
 #[derive(Clone)]
@@ -69,7 +70,7 @@ impl Publisher {
             return Err(PublishError::BadText);
         }
         self.shards.available()?;
-        self.shards.publish(topic, mail::Message { kind, payload }, None);
+        self.shards.publish(topic, mail::Message { kind, payload, received: Moment::UNKNOWN }, None);
         Ok(())
     }
 

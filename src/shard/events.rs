@@ -29,7 +29,7 @@ impl Core {
         let topics = match self.topics_for_stream(request, place.is_empty()) {
             Ok(topics) => topics,
             Err((status, sentence)) => {
-                self.counters.handshakes_bad.add(1);
+                self.counters.handshakes_malformed.add(1);
                 return self.answer(id, request, &Response::error(status, sentence).header(ALLOW_ORIGIN, "*"));
             }
         };

@@ -191,6 +191,7 @@ impl Core {
             self.unthrottle(send.conn);
         }
         self.counters.bytes_out.add(bytes);
+        self.counters.backlog_bytes.set(self.frames.queued_bytes());
         self.sent = sent;
     }
 

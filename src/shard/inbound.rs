@@ -27,6 +27,11 @@ impl Codec {
     pub(super) fn new() -> Codec {
         Codec { inflater: Inflater::new(), arena: Arena::default(), json: Vec::new() }
     }
+
+    /// Bytes that are held.
+    pub(super) fn held_bytes(&self) -> usize {
+        Inflater::BYTES + self.arena.capacity() + self.json.capacity()
+    }
 }
 
 /// What follows a request on its connection.
@@ -175,7 +180,7 @@ impl Shard {
         let upgrade = match handler::upgrade(&self.core, &mut self.routes, index, request) {
             Ok(upgrade) => upgrade,
             Err(refusal) => {
-                self.core.counters.handshakes_bad.add(1);
+                self.core.counters.handshakes_handler.add(1);
                 let status = if (400..600).contains(&refusal.status) { refusal.status } else { 500 };
                 return self.core.answer(id, request, &Response::error(status, &refusal.reason));
             }

@@ -11,6 +11,7 @@ use crate::dialect::Since;
 use crate::hub::TopicHandle;
 use crate::hub::frame::MessageKind;
 use crate::ring::token::ConnId;
+use crate::time::Moment;
 use crate::tls::Shaken;
 
 use super::handover::{Backend, HandedOver};
@@ -25,6 +26,8 @@ pub struct Message {
     pub kind: MessageKind,
     /// The payload.
     pub payload: Bytes,
+    /// When a shard began the turn in which it took it up; not known of what another thread publishes.
+    pub received: Moment,
 }
 
 /// A connection anywhere in the process.

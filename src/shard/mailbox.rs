@@ -83,6 +83,11 @@ impl Mailbox {
         }
     }
 
+    /// Bytes posted that are not settled.
+    pub fn weight(&self) -> usize {
+        self.weight.load(Ordering::Relaxed)
+    }
+
     /// Announces that the owner is about to wait; `false` if there is mail and it must not.
     pub fn sleep(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);

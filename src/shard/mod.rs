@@ -25,6 +25,7 @@ mod lifecycle;
 mod limit;
 pub mod mail;
 pub mod mailbox;
+mod measure;
 mod membership;
 mod newcomer;
 mod posted;
@@ -52,7 +53,7 @@ use crate::conn::meter::Meters;
 use crate::conn::peer::{Peer, Peers};
 use crate::conn::table::Table;
 use crate::conn::{Conn, HandlerSession, Phase, Session};
-use crate::counters::Counters;
+use crate::counters::{Counters, Part};
 use crate::dialect::Position;
 use crate::error::CloseReason;
 use crate::handler::Routes;
@@ -64,7 +65,7 @@ use crate::limits::{MAX_CONNECTIONS_PER_SHARD, MAX_REMEMBERED_TOPICS, READ_BUFFE
 use crate::ring::op::Op;
 use crate::ring::sys;
 use crate::ring::token::ConnId;
-use crate::time::{Tick, Wheel};
+use crate::time::{Moment, Tick, Wheel};
 use crate::tls::Handshakes;
 
 use accept::{Door, Seats};
@@ -110,6 +111,8 @@ pub struct Core {
     hub: Hub,
     wheel: Wheel,
     now: Tick,
+    /// When the turn began; not known where nothing is measured, in tests.
+    begun: Moment,
     /// Milliseconds since 1970.
     unix_ms: u64,
     /// Connections that have something to read.
@@ -243,6 +246,7 @@ impl Shard {
             hub: hub(&parts),
             wheel: Wheel::new(parts.slots),
             now: Tick(0),
+            begun: Moment::UNKNOWN,
             unix_ms: 0,
             readable: VecDeque::new(),
             undecoded: VecDeque::new(),
@@ -374,9 +378,11 @@ impl Core {
         self.conns.invariants();
         let ids = std::iter::successors(self.conns.next_occupied(0), |&index| self.conns.next_occupied(index + 1));
         let (mut websockets, mut event_streams, mut backlogged, mut secured) = (0, 0, 0, 0);
+        let mut queued = self.secure.wire_bytes();
         for (id, conn) in ids.filter_map(|index| self.conns.id(index)).filter_map(|id| Some((id, self.conns.get(id)?)))
         {
             conn.outbox.invariants(&self.frames);
+            queued += u64::from(conn.outbox.len_bytes());
             let flags = conn.flags;
             assert_eq!(flags.dirty(), self.dirty.contains(&id.index));
             assert_eq!(flags.readable(), self.readable.contains(&id));
@@ -408,7 +414,8 @@ impl Core {
         }
         assert!(self.admissions.slots().all(|index| self.conns.id(index).is_some()), "a grant without a connection");
         assert_eq!((self.secure.len(), self.counters.tls_connections.get()), (secured, secured as u64));
-        assert_eq!(self.counters.partial_bytes.get(), self.partial_bytes as u64);
+        assert_eq!(self.frames.queued_bytes(), queued);
+        assert_eq!(self.counters.memory(Part::PartialMessages), self.partial_bytes as u64);
         assert_eq!(self.counters.connections.get(), self.conns.len() as u64);
         assert_eq!(self.counters.websockets.get(), websockets);
         assert_eq!(self.counters.event_streams.get(), event_streams);

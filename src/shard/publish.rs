@@ -8,6 +8,7 @@ use crate::hub::TopicHandle;
 use crate::hub::frame::{Class, LogId, MessageKind};
 use crate::limits::{MAX_MESSAGE_BYTES, MAX_REPLY_CHUNK, is_topic_name};
 use crate::ring::token::ConnId;
+use crate::time::Moment;
 use crate::ws::deflate::{Arena, Deflater};
 use crate::ws::frame::{self, HeaderBytes, Opcode};
 
@@ -28,6 +29,8 @@ pub(super) struct Encoder {
     arena: Arena,
     /// Payloads under this many bytes are not compressed.
     min: usize,
+    /// About what they take.
+    deflater_bytes: usize,
     /// Compressions so far.
     pub(super) runs: u64,
     /// Bytes compressed in this turn.
@@ -36,7 +39,7 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub(super) fn new(min: usize) -> Encoder {
-        Encoder { deflaters: Default::default(), arena: Arena::default(), min, runs: 0, bytes: 0 }
+        Encoder { deflaters: Default::default(), arena: Arena::default(), min, deflater_bytes: 0, runs: 0, bytes: 0 }
     }
 
     /// The header and body of a message's frame for a class.
@@ -51,12 +54,19 @@ impl Encoder {
             return (frame::encode_header(opcode, false, payload.len() as u64), payload);
         };
         let level = usize::from(payload.len() > SMALL_BYTES);
-        let deflater = self.deflaters[level][usize::from(bits) - 9]
-            .get_or_insert_with(|| Box::new(Deflater::new(bits, LEVELS[level])));
+        let deflater = self.deflaters[level][usize::from(bits) - 9].get_or_insert_with(|| {
+            self.deflater_bytes += Deflater::bytes(bits);
+            Box::new(Deflater::new(bits, LEVELS[level]))
+        });
         let deflated = deflater.compress(payload, &mut self.arena);
         self.runs += 1;
         self.bytes += payload.len();
         (frame::encode_header(opcode, true, deflated.len() as u64), deflated)
+    }
+
+    /// Bytes that are held.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.deflater_bytes + self.arena.capacity()
     }
 
     /// Gives back scratch space that one large message made grow.
@@ -129,7 +139,7 @@ impl Core {
 
     fn publish_remote(&mut self, home: u16, topic: TopicRef, publication: Publication<'_>) {
         let Publication { kind, payload, exclude, receipt } = publication;
-        let message = Message { kind, payload: Bytes::copy_from_slice(payload) };
+        let message = Message { kind, payload: Bytes::copy_from_slice(payload), received: self.begun };
         let exclude = exclude.map(|conn| Origin { shard: self.id, conn });
         self.post(home, Mail::Publish { topic, message, exclude, receipt });
     }
@@ -153,12 +163,12 @@ impl Core {
         let Some(position) = self.order(topic, receipt) else { return };
         let keeps = self.keeps(topic);
         if keeps || !self.hub.interested(topic).is_empty() {
-            let message = Message { kind, payload: Bytes::copy_from_slice(payload) };
+            let message = Message { kind, payload: Bytes::copy_from_slice(payload), received: self.begun };
             self.remember(topic, position, &message, keeps);
             self.spread(topic, Some(position), &message, but);
         } else {
             let exclude = self.here(but);
-            self.distribute(topic, Some(position), kind, payload, exclude);
+            self.distribute(topic, Some(position), kind, payload, self.begun, exclude);
         }
     }
 
@@ -185,6 +195,7 @@ impl Core {
         };
         let Some(local) = local else { return self.counters.published.add(1) };
         if let Some(position) = self.order(local, receipt.as_deref()) {
+            let message = Message { received: message.received.or(self.begun), ..message };
             let keeps = self.keeps(local);
             self.remember(local, position, &message, keeps);
             self.spread(local, Some(position), &message, exclude);
@@ -261,7 +272,7 @@ impl Core {
     /// Sends a text to the members of a room, or the connections of a user, whose topic is ordered here, but to one: beside
     /// what is published in it.
     pub(super) fn notify(&mut self, topic: u32, payload: impl Into<Bytes>, but: Option<Origin>) {
-        let message = Message { kind: MessageKind::Text, payload: payload.into() };
+        let message = Message { kind: MessageKind::Text, payload: payload.into(), received: self.begun };
         self.spread(topic, None, &message, but);
     }
 
@@ -269,7 +280,7 @@ impl Core {
     fn spread(&mut self, topic: u32, position: Option<Position>, message: &Message, but: Option<Origin>) {
         self.send_to_interested(topic, position.map_or(0, |position| position.offset), message, but);
         let exclude = self.here(but);
-        self.distribute(topic, position, message.kind, &message.payload, exclude);
+        self.distribute(topic, position, message.kind, &message.payload, message.received, exclude);
     }
 
     /// The connection, if it is of this shard.
@@ -295,7 +306,7 @@ impl Core {
     ) {
         if let Some(local) = self.hub.resolve(topic) {
             let position = (offset > 0).then(|| Position { epoch: self.hub.position(local).epoch, offset });
-            self.distribute(local, position, message.kind, &message.payload, exclude);
+            self.distribute(local, position, message.kind, &message.payload, message.received, exclude);
         }
     }
 
@@ -307,6 +318,7 @@ impl Core {
         position: Option<Position>,
         kind: MessageKind,
         payload: &[u8],
+        received: Moment,
         exclude: Option<ConnId>,
     ) {
         let exclude = exclude.filter(|&id| self.conns.get(id).is_some()).map(|id| id.index);
@@ -320,7 +332,7 @@ impl Core {
         }
         let whom = |class: Class| position.is_some() || class.is_member();
         let encoder = &mut self.encoder;
-        self.hub.publish_to(topic, &mut self.frames, exclude, whom, |class, append| {
+        self.hub.publish_to(topic, &mut self.frames, received, exclude, whom, |class, append| {
             if class.is_events() {
                 return append(&[&block]);
             }

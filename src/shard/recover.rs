@@ -144,9 +144,13 @@ impl Core {
             let result = (Cow::Borrowed(&*name), Ok(recover.then_some(past.now)));
             self.tell(id, Event::Subscribed(&[result]));
         }
+        let result = match (past.reset, past.gap) {
+            (true, _) => &self.counters.resets,
+            (false, Some(_)) => &self.counters.gaps,
+            (false, None) => &self.counters.recovered,
+        };
+        result.add(u64::from(!past.snapshot));
         if past.reset || past.gap.is_some() {
-            self.counters.gaps.add(u64::from(past.gap.is_some()));
-            self.counters.resets.add(u64::from(past.reset));
             self.note_place(id, &name, at(past.gap.map_or(past.start(), |(_, to)| to)));
             self.tell(id, Event::Gap { topic: &name, epoch: past.now.epoch, reset: past.reset, lost: past.gap });
         }

@@ -79,6 +79,17 @@ impl SecureTable {
         }
     }
 
+    /// Bytes that are held, without what sessions have on the heap.
+    pub(super) fn bytes(&self) -> usize {
+        let table = self.by_slot.capacity() * size_of::<(u32, Secure)>();
+        table + self.by_slot.len() * size_of::<Session>() + self.plain.capacity() + self.sealed.capacity()
+    }
+
+    /// Bytes that are sealed and not yet sent, for tests.
+    pub(super) fn wire_bytes(&self) -> u64 {
+        self.by_slot.values().map(|secure| u64::from(secure.wire.len_bytes())).sum()
+    }
+
     /// TLS connections, for tests.
     pub(super) fn len(&self) -> usize {
         self.by_slot.len()

@@ -8,7 +8,7 @@ use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 
 use crate::admission::Admission;
-use crate::counters::Counters;
+use crate::counters::{Counters, Process};
 
 use super::identity::Identity;
 use super::mail::Origin;
@@ -38,6 +38,7 @@ pub struct Shared {
     hasher: SeedableRandomState,
     identity: Identity,
     admission: Admission,
+    process: Arc<Process>,
 }
 
 impl Shared {
@@ -62,6 +63,7 @@ impl Shared {
             hasher,
             identity,
             admission: Admission::new(),
+            process: Arc::default(),
         }
     }
 
@@ -73,6 +75,11 @@ impl Shared {
     /// The counters of all shards.
     pub fn all_counters(&self) -> &[Arc<Counters>] {
         &self.counters
+    }
+
+    /// What is counted of the process.
+    pub fn process(&self) -> &Arc<Process> {
+        &self.process
     }
 
     /// Open connections of all shards.

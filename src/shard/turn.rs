@@ -27,7 +27,6 @@ const SETTLE_AFTER: Duration = Duration::from_millis(50);
 impl Shard {
     /// Does everything that is not the handling of completions, and leaves the operations for the next enter.
     pub fn turn(&mut self) {
-        self.core.counters.turns.add(1);
         self.core.fire_deadlines();
         handler::notify(&mut self.core, &mut self.routes);
         self.core.fan_out();
@@ -38,6 +37,7 @@ impl Shard {
         self.core.flush();
         self.core.send_wakes();
         self.core.end_turn();
+        self.count_up();
     }
 
     /// Sets the time of the turn that begins; `unix_ms`: milliseconds since 1970.
@@ -171,15 +171,6 @@ impl Core {
         self.replies.settle(&mut self.frames);
         self.settle_backends();
         (self.inflated_bytes, self.encoder.bytes) = (0, 0);
-        self.counters.deflated.set(self.encoder.runs);
-        self.counters.topics.set(self.hub.topics() as u64);
-        self.counters.topics_remembered.set(self.hub.remembered_topics() as u64);
-        self.counters.subscriptions.set(self.hub.subscriptions() as u64);
-        self.counters.history_bytes.set(self.hub.history_bytes() as u64);
-        self.counters.history_evicted.set(self.hub.evicted_messages());
-        self.counters.rooms.set(self.rooms.len() as u64);
-        self.counters.partial_bytes.set(self.partial_bytes as u64);
-        self.counters.frame_bytes.set(self.frames.live_bytes() as u64);
     }
 
     fn wait(&self) -> WaitFor {

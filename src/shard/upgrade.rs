@@ -60,6 +60,7 @@ impl Core {
         let Some(class) = self.conns.get(id).filter(|_| matches!(next, Next::Frames)).map(|conn| conn.class) else {
             return next;
         };
+        self.count_session(request, claimed);
         let local = match wanted {
             Some(_) => self.hub.intern(&room),
             None => self.enlist(id, &room, class.of_member()),
@@ -75,8 +76,7 @@ impl Core {
 
     pub(super) fn upgrade_to_backend(&mut self, id: ConnId, request: &Request<'_>) -> Next {
         if !self.is_from_backend(request) {
-            self.counters.backends_refused.add(1);
-            self.counters.handshakes_bad.add(1);
+            self.counters.handshakes_backend.add(1);
             return self.answer(id, request, &Response::error(401, "This is for backends that have the key."));
         }
         let presence = request.query_value("presence") == Some(Cow::Borrowed("true"));
@@ -92,6 +92,15 @@ impl Core {
         let client = json::parse_client_id(&request.query_value("clientId")?)?;
         let token = request.query_value("token")?;
         self.shared.identity().proves(client, &token).then_some(client)
+    }
+
+    fn count_session(&self, request: &Request<'_>, claimed: Option<u64>) {
+        let result = match claimed {
+            Some(_) => &self.counters.clients_resumed,
+            None if request.query_value("clientId").is_some() => &self.counters.clients_unproven,
+            None => &self.counters.clients_new,
+        };
+        result.add(1);
     }
 
     fn welcome(&mut self, id: ConnId, local: u32, room: &str, claimed: Option<u64>) {
@@ -114,8 +123,7 @@ impl Core {
 
     /// What a request asks for is not for its client.
     pub(super) fn not_permitted(&mut self, id: ConnId, request: &Request<'_>) -> Next {
-        self.counters.not_allowed.add(1);
-        self.counters.handshakes_bad.add(1);
+        self.counters.handshakes_forbidden.add(1);
         self.answer(id, request, &Response::error(403, "This is not for you.").header(ALLOW_ORIGIN, "*"))
     }
 
@@ -128,7 +136,7 @@ impl Core {
         let handshake = match checked {
             Ok(handshake) => handshake,
             Err(refusal) => {
-                self.counters.handshakes_bad.add(1);
+                self.counters.handshakes_malformed.add(1);
                 return self.answer(id, request, &Response::error(refusal.status(), &refusal.to_string()));
             }
         };

@@ -1,11 +1,12 @@
 //! The thread of a shard: ring, shard and clock.
 
 use std::io;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::ring::Ring;
 use crate::ring::op::{Completion, Wait};
-use crate::time::Tick;
+use crate::ring::{Ring, sys};
+use crate::time::{Moment, Tick};
 
 use super::Shard;
 use super::turn::WaitFor;
@@ -14,21 +15,29 @@ use super::turn::WaitFor;
 /// goes out in larger sends then, each of which costs less than two of half its size.
 const READ_ROUNDS: usize = 4;
 
+/// Where the moments of all shards begin: what one has received, another may send.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// Runs a shard on its ring until it has stopped.
 ///
 /// # Errors
 /// What the kernel says when it takes no more submissions at all, which ends the shard.
 pub fn run(mut shard: Shard, mut ring: Ring) -> io::Result<()> {
+    shard.core.counters().thread.set(sys::thread_id().into());
     let start = Instant::now();
+    let moment = |since: Duration| Moment((start.duration_since(*EPOCH) + since).as_nanos() as u64 + 1);
     let mut now = Tick::at(start.elapsed());
+    let mut ended = moment(start.elapsed());
     let mut completions = Vec::new();
     while !shard.is_stopped() {
         let wait = wait(&shard, now);
         let entered = ring.enter(&mut shard.core.ops, &shard.core.frames, wait);
         shard.mailbox().awake();
         entered?;
-        now = Tick::at(start.elapsed());
+        let since = start.elapsed();
+        now = Tick::at(since);
         shard.set_now(now, unix_ms());
+        shard.turn_begins(moment(since), ended, wait != Wait::None);
         collect(&mut shard, &mut ring, &mut completions);
         for _ in 0..READ_ROUNDS {
             if !shard.receive() {
@@ -38,7 +47,8 @@ pub fn run(mut shard: Shard, mut ring: Ring) -> io::Result<()> {
             collect(&mut shard, &mut ring, &mut completions);
         }
         shard.turn();
-        shard.core.counters().overflows.set(ring.overflows());
+        ended = moment(start.elapsed());
+        shard.turn_ends(ended, ring.stats());
     }
     // The closes of the last connections.
     ring.enter(&mut shard.core.ops, &shard.core.frames, Wait::None)

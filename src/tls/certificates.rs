@@ -11,6 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 use webpki::EndEntityCert;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// What is agreed to by ALPN (RFC 7301): there is no HTTP/2 here.
 const PROTOCOL: &[u8] = b"http/1.1";
@@ -81,6 +82,18 @@ fn load(pair: &Pair, provider: &CryptoProvider) -> Result<CertifiedKey, Unusable
     }
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| bad(key, &error))?;
     CertifiedKey::from_der(chain, private, provider).map_err(|error| bad(key, &error))
+}
+
+/// When the first of the certificates expires (RFC 5280 section 4.1.2.5), in seconds since 1970: those that clients are shown, and
+/// those of whoever issued them. `None` if none of them can be read.
+pub fn first_expiry(pairs: &[Pair]) -> Option<u64> {
+    let chains = pairs.iter().filter_map(|(file, _)| CertificateDer::pem_file_iter(file).ok());
+    chains.flatten().filter_map(|certificate| not_after(&certificate.ok()?)).min()
+}
+
+fn not_after(der: &[u8]) -> Option<u64> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    u64::try_from(certificate.validity().not_after.timestamp()).ok()
 }
 
 /// The names that a certificate is for, in lower case.

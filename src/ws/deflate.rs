@@ -62,6 +62,11 @@ impl Deflater {
         Deflater { stream: Compress::new_with_window_bits(level, false, window_bits) }
     }
 
+    /// About what one takes: two windows and a link for each place in them, the table of hashes, what is not yet written.
+    pub const fn bytes(window_bits: u8) -> usize {
+        (4 << window_bits) + (128 << 10) + (64 << 10)
+    }
+
     /// Compresses one message: the payload of a frame with RSV1 set (RFC 7692 section 7.2.1).
     pub fn compress<'a>(&mut self, payload: &[u8], arena: &'a mut Arena) -> &'a [u8] {
         self.stream.reset();
@@ -118,6 +123,9 @@ impl Default for Inflater {
 }
 
 impl Inflater {
+    /// About what one takes.
+    pub const BYTES: usize = 40 << 10;
+
     /// A decompressor with a window of 32 KiB. A smaller one would save nothing: zlib-rs allocates this much anyway.
     pub fn new() -> Inflater {
         Inflater { stream: Decompress::new_with_window_bits(false, *WINDOW_BITS.end()) }

@@ -66,7 +66,7 @@ fn requests_that_are_not_in_order_are_refused() {
         format!("POST /publish HTTP/1.1\r\nHost: [::1]:1\r\ncontent-type: Application/JSON; charset=utf-8\r\n{length}");
     let response = exchange(&server.admin, &format!("{fine}Connection: close\r\n\r\n{body}"));
     assert_eq!((response.status, response.field("cache-control")), (200, Some("no-store")));
-    assert_eq!(server.metric("published_total"), 1, "nothing else was");
+    assert_eq!(server.metric("messages_published_total"), 1, "nothing else was");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn bodies_that_are_not_in_order_are_refused() {
     posted(&server.admin, "/publish", &deep);
     let whole = format!(r#"{{"topic":"t","data":{}}}"#, "7".repeat(300));
     posted(&server.admin, "/publish", &whole);
-    assert_eq!(server.metric("published_total"), 2, "nothing else was");
+    assert_eq!(server.metric("messages_published_total"), 2, "nothing else was");
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn what_is_wrong_is_said_in_words() {
         assert_eq!((status, answer["code"].as_str()), (400, Some(code)), "{path} {body}: {said}");
         assert!(said.starts_with(message) || code == "bad_since" && said.contains(message), "{path} {body}: {said}");
     }
-    assert_eq!(server.metric("published_total"), 0);
+    assert_eq!(server.metric("messages_published_total"), 0);
 }
 
 fn exchange_bytes(admin: &str, body: &[u8]) -> String {

@@ -101,7 +101,7 @@ fn what_comes_again_is_answered_again_and_not_delivered_again() {
         // What was refused was not done, and is not known.
         let nobody = r#"{"receiver":"nobody","data":1,"id":"s"}"#;
         assert_eq!([(); 2].map(|()| post(&server.admin, "/send", nobody).0), [404, 404]);
-        assert_eq!(server.metric("repeated_total"), 6);
+        assert_eq!(server.metric("messages_repeated_total"), 6);
     }
 }
 
@@ -113,7 +113,7 @@ fn a_client_cannot_use_up_the_apis_ids() {
     assert!(client.frame().expect("an answer").text().contains(r#""offset":1"#));
     let placed = posted(&server.admin, "/publish", r#"{"topic":"t","data":2,"id":"a"}"#);
     assert_ne!(placed["offset"], json!(0));
-    assert_eq!(server.metric("repeated_total"), 0);
+    assert_eq!(server.metric("messages_repeated_total"), 0);
 }
 
 #[test]

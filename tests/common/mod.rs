@@ -98,8 +98,14 @@ impl TestServer {
     #[track_caller]
     pub fn wait_idle(&self) {
         wait_until("all connections have ended", || self.publisher().connections() == 0);
-        for gauge in ["connections", "websockets", "event_streams", "subscriptions", "topics", "backlogged_connections"]
-        {
+        for gauge in [
+            "connections",
+            "connections kind=\"websocket\"",
+            "connections kind=\"event_stream\"",
+            "subscriptions",
+            "topics",
+            "backlogged_connections",
+        ] {
             wait_until(&format!("{gauge} is 0"), || self.metric(gauge) == 0);
         }
     }
@@ -138,11 +144,16 @@ pub fn metric(admin: &str, series: &str) -> u64 {
 
 /// The metrics page of an admin listener, on TCP or a Unix socket.
 pub fn scrape(admin: &str) -> String {
-    const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    scrape_as(admin, "*/*")
+}
+
+/// The same, as somebody who accepts that.
+pub fn scrape_as(admin: &str, accept: &str) -> String {
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
     let mut response = String::new();
     match admin.strip_prefix("unix:") {
-        Some(path) => exchange(UnixStream::connect(path).expect("the admin socket"), REQUEST, &mut response),
-        None => exchange(TcpStream::connect(admin).expect("the admin listener"), REQUEST, &mut response),
+        Some(path) => exchange(UnixStream::connect(path).expect("the admin socket"), request.as_bytes(), &mut response),
+        None => exchange(TcpStream::connect(admin).expect("the admin listener"), request.as_bytes(), &mut response),
     }
     assert!(response.starts_with("HTTP/1.1 200 OK"), "{response}");
     response

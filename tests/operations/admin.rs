@@ -103,6 +103,6 @@ fn commands_bring_the_key_from_the_environment_or_a_file() {
     let (code, said) = publish(Some(WRONG), &[]);
     assert!(code == Some(1) && said.contains("--admin-key-file") && !said.contains(WRONG), "{said}");
     assert_eq!(publish(None, &["--admin-key-file", "/no/such"]).0, Some(2));
-    assert_eq!(metric(&format!("127.0.0.1:{port}"), "published_total"), 3);
+    assert_eq!(metric(&format!("127.0.0.1:{port}"), "messages_published_total"), 3);
     drop(server);
 }

@@ -146,7 +146,7 @@ fn newcomers_are_turned_away_and_probes_are_answered() {
     }
     early.send(b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(early.response().status, 503);
-    assert_eq!(server.metric("refused_total reason=\"draining\""), 4);
+    assert_eq!(server.metric("connections_refused_total reason=\"draining\""), 4);
     for listener in [server.addr, admin] {
         let ready = get(listener, "/ready");
         assert_eq!((ready.status, ready.body.trim_end()), (503, r#"{"status":"unready","reason":"draining"}"#));

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use uproar::Routes;
-use uproar::ring::WakeFd;
 use uproar::ring::op::{Completion, Wait};
 use uproar::ring::token::{Kind, Token};
+use uproar::ring::{Stats, WakeFd};
 use uproar::shard::accept::Door;
 use uproar::shard::mailbox::{self, Postbox};
 use uproar::shard::shared::Shared;
 use uproar::shard::{Aides, Parts, Shard};
-use uproar::time::Tick;
+use uproar::time::{Moment, Tick};
 
 use super::kernel::Kernel;
 use super::net::Socket;
@@ -75,6 +75,8 @@ impl Node {
         }
         self.shard.mailbox().awake();
         self.shard.set_now(now, 0);
+        let moment = Moment(u64::from(now.0) + 1);
+        self.shard.turn_begins(moment, moment, false);
         self.shard.complete(&completions, &mut self.kernel);
         // As the worker does it: what is read may end a connection, and another may come to its slot, before the turn.
         for _ in 0..4 {
@@ -86,6 +88,7 @@ impl Node {
             self.shard.complete(&completions, &mut self.kernel);
         }
         self.shard.turn();
+        self.shard.turn_ends(moment, Stats::default());
         self.shard.core.invariants();
         if self.shard.is_stopped() {
             self.kernel.submit(&mut self.shard.core.ops, &self.shard.core.frames, net, rng);

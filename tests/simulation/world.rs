@@ -48,7 +48,7 @@ pub fn run(seed: u64) -> Tally {
         false => world.leave(),
     }
     world.oracle.check_order();
-    world.tally.turns = world.counted(|counters| counters.turns.get());
+    world.tally.turns = world.counted(|counters| counters.turn_time.snapshot().count());
     world.tally.dropped = world.dropped();
     world.tally
 }

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Tries the systemd unit and the seccomp profile of tuning/ with the real server and real clients.
+# Tries the systemd unit, the seccomp profile and the rules for Prometheus of tuning/ with the real server, real clients and a real
+# Prometheus.
 #
 #   tests/tuning/run.sh
 #
-# It needs systemd-analyze and, as root, runc; what is missing is installed if this is run by root, else SKIPPED.
+# It needs systemd-analyze, promtool with prometheus and, as root, runc; what is missing is installed if this is run by root, else
+# SKIPPED.
 #
 #   PROFILE  cargo's profile of the server (default: release)
 #   UPROAR   the server, if it is built already
@@ -113,6 +115,41 @@ refuses() {
     [[ $status == 5 ]] && grep -q "seccomp" "$work/refused.log" || { echo "status $status"; cat "$work/refused.log"; return 1; }
 }
 
+# The rules are sound and fire when they should, and the example is one that Prometheus takes.
+rules() {
+    promtool check rules tuning/prometheus/alerts.yml && promtool test rules tuning/prometheus/alerts.test.yml &&
+        promtool check config tuning/prometheus/prometheus.yml
+}
+
+# fetch URL: what it answers.
+fetch() { python3 -c 'import sys, urllib.request as r; sys.stdout.buffer.write(r.urlopen(sys.argv[1], timeout=5).read())' "$1"; }
+
+# ask EXPRESSION: its value at the Prometheus of `scraped`; nothing, if it has none.
+ask() {
+    fetch "http://127.0.0.1:$prometheus/api/v1/query?query=$1" |
+        python3 -c 'import json, sys; [print(s["value"][1]) for s in json.load(sys.stdin)["data"]["result"]]'
+}
+
+# What the server tells is named as it should be, and Prometheus reads it, in the form that it prefers.
+scraped() {
+    local port admin prometheus deadline=$((SECONDS + 40))
+    port=$(free_port) admin=$(free_port) prometheus=$(free_port)
+    start "$port" "$work/scraped.log" "$server" --listen "127.0.0.1:$port" --admin-listen "127.0.0.1:$admin" --shards 2 || return 1
+    fetch "http://127.0.0.1:$admin/metrics" >"$work/metrics.txt"
+    promtool check metrics <"$work/metrics.txt" || return 1
+    cp tuning/prometheus/alerts.yml "$work/alerts.yml"
+    sed "s/:8081/:$admin/; s/: 15s/: 1s/" tuning/prometheus/prometheus.yml >"$work/prometheus.yml"
+    rm -rf "$work/tsdb"
+    start "$prometheus" "$work/prometheus.log" prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/tsdb" \
+        --web.listen-address="127.0.0.1:$prometheus" || return 1
+    until [[ $(ask 'up') == 1 ]] && (($(ask 'scrape_samples_scraped') > 200)); do
+        ((SECONDS < deadline)) || { echo "it is not scraped: up is $(ask 'up')"; tail "$work/prometheus.log"; return 1; }
+        sleep 0.5
+    done
+    [[ $(ask 'sum(uproar_connections)') == 0 && $(ask 'count(uproar_turn_seconds_count)') == 2 ]] || return 1
+    stop_children
+}
+
 mkdir -p "$work"
 server=${UPROAR:-}
 if [[ -z $server ]]; then
@@ -123,6 +160,12 @@ if ! need systemd-analyze systemd; then
     results+=("SKIPPED: systemd is not installed (apt-get install systemd)")
 else
     check "systemd unit" unit
+fi
+if ! need promtool prometheus || ! command -v prometheus >/dev/null; then
+    results+=("SKIPPED: promtool and prometheus are not installed (apt-get install prometheus)")
+else
+    check "prometheus: the rules" rules
+    check "prometheus: the metrics" scraped
 fi
 python3 -c "import ensurepip" 2>/dev/null || packages python3-venv || true # Debian packages it apart
 if ! need jq jq || ! need runc runc || [[ $EUID != 0 ]]; then

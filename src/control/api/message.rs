@@ -11,6 +11,7 @@ use crate::dialect::json;
 use crate::hub::frame::MessageKind;
 use crate::limits::is_topic_name;
 use crate::shard::mail::Message;
+use crate::time::Moment;
 
 /// A message to be published.
 #[derive(Deserialize)]
@@ -81,7 +82,7 @@ pub fn message(data: Option<&RawValue>, encoding: Encoding, most: usize) -> Resu
     if payload.len() > most {
         return Err(Problem::too_large("data", most));
     }
-    Ok(Message { kind, payload: payload.into() })
+    Ok(Message { kind, payload: payload.into(), received: Moment::UNKNOWN })
 }
 
 /// What a message is known by when it comes again: its own `id`, or else the request's key and its number there. As JSON
