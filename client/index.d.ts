@@ -11,7 +11,8 @@ export interface Identity {
 
 /** The part of the standard `WebSocket` class that is used. The class of `ws` has it too. */
 export interface WebSocketClass {
-  new (url: string): {
+  /** `options`: subprotocols; or, in Node.js, an object with `headers`, which the class of `ws` takes behind those. */
+  new (url: string, options?: any, more?: any): {
     binaryType: string;
     readonly bufferedAmount: number;
     onopen?: ((event: any) => void) | null;
@@ -31,13 +32,16 @@ export interface Options {
   room?: string;
   /** Who to be, from `client.identity` of an earlier client. */
   identity?: Identity | null;
-  /** Called before every attempt to connect; goes into the query as `access_token`. */
-  getToken?: () => Promise<string | null | undefined> | string | null | undefined;
+  /**
+   * The token that the server wants (a JWT as a rule), or a function that gives a fresh one: it is asked before every
+   * attempt to connect, and before the last one expires.
+   */
+  accessToken?: string | null | (() => Promise<string | null | undefined> | string | null | undefined);
   /** The class to use instead of the platform's; `null`: none, only Server-Sent Events. */
   WebSocket?: WebSocketClass | null;
   /** The function to use instead of the platform's. */
   fetch?: typeof fetch;
-  /** For an attempt, from `getToken` to the server's welcome. */
+  /** For an attempt, from `accessToken` to the server's welcome. */
   connectTimeout?: number;
   /** The first wait before connecting again, or sending again what was refused for now, is at most this; it doubles… */
   retryBase?: number;
@@ -143,6 +147,8 @@ export interface Cause {
   code?: number;
   reason?: string;
   error?: Error;
+  /** After how many milliseconds the server wants us to come back, if it has sent us away and said that. */
+  after?: number;
 }
 
 export interface StateDetail extends Cause {
@@ -152,12 +158,18 @@ export interface StateDetail extends Cause {
 }
 
 export interface Retry extends Cause {
-  /** How many waits in a row, from 1. */
+  /** How many waits in a row, from 1; 0 when a server that ends has said when to come back: that is no failure. */
   attempt: number;
   /** How long it is going to wait, in milliseconds. */
   delay: number;
   /** Why, in its `message`. */
   error: Error;
+}
+
+/** The access token was renewed while the connection lasts. */
+export interface Refreshed {
+  /** When the new one expires, in milliseconds since 1970 by the server's clock; `null`: never. */
+  expires: number | null;
 }
 
 export interface Events {
@@ -167,6 +179,7 @@ export interface Events {
   presence: (event: PresenceEvent) => void;
   error: (error: UproarError) => void;
   retry: (retry: Retry) => void;
+  refreshed: (token: Refreshed) => void;
 }
 
 export interface Ack {
@@ -191,6 +204,9 @@ export interface SendOptions {
 /** What `ack: false` leaves of a promise's value. */
 type Sent<O> = O extends { ack: false } ? void : Ack;
 
+/** What lets a client subscribe to one topic, or a function that gives it, which is asked for every subscription. */
+export type TopicToken = string | ((topic: string) => Promise<string> | string);
+
 /** Ends a subscription. */
 export interface Unsubscribe {
   (): void;
@@ -209,6 +225,8 @@ export class UproarError extends Error {
   readonly closeCode?: number;
   /** Of an HTTP answer. */
   readonly status?: number;
+  /** After how many milliseconds that said to come back. */
+  readonly retryAfter?: number;
 }
 
 export class Uproar {
@@ -223,6 +241,8 @@ export class Uproar {
   /** `null` before the first welcome. Its `token` is secret. */
   readonly identity: Identity | null;
   readonly room: string;
+  /** The user that the access token names; `null` if it names none, and before the first welcome. */
+  readonly user: string | null;
   /** Who is in the room; `null` without a `presence` listener, before it is first called, and in very full rooms. */
   readonly members: string[] | null;
   /** How many are in the room; `null` until a `presence` listener is first called. */
@@ -245,18 +265,18 @@ export class Uproar {
 
   /**
    * Calls `listener` with every message of a topic. `recover: false`: after a loss, go on with what is new.
-   * `history: true`: begin with what the server's history holds.
+   * `history: true`: begin with what the server's history holds. `token`: the topic's own, where the server wants one.
    */
   subscribe<T = any>(
     topic: string,
     listener: (message: Message<T>) => void,
-    options?: { recover?: boolean; history?: boolean },
+    options?: { recover?: boolean; history?: boolean; token?: TopicToken },
   ): Unsubscribe;
 
   /** The messages of a topic for `for await`; at most `limit` wait, beyond it the oldest go. */
   messages<T = any>(
     topic: string,
-    options?: { limit?: number; recover?: boolean; signal?: AbortSignal },
+    options?: { limit?: number; recover?: boolean; token?: TopicToken; signal?: AbortSignal },
   ): AsyncIterableIterator<Message<T>>;
 
   /** Publishes what JSON can say to a topic; bytes are a `TypeError`. */

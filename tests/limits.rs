@@ -89,6 +89,8 @@ fn requests_are_refused_with_429() {
         let response = client.response();
         assert_eq!(response.status, status);
         assert_eq!(response.field("Retry-After").is_some(), status == 429);
+        let readable = response.field("Access-Control-Expose-Headers");
+        assert_eq!(readable, (status == 429).then_some("Retry-After"), "a page may know how long to wait");
     }
     client.expect_end();
 }
@@ -180,6 +182,9 @@ fn who_posts_to_a_topic_too_fast_is_told_and_a_raw_client_is_closed() {
                         let is_refused = response.status == 429;
                         assert_eq!(response.field("Retry-After"), is_refused.then_some("1"), "{response:?}");
                         assert_eq!(response.body.contains(r#""code":"too_fast""#), is_refused);
+                        let exposed = is_refused && at == server.addr.to_string();
+                        let readable = response.field("Access-Control-Expose-Headers");
+                        assert_eq!(readable, exposed.then_some("Retry-After"), "{response:?}");
                         response.status
                     })
                     .collect();

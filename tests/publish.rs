@@ -141,13 +141,16 @@ fn where_clients_may_not_publish_is_forbidden() {
 fn a_page_of_another_origin_may_ask_and_post() {
     let server = TestServer::start(config(1));
     let mut client = Client::connect(server.addr);
-    client.send(b"OPTIONS /publish HTTP/1.1\r\nHost: localhost\r\nOrigin: http://elsewhere\r\n\r\n");
-    let allowed = client.response();
-    assert_eq!(
-        (allowed.status, allowed.field("Access-Control-Allow-Headers")),
-        (200, Some("Authorization, Content-Type"))
-    );
-    assert_eq!(allowed.field("Access-Control-Allow-Methods"), Some("POST"));
+    for path in ["/publish", "/sse?topic=a"] {
+        client
+            .send(format!("OPTIONS {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: http://elsewhere\r\n\r\n").as_bytes());
+        let allowed = client.response();
+        assert_eq!(
+            (allowed.status, allowed.field("Access-Control-Allow-Headers")),
+            (200, Some("Authorization, Content-Type"))
+        );
+        assert_eq!(allowed.field("Access-Control-Allow-Methods"), Some("GET, POST"));
+    }
     client.send(request("", "Content-Type: Text/Plain;charset=UTF-8\r\n", r#"{"topic":"a","data":1}"#).as_bytes());
     assert_eq!(body(&client.response())["offset"], 1);
 }

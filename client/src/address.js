@@ -52,20 +52,20 @@ export class Address {
   }
 
   /** Where to connect to; `identity` is what an earlier welcome said, or `null`. */
-  websocket(identity, accessToken) {
-    return identified(withToken(this.#websocket, accessToken), identity).href;
+  websocket(identity) {
+    return identified(new URL(this.#websocket), identity).href;
   }
 
-  sse(topics, lastEventId, accessToken) {
-    const url = withToken(this.#sse, accessToken);
+  sse(topics, lastEventId) {
+    const url = new URL(this.#sse);
     for (const topic of topics) url.searchParams.append("topic", topic);
     if (lastEventId !== "") url.searchParams.set("lastEventId", lastEventId);
     return url.href;
   }
 
   /** With an identity, the server knows a message that is posted again. */
-  publish(identity, accessToken) {
-    return identified(withToken(this.#publish, accessToken), identity).href;
+  publish(identity) {
+    return identified(new URL(this.#publish), identity).href;
   }
 }
 
@@ -81,11 +81,5 @@ function parse(url) {
 
 function identified(url, identity) {
   for (const name of ["clientId", "token"]) if (identity) url.searchParams.set(name, identity[name]);
-  return url;
-}
-
-function withToken(base, accessToken) {
-  const url = new URL(base);
-  if (accessToken !== undefined && accessToken !== null) url.searchParams.set("access_token", accessToken);
   return url;
 }

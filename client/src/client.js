@@ -1,7 +1,10 @@
+import { AccessToken } from "./access-token.js";
 import { Address } from "./address.js";
+import { Attempts } from "./attempts.js";
 import { Backoff } from "./backoff.js";
 import { promised } from "./deferred.js";
 import { Emitter } from "./emitter.js";
+import { denial } from "./denial.js";
 import { UproarError, isLasting } from "./errors.js";
 import { addressed, checkFields, jsonOf } from "./fields.js";
 import { idSource } from "./ids.js";
@@ -10,9 +13,10 @@ import { Messages } from "./messages.js";
 import { checkName } from "./names.js";
 import { complete } from "./options.js";
 import { Outbox } from "./outbox.js";
-import { Pause, POLICY } from "./pause.js";
+import { Pause, isExpired, isTooMuch } from "./pause.js";
 import { Poster } from "./poster.js";
 import { Presence } from "./presence.js";
+import { Renewal } from "./renewal.js";
 import { SseTransport } from "./sse.js";
 import { dataOf } from "./subscription.js";
 import { Topics } from "./topics.js";
@@ -27,7 +31,7 @@ const SILENT = new Set(["pong", "unsubscribed", "connected"]);
 export class Uproar {
   #options;
   #address;
-  #emitter = new Emitter(["state", "message", "gap", "presence", "error", "retry"]);
+  #emitter = new Emitter(["state", "message", "gap", "presence", "error", "retry", "refreshed"]);
   #nextId = idSource();
   #topics;
   #presence;
@@ -38,15 +42,17 @@ export class Uproar {
   #link;
   #iterations = new Set();
   #identity;
+  #user = null;
   #room = null;
   /** Where SSE goes on, from one connection to the next. */
   #resume = { lastEventId: "" };
-  /** What `getToken` said last. */
-  #accessToken;
+  #token;
+  #renewal;
 
   constructor(url, options) {
     this.#options = complete(options);
-    const { clock, identity, connect } = this.#options;
+    const { clock, identity, connect, accessToken } = this.#options;
+    this.#token = new AccessToken(accessToken);
     this.#address = new Address(url, this.#options);
     this.#identity = identity;
     this.#pause = new Pause(clock, this.#makeBackoff(), () => this.#goOn());
@@ -54,9 +60,11 @@ export class Uproar {
       gap: (gap) => this.#emitter.emit("gap", gap),
       error: (error) => this.#emitter.emit("error", error),
       thrown: this.#emitter.thrown,
+      attempts: this.#attempts,
     });
     this.#presence = new Presence(clock, this.#nextId, this.#pause, (event) => this.#emitter.emit("presence", event));
     this.#outbox = new Outbox(clock, this.#makePoster(), this.#pause, this.#options);
+    this.#renewal = this.#makeRenewal();
     this.#link = this.#makeLink();
     if (connect) this.connect();
   }
@@ -79,6 +87,11 @@ export class Uproar {
   /** `clientId` and the secret `token` that proves it, for the option `identity` of a later client; `null` as above. */
   get identity() {
     return this.#identity && { ...this.#identity };
+  }
+
+  /** The user that the access token names, as the server has understood it; `null` if it names none, or before that. */
+  get user() {
+    return this.#user;
   }
 
   /** The room; before the first welcome, what the URL says. */
@@ -134,9 +147,9 @@ export class Uproar {
   }
 
   /** The messages of a topic, for `for await`. */
-  messages(topic, { limit = 1000, recover = true, signal } = {}) {
+  messages(topic, { limit = 1000, recover = true, token, signal } = {}) {
     const iteration = new Messages(limit);
-    const off = this.subscribe(topic, (message) => iteration.push(message), { recover });
+    const off = this.subscribe(topic, (message) => iteration.push(message), { recover, token });
     this.#iterations.add(iteration);
     iteration.bind(signal, () => {
       off();
@@ -199,13 +212,28 @@ export class Uproar {
 
   #makePoster() {
     const { fetch, clock, connectTimeout } = this.#options;
-    const address = () => this.#address.publish(this.#identity, this.#accessToken);
-    return new Poster({ fetch, clock, backoff: this.#makeBackoff(), address, timeout: connectTimeout });
+    const address = () => this.#address.publish(this.#identity);
+    const token = this.#token;
+    return new Poster({ fetch, clock, backoff: this.#makeBackoff(), address, token, timeout: connectTimeout });
+  }
+
+  #attempts = (act, outcome) => {
+    const { clock, connectTimeout } = this.#options;
+    return new Attempts({ clock, backoff: this.#makeBackoff(), timeout: connectTimeout }, act, outcome);
+  };
+
+  #makeRenewal() {
+    const { clock, random } = this.#options;
+    return new Renewal({ clock, random, token: this.#token, nextId: this.#nextId, attempts: this.#attempts }, {
+      refreshed: (detail) => this.#emitter.emit("refreshed", detail),
+      error: (error) => this.#emitter.emit("error", error),
+    });
   }
 
   #makeLink() {
-    const open = (kind, accessToken, handlers) => this.#open(kind, accessToken, handlers);
-    return new Link({ ...this.#options, open }, {
+    const open = (kind, handlers) => this.#open(kind, handlers);
+    const token = () => this.#token.fetch();
+    return new Link({ ...this.#options, token, open }, {
       up: (transport, welcome) => this.#up(transport, welcome),
       message: (message) => this.#receive(message),
       down: (cause) => this.#down(cause),
@@ -215,15 +243,16 @@ export class Uproar {
     });
   }
 
-  #open(kind, accessToken, handlers) {
-    this.#accessToken = accessToken;
+  #open(kind, handlers) {
     const { WebSocket, fetch, clock } = this.#options;
     if (kind === "websocket") {
-      return new WebSocketTransport(WebSocket, this.#address.websocket(this.#identity, accessToken), handlers);
+      const address = this.#address.websocket(this.#identity);
+      return new WebSocketTransport(WebSocket, address, this.#token.current, handlers);
     }
-    const address = (topics, lastEventId) => this.#address.sse(topics, lastEventId, accessToken);
-    const topics = this.#topics.names();
-    return new SseTransport({ fetch, clock, address, room: this.room, topics, resume: this.#resume }, handlers);
+    const address = (topics, lastEventId) => this.#address.sse(topics, lastEventId);
+    const [topics, { headers }] = [this.#topics.names(), this.#token];
+    const options = { fetch, clock, address, headers, room: this.room, topics, resume: this.#resume };
+    return new SseTransport(options, handlers);
   }
 
   #up(transport, welcome) {
@@ -231,7 +260,9 @@ export class Uproar {
     if (welcome) {
       this.#identity = { clientId: welcome.clientId, token: welcome.token };
       this.#room = welcome.room;
+      this.#user = welcome.user ?? null;
     }
+    this.#renewal.connected(transport, welcome);
     if (this.#wasTooMuch) this.#pause.begin();
     this.#wasTooMuch = false;
     this.#topics.connected(transport);
@@ -240,7 +271,8 @@ export class Uproar {
   }
 
   #down({ code, reason }) {
-    this.#wasTooMuch = code === POLICY;
+    this.#wasTooMuch = isTooMuch({ code, reason });
+    this.#renewal.disconnected();
     this.#outbox.disconnected(code, reason);
     this.#topics.disconnected();
     this.#presence.disconnected();
@@ -256,6 +288,18 @@ export class Uproar {
   #retry(detail) {
     this.#emitter.emit("retry", detail);
     if (isLasting(detail.error)) this.#emitter.emit("error", detail.error);
+    else if (isExpired(detail) && !this.#token.isRenewable) this.#emitter.emit("error", expired(detail));
+    else this.#explain(detail);
+  }
+
+  /** Browsers do not tell why a WebSocket was refused. If it may be for the token, the server is asked by HTTP. */
+  async #explain({ attempt, error }) {
+    const { fetch, connectTimeout } = this.#options;
+    const isUnknown = error.code === "unreachable" && error.cause === undefined;
+    const isDue = (attempt & (attempt - 1)) === 0; // the first, second, fourth, eighth: it costs a request
+    if (!isUnknown || !isDue || this.#token.current === null || !fetch) return;
+    const why = await denial(fetch, this.#address.sse([this.room], ""), this.#token.headers, connectTimeout);
+    if (why && this.#link.running && this.#link.transport === null) this.#emitter.emit("error", why);
   }
 
   #end(error, cause) {
@@ -283,6 +327,7 @@ export class Uproar {
     else if (type === "ack") this.#outbox.acknowledged(message);
     else if (type === "subscribed") this.#topics.subscribed(message);
     else if (type === "gap") this.#gap(message);
+    else if (type === "refreshed") this.#renewal.refreshed(message);
     else if (type === "error") this.#refused(message);
     else if (PRESENCE.has(type)) this.#presence.take(message);
     else if (!SILENT.has(type)) this.#emitter.emit("message", message);
@@ -306,7 +351,7 @@ export class Uproar {
 
   #refused({ code, message, id }) {
     const error = new UproarError(code ?? "error", message ?? "the server refused a message", { id });
-    const isKnown = [this.#outbox, this.#topics, this.#presence].some((part) => part.refused(error));
+    const isKnown = [this.#renewal, this.#outbox, this.#topics, this.#presence].some((part) => part.refused(error));
     if (isKnown) return;
     if (error.code === "too_fast") this.#hush();
     this.#emitter.emit("error", error);
@@ -318,6 +363,12 @@ export class Uproar {
     this.#pause.reset();
     this.#pause.begin();
   }
+}
+
+/** A token that was given as a text is over: nothing but a person can mend that. */
+function expired({ code: closeCode }) {
+  const text = "the access token has expired: as a function, accessToken would be asked for another one";
+  return new UproarError("token", text, { closeCode });
 }
 
 /** Why a connection ended that is not to be made again. */

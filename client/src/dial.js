@@ -11,9 +11,9 @@ export class Dial {
   #handlers;
 
   /**
-   * Begins. `options`: `clock`, `connectTimeout` until the server has welcomed us, `getToken()`, and
-   * `open(kind, accessToken, handlers)`, which makes a transport. `handlers`: `up(dial, welcome)`, `heard(dial)`,
-   * `message(dial, message)`, `down(dial, {code, reason, error})`.
+   * Begins. `options`: `clock`, `connectTimeout` until the server has welcomed us, `token()`,
+   * which sees to a fresh access token, and `open(kind, handlers)`, which makes a transport. `handlers`:
+   * `up(dial, welcome)`, `heard(dial)`, `message(dial, message)`, `down(dial, {code, reason, error, after})`.
    */
   constructor(kind, options, handlers) {
     this.kind = kind;
@@ -24,22 +24,14 @@ export class Dial {
   }
 
   async #begin() {
-    const accessToken = await this.#token();
+    await this.#options.token();
     if (this.#over) return;
-    this.transport = this.#options.open(this.kind, accessToken, {
+    this.transport = this.#options.open(this.kind, {
       opened: (welcome) => this.#opened(welcome),
       heard: () => this.#handlers.heard(this),
       message: (message) => { if (!this.#over) this.#handlers.message(this, message); },
       closed: (cause) => this.end(cause),
     });
-  }
-
-  async #token() {
-    try {
-      return await this.#options.getToken?.();
-    } catch (cause) {
-      throw new UproarError("token", `getToken failed: ${cause?.message ?? cause}`, { cause });
-    }
   }
 
   #late() {
@@ -58,7 +50,7 @@ export class Dial {
     this.#handlers.up(this, welcome);
   }
 
-  /** It is over, and that is why: `{code, reason, error}`, whatever of it is known. */
+  /** It is over, and that is why: `{code, reason, error, after}`, whatever of it is known. */
   end(cause) {
     if (this.#over) return;
     this.cancel();

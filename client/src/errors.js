@@ -1,6 +1,7 @@
 /**
  * What went wrong, with a `code` for programs: one of the server's, or one of the client's own (see the README).
- * Where they are known: `id` of the message, `topic`, `closeCode` of the connection, `status` of an HTTP answer.
+ * Where they are known: `id` of the message, `topic`, `closeCode` of the connection, `status` of an HTTP answer, and
+ * `retryAfter`, the milliseconds after which that said to come back.
  */
 export class UproarError extends Error {
   constructor(code, message, { cause, ...details } = {}) {
@@ -26,6 +27,11 @@ export function unreachable(address, cause, said) {
 }
 
 const DENIED = new Set([401, 403]);
+
+const WAITING = new Set([429, 503]);
+
+/** Whether a server has answered that takes nobody at the moment. */
+export const isBusy = ({ status }) => WAITING.has(status);
 
 /** Whether it would be the same by another attempt, or another way: it is for people to mend. */
 export const isLasting = ({ code, status }) => code === "token" || code === "protocol" || DENIED.has(status);

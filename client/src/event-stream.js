@@ -2,6 +2,9 @@
 export class EventStream {
   /** The `id` of the newest event, with which to go on. */
   lastEventId;
+  /** After how many milliseconds to come back, if that was said after the first event; before, it means little. */
+  after;
+  #begun = false;
   #onEvent;
   #rest = "";
   #id;
@@ -31,6 +34,7 @@ export class EventStream {
     const [, name, value] = /^([^:]*)(?::[ ]?(.*))?$/s.exec(line); // without a name, it is a comment
     if (name === "data") this.#data.push(value ?? "");
     else if (name === "event") this.#event = value ?? "";
+    else if (name === "retry" && this.#begun && /^\d+$/.test(value)) this.after = Number(value);
     else if (name === "id" && !value?.includes("\0")) this.#id = value ?? "";
   }
 
@@ -38,7 +42,10 @@ export class EventStream {
     const [event, data] = [this.#event || "message", this.#data];
     this.#event = "";
     this.#data = [];
-    if (data.length > 0) this.#onEvent({ event, data: data.join("\n") });
+    if (data.length > 0) {
+      this.#begun = true;
+      this.#onEvent({ event, data: data.join("\n") });
+    }
     this.lastEventId = this.#id; // after the event: if what it does fails, it comes again
   }
 }

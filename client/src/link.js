@@ -1,11 +1,17 @@
 import { Backoff } from "./backoff.js";
 import { Dial } from "./dial.js";
-import { UproarError, isLasting } from "./errors.js";
+import { UproarError, isBusy, isLasting } from "./errors.js";
 import { Heartbeat } from "./heartbeat.js";
 import { watchPage } from "./page.js";
 
 /** The close code of a server that has seen our `clientId` on another connection since. */
 export const REPLACED = 4001;
+
+/** The close code of a server that is about to end. */
+const RESTART = 1012;
+/** Within what time to come back to it, if it does not say when; and what it may say at most. Milliseconds. */
+const RESTART_SPREAD_MS = 2000;
+const LONGEST_RESTART_MS = 60_000;
 
 /** Close codes by which an application says that this client is not to come back. */
 const FOR_GOOD = [[3500, 3999], [4500, 4999]];
@@ -38,6 +44,8 @@ export class Link {
   /** Attempts by WebSocket that failed in a row, and whether one ever succeeded. */
   #failures = 0;
   #worked = false;
+  /** We were sent away by a server that is about to end, and have not been connected for long since. */
+  #sentAway = false;
   /** When attempts by WebSocket were given up that the server may come to yet, and then closes a later one. */
   #ghosts = [];
 
@@ -172,9 +180,10 @@ export class Link {
       return;
     }
     this.#cancel();
-    const error = cause.error ?? unexplained(cause, dial.up);
+    const isRestart = dial.up && (cause.code === RESTART || cause.after !== undefined);
+    const error = (isRestart ? restart(cause) : cause.error) ?? unexplained(cause, dial.up);
     this.#count(dial, error);
-    const delay = this.#backoff.next();
+    const delay = isRestart ? this.#restartDelay(cause) : Math.max(this.#backoff.next(), error.retryAfter ?? 0);
     this.#timer = this.#clock.setTimeout(() => this.#connect(), delay);
     const { attempt } = this.#backoff;
     // All is in order before listeners are told, for these may do anything, also close.
@@ -185,13 +194,22 @@ export class Link {
     if (this.running) this.#hooks.retry({ attempt, delay, ...cause, error });
   }
 
+  /** How long to stay away from a server that ends. It is no failure, unless it happens again and again. */
+  #restartDelay({ after = this.#options.random() * RESTART_SPREAD_MS }) {
+    const again = this.#sentAway ? this.#backoff.next() : 0;
+    this.#sentAway = true;
+    return Math.max(again, Math.min(after, LONGEST_RESTART_MS));
+  }
+
   /** Draws the lesson from an attempt that has failed, or a connection that was lost. */
   #count(dial, error) {
     if (dial.up) {
-      if (this.#clock.now() - this.#upSince >= this.#options.stableAfter) this.#backoff.reset();
+      if (this.#clock.now() - this.#upSince < this.#options.stableAfter) return;
+      this.#backoff.reset();
+      this.#sentAway = false;
     } else if (dial.kind === "websocket") {
       // If it is not WebSocket that is in the way, Server-Sent Events would hide what is.
-      if (!isLasting(error) && error.code !== "no_welcome") this.#failures++;
+      if (!isLasting(error) && !isBusy(error) && error.code !== "no_welcome") this.#failures++;
       this.#ghosts.push(this.#clock.now());
     } else {
       this.#failures = this.#options.fallbackAfter - 1; // by turns, until one of them works
@@ -238,6 +256,12 @@ export class Link {
     this.#hooks.state(state, { previous, ...detail });
   }
 }
+
+/** A server that is about to end has sent us away. */
+const restart = ({ code: closeCode, after }) => {
+  const when = after === undefined ? "" : `, after ${after} ms`;
+  return new UproarError("restart", `the server is about to end: come back${when}`, { closeCode });
+};
 
 /** A loss or failure of which the platform says no more than a close code and a reason, if that. */
 function unexplained({ code, reason }, isLoss) {

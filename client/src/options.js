@@ -7,7 +7,7 @@ const DEFAULTS = {
   connect: true,
   room: undefined,
   identity: null,
-  getToken: undefined,
+  accessToken: undefined,
   WebSocket: undefined,
   fetch: undefined,
   connectTimeout: 10_000,

@@ -2,7 +2,7 @@ import { Acks } from "./acks.js";
 import { quiet } from "./deferred.js";
 import { UproarError } from "./errors.js";
 import { byteLength, checkId } from "./names.js";
-import { isForNow, POLICY } from "./pause.js";
+import { isForNow, isTooMuch } from "./pause.js";
 import { Queue } from "./queue.js";
 
 /** The close code of a server that was sent a message larger than it takes. */
@@ -102,7 +102,7 @@ export class Outbox {
     const sent = this.#acks.entries().filter(({ posted }) => !posted);
     this.#putBack(sent);
     if (closeCode === TOO_LARGE) this.#rejectLargest(sent.filter(isFlying), reason);
-    if (closeCode === POLICY) this.#window = 1;
+    if (isTooMuch({ code: closeCode, reason })) this.#window = 1;
   }
 
   /** The pause is over: what was refused is sent again. */

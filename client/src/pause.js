@@ -1,5 +1,13 @@
 /** The close code of a server that was sent too much at once, or has another reason to take no more of it. */
-export const POLICY = 1008;
+const POLICY = 1008;
+/** With what reason it closes so where a token is over, which is no reason to send less. */
+const EXPIRED = "token expired";
+
+/** Whether a connection was closed so because of what was sent. */
+export const isTooMuch = ({ code, reason }) => code === POLICY && reason !== EXPIRED;
+
+/** Whether it was closed because its token is over. */
+export const isExpired = ({ code, reason }) => code === POLICY && reason === EXPIRED;
 
 /** Codes of errors by which the server refuses for now what it would take a while later. It has not acted upon it. */
 const FOR_NOW = new Set(["too_fast", "busy"]);

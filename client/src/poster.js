@@ -1,16 +1,8 @@
 import { UproarError } from "./errors.js";
-
-const MS_A_SECOND = 1000;
+import { retryAfter } from "./retry-after.js";
 
 /** Answers after which the same request may do better: too early, too many, or a fault of the server. */
 const passes = (status) => status === 408 || status === 425 || status === 429 || status >= 500;
-
-/** What the field `Retry-After` asks for, seconds or a date, in milliseconds; 0 if it is not there, or neither. */
-export function retryAfter(value, now = Date.now()) {
-  if (value === null) return 0;
-  const wait = /^\s*\d+\s*$/.test(value) ? Number(value) * MS_A_SECOND : Date.parse(value) - now;
-  return Math.max(0, wait) || 0;
-}
 
 /**
  * Publishes over HTTP, one message at a time: `POST` of `{"topic","data","id"}`, again and again under the same `id`
@@ -22,15 +14,19 @@ export class Poster {
   #address;
   #backoff;
   #timeout;
+  #token;
+  /** The entry for which another token was asked for. */
+  #renewedFor = null;
   #entry = null;
   #timer = null;
   #controller = null;
 
-  /** `address()` is where to post to; `timeout` is that of one request, in milliseconds. */
-  constructor({ fetch, clock, address, backoff, timeout }) {
+  /** `address()` is where to post to, with `token`; `timeout` is that of one request, in milliseconds. */
+  constructor({ fetch, clock, address, token, backoff, timeout }) {
     this.#fetch = fetch;
     this.#clock = clock;
     this.#address = address;
+    this.#token = token;
     this.#backoff = backoff;
     this.#timeout = timeout;
   }
@@ -60,9 +56,10 @@ export class Poster {
     this.#controller = controller;
     this.#timer = timer;
     const answer = await this.#request(entry, controller.signal).catch(() => null);
+    const again = answer?.status === 401 && (await this.#renew(entry));
     this.#clock.clearTimeout(timer);
     if (this.#entry !== entry || this.#controller !== controller) return;
-    if (answer === null || passes(answer.status)) {
+    if (answer === null || again || passes(answer.status)) {
       const delay = Math.max(this.#backoff.next(), answer?.retryAfter ?? 0);
       this.#timer = this.#clock.setTimeout(() => this.#try(entry, outcome), delay);
       return;
@@ -71,8 +68,15 @@ export class Poster {
     this.#settle(entry, answer, outcome);
   }
 
+  /** The token may be over: another one is asked for, once for each entry. Whether there is one. */
+  async #renew(entry) {
+    if (!this.#token.isRenewable || this.#renewedFor === entry) return false;
+    this.#renewedFor = entry;
+    return this.#token.fetch().then(() => true, () => false);
+  }
+
   async #request(entry, signal) {
-    const headers = { "content-type": "application/json" };
+    const headers = { "content-type": "application/json", ...this.#token.headers };
     const response = await this.#fetch(this.#address(), { method: "POST", headers, body: entry.post, signal });
     const body = await response.json().catch(() => null);
     const wait = retryAfter(response.headers.get("retry-after"));

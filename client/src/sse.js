@@ -1,6 +1,7 @@
 import { UproarError, unreachable } from "./errors.js";
 import { EventStream } from "./event-stream.js";
 import { parse } from "./parse.js";
+import { retryAfter } from "./retry-after.js";
 
 /** How long to wait for more topics before the stream is opened anew for them. Milliseconds. */
 const SETTLE = 50;
@@ -10,7 +11,8 @@ const sameSet = (one, other) => one.size === other.size && [...one].every((value
 function checkAnswer({ status, headers }) {
   const type = headers.get("content-type") ?? "";
   if (status === 200 && type.startsWith("text/event-stream")) return;
-  throw new UproarError("sse", `SSE was answered ${status} ${type}`, { status });
+  const wait = retryAfter(headers.get("retry-after"));
+  throw new UproarError("sse", `SSE was answered ${status} ${type}`, { status, ...(wait > 0 && { retryAfter: wait }) });
 }
 
 /**
@@ -29,10 +31,13 @@ export class SseTransport {
   #controller = null;
   #timer = null;
   #opened = false;
+  /** `{after}`, if the server has said after how many milliseconds to come back. */
+  #hint = {};
 
   /**
-   * `options`: `fetch`, `clock`, `address(topics, lastEventId)`, our `room`, `topics` to begin with, and `resume`,
-   * whose `lastEventId` is kept up to date, for the next transport. `handlers` as those of `WebSocketTransport`.
+   * `options`: `fetch`, `clock`, `address(topics, lastEventId)`, further `headers`, our `room`, `topics` to begin with,
+   * and `resume`, whose `lastEventId` is kept up to date, for the next transport. `handlers` as those of
+   * `WebSocketTransport`.
    */
   constructor(options, handlers) {
     this.#options = options;
@@ -91,7 +96,7 @@ export class SseTransport {
     const controller = this.#controller = new AbortController();
     const current = () => this.#controller === controller;
     this.#read(controller, current).then(
-      () => { if (current()) this.#handlers.closed({ reason: "the stream ended" }); },
+      () => { if (current()) this.#handlers.closed({ reason: "the stream ended", ...this.#hint }); },
       (error) => { if (current()) this.#fail(error); },
     );
   }
@@ -100,13 +105,13 @@ export class SseTransport {
     const { message: reason } = error;
     const isTold = error instanceof UproarError || this.#opened;
     const told = isTold ? error : unreachable(this.#options.address([], ""), error, reason);
-    this.#handlers.closed({ reason, error: told });
+    this.#handlers.closed({ reason, error: told, ...this.#hint });
   }
 
   async #read(controller, current) {
     const { fetch, address, resume } = this.#options;
     const topics = [...this.#wanted];
-    const headers = { accept: "text/event-stream" };
+    const headers = { accept: "text/event-stream", ...this.#options.headers };
     const { signal } = controller;
     const response = await fetch(address(topics, resume.lastEventId), { headers, cache: "no-store", signal });
     if (!current()) return;
@@ -119,6 +124,7 @@ export class SseTransport {
     for (let piece = await reader.read(); !piece.done && current(); piece = await reader.read()) {
       this.#handlers.heard();
       stream.push(decoder.decode(piece.value, { stream: true }));
+      if (stream.after !== undefined) this.#hint = { after: stream.after };
       if (current()) resume.lastEventId = stream.lastEventId;
     }
   }

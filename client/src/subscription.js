@@ -32,6 +32,12 @@ export class Subscription {
   refused = false;
   /** The server had granted it, and some listeners know that. */
   granted = false;
+  /** The topic's own token, or a function that is asked for one each time; `undefined` where none is needed. */
+  token = undefined;
+  /** What the function has said for the next request. */
+  #fetched = null;
+  /** The attempts to have it say something. */
+  fetching = null;
   /** It was told where we are. */
   #resumed = false;
 
@@ -61,6 +67,24 @@ export class Subscription {
       if (take && recover) this.recovering--;
       take = null;
     };
+  }
+
+  /** Whether a token has to be fetched before the server is asked. */
+  get needsToken() {
+    return typeof this.token === "function" && this.#fetched === null;
+  }
+
+  /** There is a token for the next request. */
+  fetched(token) {
+    this.fetching = null;
+    this.#fetched = token;
+  }
+
+  /** The token for the request that is made now, if one is needed. */
+  takeToken() {
+    const token = this.#fetched ?? this.token;
+    this.#fetched = null;
+    return token;
   }
 
   /** The server is asked now. Returns where it is to go on, or `null`: with what is new. */
@@ -94,6 +118,8 @@ export class Subscription {
 
   /** The connection is lost. */
   detach() {
+    this.fetching?.cancel();
+    this.fetching = this.#fetched = null;
     if (this.live) this.#answer = deferred();
     this.asked = false;
     this.live = false;

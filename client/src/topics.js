@@ -1,3 +1,4 @@
+import { checkToken } from "./access-token.js";
 import { UproarError } from "./errors.js";
 import { checkName } from "./names.js";
 import { isForNow } from "./pause.js";
@@ -5,10 +6,15 @@ import { Subscription, dataOf, isPlace } from "./subscription.js";
 
 /** Topics in one request: with names of any length it is far from the largest message that a server takes. */
 const TOPICS_A_REQUEST = 256;
+/** The same of topics with a token, which may be of some kilobytes. */
+const TOKENS_A_REQUEST = 16;
 
-const inParts = (list) =>
-  Array.from({ length: Math.ceil(list.length / TOPICS_A_REQUEST) }, (_, i) =>
-    list.slice(i * TOPICS_A_REQUEST, (i + 1) * TOPICS_A_REQUEST));
+const inParts = (list, size = TOPICS_A_REQUEST) =>
+  Array.from({ length: Math.ceil(list.length / size) }, (_, i) => list.slice(i * size, (i + 1) * size));
+
+/** By topic, what `of(subscription)` is, where it is something. */
+const ofEach = (subscriptions, of) => Object.fromEntries(
+  subscriptions.map((subscription) => [subscription.topic, of(subscription)]).filter(([, value]) => value));
 
 /** What an application is given of an envelope. */
 function messageOf(envelope) {
@@ -35,8 +41,8 @@ export class Topics {
   #hooks;
 
   /**
-   * `nextId()` names a request. When `pause` ends, call `resume`. `hooks`: `gap(gap)`, `error(error)`, and
-   * `thrown(error)` for what listeners throw.
+   * `nextId()` names a request. When `pause` ends, call `resume`. `hooks`: `gap(gap)`, `error(error)`, `thrown(error)`
+   * for what listeners throw, and `attempts(act, outcome)`, which makes `Attempts`, to have a token.
    */
   constructor(nextId, pause, hooks) {
     this.#nextId = nextId;
@@ -44,19 +50,22 @@ export class Topics {
     this.#hooks = hooks;
   }
 
-  /** The names that are listened to. */
+  /** The names that are listened to, and need no token. */
   names() {
-    return [...this.#subscriptions.values()].filter((subscription) => subscription.wanted).map(({ topic }) => topic);
+    const all = [...this.#subscriptions.values()];
+    return all.filter(({ wanted, token }) => wanted && token === undefined).map(({ topic }) => topic);
   }
 
   /** Adds a listener; returns the function that ends it, whose `ready` settles with the server's answer. */
-  add(topic, listener, { recover = true, history = false } = {}) {
+  add(topic, listener, { recover = true, history = false, token } = {}) {
     checkName(topic);
+    if (token !== undefined && typeof token !== "function") checkToken(token);
     if (typeof listener !== "function") throw new TypeError("a listener is a function");
     const subscription = this.#subscriptions.get(topic) ?? new Subscription(topic);
     this.#subscriptions.set(topic, subscription);
     const take = subscription.add(listener, recover);
     if (history) subscription.history = true;
+    if (token !== undefined) subscription.token = token;
     subscription.refused = false;
     this.#touch(topic);
     const off = () => {
@@ -67,7 +76,7 @@ export class Topics {
     return off;
   }
 
-  /** There is a connection: `transport.subscribe(names, since, id)` and `transport.unsubscribe(names)`. */
+  /** There is a connection: `transport.subscribe(names, since, id, tokens)` and `transport.unsubscribe(names)`. */
   connected(transport) {
     this.#transport = transport;
     for (const [topic, subscription] of this.#subscriptions) {
@@ -90,7 +99,10 @@ export class Topics {
 
   /** Nothing will be answered any more; what is listened to is kept for another connection. */
   close(error) {
-    for (const subscription of this.#subscriptions.values()) subscription.giveUp(error);
+    for (const subscription of this.#subscriptions.values()) {
+      subscription.detach();
+      subscription.giveUp(error);
+    }
   }
 
   /** A `subscribed` of the server. */
@@ -148,7 +160,11 @@ export class Topics {
 
   #refuse(subscription, code = "refused") {
     const { topic } = subscription;
-    const error = new UproarError(code, `the server refused topic ${topic}: ${code}`, { topic });
+    this.#fail(subscription, new UproarError(code, `the server refused topic ${topic}: ${code}`, { topic }));
+  }
+
+  /** We do not have the topic, on this connection. */
+  #fail(subscription, error) {
     const { granted } = subscription;
     subscription.refuse(error);
     if (granted) this.#hooks.error(error); // on an earlier connection, so that a promise says that they have it
@@ -194,23 +210,56 @@ export class Topics {
       if (!subscription) continue;
       if (!subscription.wanted) {
         this.#subscriptions.delete(topic);
+        subscription.fetching?.cancel();
         subscription.giveUp(new UproarError("unsubscribed", `topic ${topic} is not listened to`, { topic }));
         if (subscription.asked) leave.push(topic);
       } else if (this.#transport && !subscription.asked && !subscription.refused) {
-        join.push(subscription);
+        if (this.#isReady(subscription)) join.push(subscription);
       }
     }
     this.#changed.clear();
     if (this.#transport) this.#request(this.#transport, leave, join);
   }
 
+  /** Whether the server can be asked for it: it needs no token, or has it. Else sees to it that it will. */
+  #isReady(subscription) {
+    const { topic, token } = subscription;
+    if (token === undefined) return true;
+    if (this.#transport.kind !== "websocket") {
+      const text = `topic ${topic} has a token of its own, which does not go over Server-Sent Events`;
+      this.#fail(subscription, new UproarError("needs_websocket", text, { topic }));
+      return false;
+    }
+    if (subscription.needsToken && !subscription.fetching) this.#fetch(subscription);
+    return !subscription.needsToken;
+  }
+
+  #fetch(subscription) {
+    const { topic } = subscription;
+    subscription.fetching = this.#hooks.attempts(async () => checkToken(await subscription.token(topic)), {
+      done: (token) => {
+        subscription.fetched(token);
+        this.#changed.add(topic);
+        this.#sync();
+      },
+      failed: (cause) => {
+        subscription.fetching = null;
+        const text = `no token for topic ${topic}: ${cause?.message ?? cause}`;
+        this.#fail(subscription, new UproarError("token", text, { topic, cause }));
+      },
+    });
+  }
+
   #request(transport, leave, join) {
     for (const topics of inParts(leave)) transport.unsubscribe(topics);
-    for (const part of inParts(join)) {
-      const since = part.map((subscription) => [subscription.topic, subscription.ask()]).filter(([, place]) => place);
+    const free = join.filter(({ token }) => token === undefined);
+    const bound = join.filter(({ token }) => token !== undefined);
+    for (const part of [...inParts(free), ...inParts(bound, TOKENS_A_REQUEST)]) {
+      const since = ofEach(part, (subscription) => subscription.ask());
+      const tokens = ofEach(part, (subscription) => subscription.takeToken());
       const id = this.#nextId();
       for (const { topic } of part) this.#asking.set(topic, [...this.#asking.get(topic) ?? [], id]);
-      transport.subscribe(part.map(({ topic }) => topic), Object.fromEntries(since), id);
+      transport.subscribe(part.map(({ topic }) => topic), since, id, tokens);
     }
   }
 }

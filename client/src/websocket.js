@@ -1,3 +1,4 @@
+import { socketArguments } from "./access-token.js";
 import { UproarError } from "./errors.js";
 import { Handshake } from "./handshake.js";
 import { parse } from "./parse.js";
@@ -14,19 +15,21 @@ export class WebSocketTransport {
   #handshake;
   #handlers;
   #welcomed = false;
+  /** `{after}`, if the server has said after how many milliseconds to come back. */
+  #hint = {};
 
   /**
-   * `handlers`: `opened(welcome)`, `heard()`, `message(message)`, and `closed({code, reason, error})`, with whatever of
-   * these is known, which ends it.
+   * `accessToken` may be `null`. `handlers`: `opened(welcome)`, `heard()`, `message(message)`, and
+   * `closed({code, reason, error, after})`, with whatever of these is known, which ends it.
    */
-  constructor(WebSocket, address, handlers) {
+  constructor(WebSocket, address, accessToken, handlers) {
     this.#handlers = handlers;
-    const socket = this.#socket = new WebSocket(address);
+    const socket = this.#socket = new WebSocket(...socketArguments(WebSocket, address, accessToken));
     this.#handshake = new Handshake(address);
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this.#open();
     socket.onmessage = ({ data }) => this.#receive(data);
-    socket.onclose = ({ code, reason }) => handlers.closed({ code, reason });
+    socket.onclose = ({ code, reason }) => handlers.closed({ code, reason, ...this.#hint });
     // An error is the end, and not everywhere is it followed by `close`.
     socket.onerror = (event) => this.#fail(event);
   }
@@ -45,10 +48,11 @@ export class WebSocketTransport {
     return true;
   }
 
-  /** Asks for topics; `since` says of some where to go on. An error quotes `id`. */
-  subscribe(topics, since, id) {
+  /** Asks for topics; `since` says of some where to go on, `tokens` has those of some. An error quotes `id`. */
+  subscribe(topics, since, id, tokens) {
     const request = { type: "subscribe", id, topics, recover: true };
     if (Object.keys(since).length > 0) request.since = since;
+    if (Object.keys(tokens).length > 0) request.tokens = tokens;
     this.send(JSON.stringify(request));
   }
 
@@ -72,7 +76,7 @@ export class WebSocketTransport {
   }
 
   #fail(event) {
-    const cause = { code: ABNORMAL, reason: event?.message ?? "" };
+    const cause = { code: ABNORMAL, reason: event?.message ?? "", ...this.#hint };
     if (!this.isOpen) cause.error = this.#handshake.explain(event);
     this.#handlers.closed(cause);
   }
@@ -80,7 +84,9 @@ export class WebSocketTransport {
   #receive(data) {
     this.#handlers.heard();
     const message = parse(data);
-    if (this.#welcomed) {
+    if (this.#welcomed && message.type === "reconnect") {
+      if (message.after >= 0 && Number.isFinite(message.after)) this.#hint = { after: message.after };
+    } else if (this.#welcomed) {
       this.#handlers.message(message);
     } else if (message.type === "connected") {
       this.#welcomed = true;

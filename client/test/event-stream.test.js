@@ -14,6 +14,16 @@ const TEXT = ": a comment\nretry: 10\n\nid: 1\nevent: message\ndata: {\"a\":1}\n
   + "id:2\ndata:one\ndata:  two\n\nnothing\ndata\n\n";
 const EVENTS = [["message", "{\"a\":1}"], ["message", "one\n two"], ["message", ""]];
 
+test("when to come back, if it is said after the first event: before, it is said to all", () => {
+  const after = (...lines) => {
+    const stream = new EventStream("", () => {});
+    stream.push(lines.map((line) => `${line}\n\n`).join(""));
+    return stream.after;
+  };
+  assert.deepEqual([after("retry: 2000", "data: a"), after("retry: 1", "data: a", "retry:1270")], [undefined, 1270]);
+  assert.deepEqual([after("data: a", "retry: soon"), after("data: a", "retry: -1")], [undefined, undefined]);
+});
+
 test("events, comments, and fields that mean nothing here", () => {
   assert.deepEqual(read(TEXT), { events: EVENTS, id: "2" });
 });

@@ -263,24 +263,24 @@ test("an attempt of its own that was given up and comes to the server late does 
 
 test("a token is fetched before every attempt; one that cannot be had is told and tried again", async () => {
   const { clock, network, client } = world();
-  const tokens = ["first&", new Error("expired"), "third"];
-  const getToken = async () => {
+  const tokens = ["first", new Error("expired"), "third"];
+  const accessToken = async () => {
     const token = tokens.shift();
     if (token instanceof Error) throw token;
     return token;
   };
-  const log = client({ getToken });
+  const log = client({ accessToken });
   await clock.advance(10);
   network.cutAll();
   await clock.advance(2000);
   assert.equal(log.client.state, "connected");
-  assert.deepEqual(network.attempts.map((url) => new URL(url).searchParams.get("access_token")), ["first&", "third"]);
+  assert.deepEqual(network.protocols, [["bearer", "first"], ["bearer", "third"]]);
   assert.deepEqual(log.errors.map(({ code, cause }) => [code, cause.message]), [["token", "expired"]]);
 });
 
 test("a token that never comes is an attempt that comes to nothing", async () => {
   const { clock, client } = world();
-  const log = client({ getToken: () => new Promise(() => {}), connectTimeout: 1000 });
+  const log = client({ accessToken: () => new Promise(() => {}), connectTimeout: 1000 });
   await clock.advance(1000);
   assert.equal(log.retries[0].error.code, "connect_timeout");
   log.client.close();
@@ -290,7 +290,7 @@ test("a token that never comes is an attempt that comes to nothing", async () =>
 test("a token that comes after the end is not used", async () => {
   const { clock, network, client } = world();
   let release;
-  const log = client({ getToken: () => new Promise((resolve) => { release = resolve; }) });
+  const log = client({ accessToken: () => new Promise((resolve) => { release = resolve; }) });
   await clock.advance(10);
   log.client.close();
   release("late");

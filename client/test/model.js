@@ -16,6 +16,11 @@ export class Model {
   #presenceLimit;
   #limit;
   #count = 0;
+  /** When a token is over that comes now, in milliseconds since 1970 by `now()`. */
+  expires = () => undefined;
+  now = () => Date.now();
+  /** No new token is good. */
+  badTokens = false;
   /** Everything that was published, in order: `{topic, epoch, offset, json}`. */
   published = [];
 
@@ -37,7 +42,8 @@ export class Model {
     client.session?.close(4001);
     this.#clients.set(id, client);
     const session = client.session = new Session(this, id, room, out, this.#limit && new Bucket(this.#limit));
-    session.tell({ type: "connected", clientId: id, room, token: client.token, timestamp: Date.now() });
+    const [expires, timestamp] = [this.expires(), this.now()];
+    session.tell({ type: "connected", clientId: id, room, token: client.token, expires, timestamp });
     this.topic(room).members.add(session);
     session.topics.set(room, false);
     this.#announce(session, "user_joined");
@@ -222,6 +228,7 @@ class Session {
     const error = (code, text) => this.tell({ type: "error", message: text, code, id });
     if (type === "ping") this.tell({ type: "pong", timestamp: Date.now() });
     else if (type === "subscribe") this.#subscribe(message);
+    else if (type === "refresh") this.#refresh();
     else if (type === "unsubscribe") this.#unsubscribe(message.topics);
     else if (type === "presence") this.tell(this.#model.presence(topic ?? this.room));
     else if (type === "publish") this.#order(topic, id, ack, () => this.#model.publish(topic, JSON.stringify(data)));
@@ -231,6 +238,11 @@ class Session {
       if (!receivers) error("no_receiver", `No such receiver: ${receiver}`);
       else this.#order(receiver, id, ack, () => this.#address(receivers, message));
     } else error("unknown_type", `Unknown type: ${type}`);
+  }
+
+  #refresh() {
+    if (this.#model.badTokens) this.tell({ type: "error", message: "no", code: "bad_token" });
+    else this.tell({ type: "refreshed", expires: this.#model.expires() });
   }
 
   #order(to, id, ack, act) {

@@ -11,6 +11,8 @@ export class Network {
   sockets = new Set();
   /** Attempts to connect so far, by URL. */
   attempts = [];
+  /** The subprotocols that were offered with each. */
+  protocols = [];
   /** A class for the option `WebSocket`. */
   WebSocket;
 
@@ -21,8 +23,9 @@ export class Network {
     this.latency = latency;
     const network = this;
     this.WebSocket = class extends FakeSocket {
-      constructor(url) {
+      constructor(url, protocols) {
         super(network, url);
+        network.protocols.push(protocols);
       }
     };
   }

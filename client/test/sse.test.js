@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { retryAfter } from "../src/poster.js";
+import { retryAfter } from "../src/retry-after.js";
 import { outcome, world } from "./harness.js";
 
 /** An HTTP server in memory: streams that the test writes to, and publications that it answers. */
@@ -14,9 +14,10 @@ class FakeHttp {
   /** What a publication is answered: `{status, body}`, or an error to throw, or a promise of either. */
   answer = (body) => ({ status: 200, body: { topic: body.topic, epoch: "e", offset: this.posts.length } });
 
-  fetch = async (url, { method = "GET", body, signal }) => {
+  fetch = async (url, { method = "GET", headers, body, signal }) => {
     const post = method === "POST";
-    const answer = post ? await this.#post(JSON.parse(body), url, signal) : this.#stream(new URL(url), signal);
+    if (post) this.postedAs = headers.authorization;
+    const answer = post ? await this.#post(JSON.parse(body), url, signal) : this.#stream(new URL(url), headers, signal);
     signal.throwIfAborted();
     return answer;
   };
@@ -34,10 +35,11 @@ class FakeHttp {
     return new Response(JSON.stringify(answer.body), answer);
   }
 
-  #stream(url, signal) {
+  #stream(url, { authorization: as }, signal) {
     const encoder = new TextEncoder();
     const { searchParams } = url;
-    const stream = { url, topics: searchParams.getAll("topic"), since: searchParams.get("lastEventId"), open: true };
+    const [topics, since] = [searchParams.getAll("topic"), searchParams.get("lastEventId")];
+    const stream = { url, topics, since, as, open: true };
     const body = new ReadableStream({
       start(controller) {
         const end = (how) => {
@@ -159,12 +161,56 @@ test("a stream that ends, fails or falls silent is opened anew, from where it wa
   assert.ok(http.streams.length < 12, "not a busy loop");
 });
 
+test("a stream that ends with the word when to come back", async () => {
+  const { clock, http, log } = blocked({ WebSocket: null, stableAfter: 0 });
+  await clock.advance(10);
+  http.live[0].write("retry: 2000\n\n");
+  http.live[0].say("1", message("room", 1, {}));
+  http.live[0].write("retry: 1270\n\n");
+  await clock.advance(1);
+  http.live[0].end();
+  await clock.advance(1268);
+  assert.deepEqual([log.retries[0].delay, log.retries[0].attempt, http.live.length], [1270, 0, 0]);
+  await clock.advance(10);
+  assert.equal(log.client.state, "connected");
+});
+
+test("a publication for whose token it is too late is posted once more with another", async () => {
+  const tokens = ["old", "new", "newer"];
+  const { clock, http, log } = blocked({ WebSocket: null, accessToken: () => tokens.shift() });
+  const as = [];
+  let status = 401;
+  http.answer = () => {
+    as.push(http.postedAs);
+    const answer = { status, body: { topic: "a", epoch: "e", offset: 1 } };
+    status = 200;
+    return answer;
+  };
+  const one = outcome(log.client.publish("a", 1));
+  await clock.advance(1000);
+  assert.deepEqual([one.status, as], ["resolved", ["Bearer old", "Bearer new"]]);
+  http.answer = () => ({ status: 401, body: null });
+  const two = outcome(log.client.publish("a", 2));
+  await clock.advance(5000);
+  assert.deepEqual([two.status, two.error.status, tokens], ["rejected", 401, []]);
+});
+
+test("topics with a token of their own are no stream's", async () => {
+  const { clock, http, log } = blocked({ WebSocket: null });
+  const [vip, open] = [log.client.subscribe("vip", () => {}, { token: "t" }), log.client.subscribe("a", () => {})];
+  const outcomes = [outcome(vip.ready), outcome(open.ready)];
+  await clock.advance(100);
+  assert.deepEqual(outcomes.map(({ status, code }) => code ?? status), ["needs_websocket", "resolved"]);
+  assert.deepEqual(http.live[0].topics, ["room", "a"]);
+});
+
 test("publications go by POST, one by one, in order", async () => {
-  const { clock, http, log } = blocked({ WebSocket: null, getToken: () => "secret" });
+  const { clock, http, log } = blocked({ WebSocket: null, accessToken: () => "secret" });
   const acks = [1, 2, 3].map((n) => outcome(log.client.publish("a", { n })));
   await clock.advance(10);
   assert.deepEqual(http.posts.map(({ topic, data }) => [topic, data.n]), [["a", 1], ["a", 2], ["a", 3]]);
-  assert.equal(http.postedTo, "http://server/publish?access_token=secret");
+  assert.equal(http.postedTo, "http://server/publish");
+  assert.deepEqual([http.postedAs, http.streams[0].as], ["Bearer secret", "Bearer secret"]);
   const places = acks.map(({ value: { topic, epoch, offset } }) => [topic, epoch, offset]);
   assert.deepEqual(places, [["a", "e", 1], ["a", "e", 2], ["a", "e", 3]]);
   assert.equal(new Set(http.posts.map(({ id }) => id)).size, 3);

@@ -64,13 +64,16 @@ static DOCUMENTS: [(&str, Page); 8] = [
     ("/demo/style.css", part(CSS, include_bytes!("../../examples/web/style.css"))),
 ];
 
-static MODULES: [(&str, Page); 32] = modules![
+static MODULES: [(&str, Page); 37] = modules![
+    "access-token.js",
     "acks.js",
     "address.js",
+    "attempts.js",
     "backoff.js",
     "client.js",
     "clock.js",
     "deferred.js",
+    "denial.js",
     "dial.js",
     "emitter.js",
     "errors.js",
@@ -93,6 +96,8 @@ static MODULES: [(&str, Page); 32] = modules![
     "poster.js",
     "presence.js",
     "queue.js",
+    "renewal.js",
+    "retry-after.js",
     "sse.js",
     "subscription.js",
     "topics.js",

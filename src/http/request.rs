@@ -10,6 +10,8 @@ use crate::limits::MAX_HEADERS;
 
 /// The path that messages are posted to.
 pub const PUBLISH: &str = "/publish";
+/// Where streams of Server-Sent Events are.
+pub const EVENTS: &str = "/sse";
 
 /// The methods that are answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,7 +22,7 @@ pub enum Method {
     Head,
     /// `POST`, to [`PUBLISH`] only.
     Post,
-    /// `OPTIONS`, of [`PUBLISH`] only: what a browser asks before it posts.
+    /// `OPTIONS`, of [`PUBLISH`] and [`EVENTS`] only: what a browser asks before a page of another origin sends a token.
     Options,
 }
 
@@ -77,7 +79,7 @@ pub enum HeadError {
     /// More header fields than [`MAX_HEADERS`].
     #[error("The request has more than the {MAX_HEADERS} header fields allowed.")]
     TooManyHeaders,
-    /// Neither `GET` nor `HEAD`, but for [`PUBLISH`].
+    /// Neither `GET` nor `HEAD`, but for [`PUBLISH`] and [`EVENTS`].
     #[error("Only GET and HEAD are answered here.")]
     Method,
     /// Neither HTTP/1.1 nor HTTP/1.0.
@@ -146,7 +148,13 @@ pub fn parse(bytes: &[u8], max_head: usize) -> Result<Option<Request<'_>>, HeadE
     }
     let method = Method::from_wire(method).ok_or(HeadError::Method)?;
     let target = split_target(target);
-    if !matches!(method, Method::Get | Method::Head) && target.is_none_or(|(path, _)| path != PUBLISH) {
+    let is_taken = |(path, _): (&str, _)| match method {
+        Method::Get | Method::Head => true,
+        Method::Post => path == PUBLISH,
+        Method::Options => [PUBLISH, EVENTS].contains(&path),
+    };
+    // A target that is none is told as such, with the methods that all know.
+    if !target.map_or(matches!(method, Method::Get | Method::Head), is_taken) {
         return Err(HeadError::Method);
     }
     let (path, query) = target.ok_or(HeadError::RequestLine)?;

@@ -9,6 +9,8 @@ use super::request::{HeadError, Method};
 
 /// The field that says which pages may read a response.
 pub const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
+/// The field that names those of a response that such pages may read besides those that they always may (Fetch, *CORS protocol*).
+pub const EXPOSE_HEADERS: &str = "Access-Control-Expose-Headers";
 
 /// The head of a stream of Server-Sent Events, which has no length: the connection's end is its own. Neither caches nor
 /// proxies are to keep any of it back.
@@ -69,11 +71,11 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// 200: any page may post a message (Fetch, *CORS protocol*).
+    /// 200: any page may post a message, or read a stream with a token in a header (Fetch, *CORS protocol*).
     pub fn preflight() -> Response<'static> {
         Response::new(200, "text/plain", &b""[..])
             .header(ALLOW_ORIGIN, "*")
-            .header("Access-Control-Allow-Methods", "POST")
+            .header("Access-Control-Allow-Methods", "GET, POST")
             .header("Access-Control-Allow-Headers", "Authorization, Content-Type")
             .header("Access-Control-Max-Age", "86400")
     }
@@ -99,14 +101,19 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// 503: come back in so many seconds.
+    /// 503: come back in so many seconds. Pages of any origin may read it.
     pub fn unavailable(retry_after: u32, sentence: &str) -> Response<'static> {
-        Response::error(503, sentence).header("Retry-After", retry_after.to_string())
+        Response::error(503, sentence).retry_after(retry_after).header(ALLOW_ORIGIN, "*")
     }
 
     /// 429: come back in so many seconds. Pages of any origin may read it.
     pub fn too_many(retry_after: u32, sentence: &str) -> Response<'static> {
-        Response::error(429, sentence).header("Retry-After", retry_after.to_string()).header(ALLOW_ORIGIN, "*")
+        Response::error(429, sentence).retry_after(retry_after).header(ALLOW_ORIGIN, "*")
+    }
+
+    /// Says to come back in so many seconds, also to pages of other origins, where these may read the response.
+    pub fn retry_after(self, seconds: u32) -> Response<'a> {
+        self.header("Retry-After", seconds.to_string()).header(EXPOSE_HEADERS, "Retry-After")
     }
 
     /// Adds a header field.
@@ -207,6 +214,8 @@ mod tests {
             (Response::error(426, ""), "Upgrade: websocket\r\n"),
             (Response::error(426, ""), "Connection: close, upgrade\r\n"),
             (Response::unavailable(3, ""), "Retry-After: 3\r\n"),
+            (Response::unavailable(3, ""), "Access-Control-Expose-Headers: Retry-After\r\n"),
+            (Response::too_many(3, ""), "Access-Control-Expose-Headers: Retry-After\r\n"),
             (Response::page(document), "Content-Security-Policy: default-src 'none'; script-src"),
             (Response::page(document), "Referrer-Policy: no-referrer\r\n"),
             (Response::page(document), "Cache-Control: no-cache\r\n"),

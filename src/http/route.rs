@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::pages::{Page, page};
-use super::request::{PUBLISH, percent_decode};
+use super::request::{EVENTS, PUBLISH, percent_decode};
 use crate::limits::is_topic_name;
 
 /// The answer to a path.
@@ -46,7 +46,7 @@ pub enum Probe {
 }
 
 /// Paths that are no WebSocket endpoints of the `json` dialect: they belong to other endpoints, there or to come.
-const RESERVED: [&str; 7] = [PUBLISH, "/sse", "/socket.io", "/app", "/backend", "/health", "/metrics"];
+const RESERVED: [&str; 7] = [PUBLISH, EVENTS, "/socket.io", "/app", "/backend", "/health", "/metrics"];
 
 /// What the percent-encoded `path` asks for; `upgrade` is whether the request asks for a WebSocket.
 pub fn route(path: &str, upgrade: bool) -> Route<'_> {
@@ -60,7 +60,7 @@ pub fn route(path: &str, upgrade: bool) -> Route<'_> {
         (None, false) if path == "/health" => Route::Probe(Probe::Health),
         (None, false) if path == "/live" => Route::Probe(Probe::Live),
         (None, false) if path == "/ready" => Route::Probe(Probe::Ready),
-        (None, false) if path == "/sse" => Route::Events,
+        (None, false) if path == EVENTS => Route::Events,
         (None, false) if path == PUBLISH => Route::Publish,
         (None, false) => page(path).map_or(Route::NotFound, Route::Page),
     }

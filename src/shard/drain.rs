@@ -10,7 +10,7 @@ use crate::conn::{Conn, Session};
 use crate::dialect::{Event, sse};
 use crate::error::CloseReason;
 use crate::http::request::{Method, Request};
-use crate::http::response::{ALLOW_ORIGIN, Framing, Response};
+use crate::http::response::{Framing, Response};
 use crate::ring::token::ConnId;
 use crate::time::Tick;
 
@@ -146,7 +146,6 @@ impl Core {
         self.counters.refused_draining.add(1);
         let after = 1 + self.random() % LAST_RETRY;
         let response = Response::unavailable(after as u32, "The server is about to end: come back in a moment.");
-        let response = response.header(ALLOW_ORIGIN, "*");
         self.refuse(id, &response, Framing { head_only: request.method == Method::Head, keep_alive: false });
         Next::End
     }

@@ -158,11 +158,13 @@ impl Shard {
         match route {
             Route::Raw { topic } => self.core.upgrade_to_raw(id, request, &topic),
             Route::Json => self.core.upgrade_to_json(id, request),
+            Route::Events | Route::Publish if request.method == Method::Options => {
+                self.core.answer(id, request, &Response::preflight())
+            }
             Route::Events => self.core.open_events(id, request),
             Route::Publish => match request.method {
                 Method::Post => self.core.publish_posted(id, request, body, &mut self.codec.json),
-                Method::Options => self.core.answer(id, request, &Response::preflight()),
-                Method::Get | Method::Head => self.core.answer(id, request, &Response::post_only()),
+                _ => self.core.answer(id, request, &Response::post_only()),
             },
             Route::Backend => self.core.upgrade_to_backend(id, request),
             Route::Probe(probe) => self.core.answer_probe(id, request, probe),

@@ -90,7 +90,7 @@ impl Core {
             }
             Answer::Failed { why: why @ Failure::TooFast, .. } => {
                 self.counters.http_errors.add(1);
-                let response = refused(429, why.code(), &why.to_string()).header("Retry-After", "1");
+                let response = refused(429, why.code(), &why.to_string()).retry_after(1);
                 self.end_posted(id, &response, CloseReason::Http);
             }
             _ => {}

@@ -156,6 +156,25 @@ async function checkNoRoom(context) {
   await game.close();
 }
 
+/** What the server refuses is said on the page. */
+async function checkRefused(context) {
+  for (const path of ["chat?room=refused", "ticker"]) {
+    const page = await newPage(context, `${path}, refused`);
+    await page.routeWebSocket(/./, (route) => {
+      const server = route.connectToServer();
+      route.onMessage((text) => {
+        const { type, topics } = JSON.parse(text);
+        if (type !== "subscribe") return server.send(text);
+        const refusals = topics.map((topic) => ({ topic, ok: false, error: "not_allowed" }));
+        return route.send(JSON.stringify({ type: "subscribed", topics: refusals }));
+      });
+    });
+    await page.goto(new URL(`/demo/${path}`, url).href);
+    await until(`${path} says so`, () => page.getByText("the server refused topic").isVisible());
+    await page.close();
+  }
+}
+
 // ---- Ticker ------------------------------------------------------------------------------------
 
 const prices = (page) => texts(page, "#board li span:nth-of-type(1)");
@@ -339,6 +358,7 @@ await run("demos", async (browser, address, outdir) => {
   await checkNoRoom(context);
   await checkWrongKey();
   const backends = await startBackends();
+  await checkRefused(context);
   await checkTicker(context, backends);
   await checkGame(context, room);
   await checkStream(context);

@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
 # Drives the server with real clients, with one shard and with two: node's ws, Python's websockets, curl, Chromium with
-# the playground and the demos in two tabs each, and tokio-tungstenite (tests/tungstenite.rs).
+# the playground and the demos in two tabs each, and tokio-tungstenite (tests/tungstenite.rs). Then the same over TLS, with
+# openssl's and the client library besides.
 #
 #   tests/clients/run.sh [SCREENSHOTS]
 #
 # Screenshots of the pages go to that directory (default: target/screenshots). What is missing is installed: Debian
 # packages if this is run by root, else it says which; ws and playwright-core by npm, websockets by pip into target/.
 #
+#   PARTS     what of it is run (default: plain tls)
 #   PROFILE   cargo's profile of the server (default: release)
 #   CHROMIUM  the browser (default: chromium of PATH)
 set -euo pipefail
 source "$(dirname "$0")/../lib.sh"
 cd "$repo"
+source tests/clients/tls.sh
+parts=${PARTS:-plain tls}
 screenshots=${1:-$target/screenshots}
 profile=${PROFILE:-release}
 venv=$target/clients-venv
@@ -34,6 +38,7 @@ need() {
 
 install() {
     need curl curl ca-certificates
+    need openssl openssl
     need node nodejs
     need npm npm
     need python3 python3 python3-venv
@@ -103,9 +108,16 @@ install
 mkdir -p "$logs"
 cargo build --quiet --profile "$profile" --bin uproar
 server=$target/${profile/#dev/debug}/uproar
-run_all 1
-run_all 2
-shards="1 and 2 shards"
-check "tokio-tungstenite" cargo test --quiet --test tungstenite
+if [[ $parts == *plain* ]]; then
+    run_all 1
+    run_all 2
+    shards="1 and 2 shards"
+    check "tokio-tungstenite" cargo test --quiet --test tungstenite
+fi
+if [[ $parts == *tls* ]]; then
+    make_certificates
+    run_tls 1 1.2
+    run_tls 2 1.3
+fi
 echo "clients: $passed passed, $failed failed"
 ((failed == 0))
