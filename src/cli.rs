@@ -1,17 +1,16 @@
 //! The command line: arguments → configuration → server, or one of the tools → exit code.
 
-use std::env;
-use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand, value_parser};
 
 use crate::bench;
-use crate::config::{Config, ConfigError, Inputs, KNOBS, Knob, LogLevel, Resolved, load};
+use crate::config::{Config, KNOBS, Knob, Source};
 use crate::doctor;
 use crate::error::StartError;
+use crate::log;
 use crate::remote;
 use crate::shard::settings::Settings;
 
@@ -65,6 +64,9 @@ pub enum Tool {
     /// Have a server that runs send its clients away, and end
     #[command(long_about = remote::drain::LONG_ABOUT)]
     Drain(remote::drain::Options),
+    /// Have a server that runs read its configuration again
+    #[command(long_about = remote::reload::LONG_ABOUT)]
+    Reload(remote::reload::Options),
     /// Say what of this machine is fit for many connections, what is not, and what mends it
     Doctor(doctor::Options),
 }
@@ -90,31 +92,21 @@ pub fn parse() -> Invocation {
 }
 
 /// Does what was asked for; `start` serves until the server ends.
-pub fn run(invocation: Invocation, start: impl FnOnce(Config) -> Result<(), StartError>) -> ExitCode {
+pub fn run(invocation: Invocation, start: impl FnOnce(Config, Source) -> Result<(), StartError>) -> ExitCode {
     match invocation {
         Invocation::Server(invocation) => serve(invocation, start),
         Invocation::Tool(Tool::Bench(options)) => bench::run(&options),
         Invocation::Tool(Tool::Publish(options)) => remote::publish::run(&options),
         Invocation::Tool(Tool::Subscribe(options)) => remote::subscribe::run(&options),
         Invocation::Tool(Tool::Drain(options)) => remote::drain::run(&options),
+        Invocation::Tool(Tool::Reload(options)) => remote::reload::run(&options),
         Invocation::Tool(Tool::Doctor(options)) => doctor::run(&options),
     }
 }
 
-fn serve(invocation: ServerInvocation, start: impl FnOnce(Config) -> Result<(), StartError>) -> ExitCode {
-    let result = resolve(&invocation).map_err(StartError::from).and_then(|resolved| match invocation.mode {
-        Mode::Serve => {
-            log_to_stderr(resolved.config.log);
-            start(resolved.config)
-        }
-        Mode::Check => {
-            resolved.config.refuse_strangers()?;
-            Settings::try_from(&resolved.config)?;
-            resolved.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
-            print("configuration ok\n")
-        }
-        Mode::PrintConfig => print(&resolved.to_toml()),
-    });
+fn serve(invocation: ServerInvocation, start: impl FnOnce(Config, Source) -> Result<(), StartError>) -> ExitCode {
+    let result = serve_or_show(invocation, start);
+    log::flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -122,6 +114,24 @@ fn serve(invocation: ServerInvocation, start: impl FnOnce(Config) -> Result<(), 
             eprintln!("uproar: {}", error.to_string().replace('\n', "\n  "));
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+fn serve_or_show(
+    invocation: ServerInvocation,
+    start: impl FnOnce(Config, Source) -> Result<(), StartError>,
+) -> Result<(), StartError> {
+    let source = Source::of_process(invocation.file.as_deref(), invocation.flags)?;
+    let resolved = source.read()?;
+    match invocation.mode {
+        Mode::Serve => start(resolved.config, source),
+        Mode::Check => {
+            resolved.config.refuse_strangers()?;
+            Settings::try_from(&resolved.config)?;
+            resolved.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+            print("configuration ok\n")
+        }
+        Mode::PrintConfig => print(&resolved.to_toml()),
     }
 }
 
@@ -139,46 +149,6 @@ impl Invocation {
         let file = matches.get_one("config").cloned();
         Invocation::Server(ServerInvocation { mode, file, flags: KNOBS.iter().filter_map(value).collect() })
     }
-}
-
-/// Gathers the sources and puts the configuration together.
-fn resolve(invocation: &ServerInvocation) -> Result<Resolved, ConfigError> {
-    let file = match &invocation.file {
-        Some(path) => Some((path.clone(), "--config")),
-        None => env::var_os("UPROAR_CONFIG").map(|path| (path.into(), "UPROAR_CONFIG")),
-    };
-    let file = file.map(|(path, origin)| read_file(path, origin)).transpose()?;
-    load(&Inputs { file, env: environment()?, flags: invocation.flags.clone() })
-}
-
-fn read_file(path: PathBuf, origin: &str) -> Result<(String, String), ConfigError> {
-    let name = path.display().to_string();
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok((name, text)),
-        Err(error) => Err(ConfigError::new(format!("{origin}: cannot read {name:?}: {error}"))),
-    }
-}
-
-/// The variables that concern the configuration.
-fn environment() -> Result<Vec<(String, String)>, ConfigError> {
-    let text = |(name, value): (OsString, OsString)| {
-        let name = name.into_string().ok().filter(|name| name == "PORT" || name.starts_with("UPROAR_"))?;
-        let problem = format!("{name}: the value is not UTF-8");
-        Some(value.into_string().map(|value| (name, value)).map_err(|_| ConfigError::new(problem)))
-    };
-    env::vars_os().filter_map(text).collect()
-}
-
-fn log_to_stderr(level: LogLevel) {
-    let level = match level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-    };
-    let logger = tracing_subscriber::fmt().with_max_level(level).with_ansi(io::stderr().is_terminal());
-    // It fails only if there is a logger already, which then is the one that is wanted.
-    let _ = logger.with_writer(io::stderr).try_init();
 }
 
 fn print(text: &str) -> Result<(), StartError> {
@@ -216,7 +186,7 @@ fn knob_arg(knob: &'static Knob) -> Arg {
         .long(knob.flag())
         .value_name(value_name)
         .help_heading(knob.group)
-        .help(format!("{} [{default}; {}]", knob.help.trim_end_matches('.'), (knob.range)()))
+        .help(format!("{} [{default}; {}{}]", knob.help.trim_end_matches('.'), (knob.range)(), knob.takes.hint()))
         .allow_negative_numbers(true);
     match value_name {
         "BOOL" => arg.num_args(0..=1).default_missing_value("true"),
@@ -260,7 +230,7 @@ mod tests {
     #[test]
     fn the_server_is_started_with_what_was_resolved() {
         let mut started = None;
-        let start = |config: Config| {
+        let start = |config: Config, _: Source| {
             started = Some(config);
             Err(StartError::Kernel("no io_uring".into()))
         };

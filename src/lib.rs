@@ -68,6 +68,7 @@ pub mod http;
 #[doc(hidden)]
 pub mod hub;
 pub mod limits;
+mod log;
 #[doc(hidden)]
 pub mod remote;
 #[doc(hidden)]
@@ -82,7 +83,7 @@ pub mod tls;
 #[doc(hidden)]
 pub mod ws;
 
-pub use config::{BacklogPolicy, Config};
+pub use config::{BacklogPolicy, Config, ReloadReport};
 pub use error::{CloseReason, StartError};
 pub use handler::{
     Backend, Client, Closed, Connection, Handler, JoinError, Message, Refuse, Routes, SubscribeError, Topics, Upgrade,

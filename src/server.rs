@@ -5,21 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
-
-use crate::auth::{Gate, Keys};
-use crate::config::{Config, ConfigError};
-use crate::control::{self, Access, Admin, Drain, TlsReload};
+use crate::config::{Config, ConfigError, ReloadReport, Source};
+use crate::control::{self, Admin, Base, Prepared, Reloader};
 use crate::error::StartError;
 use crate::handler::{Backend, Handler};
+use crate::log;
 use crate::ring::{Features, sys};
-use crate::shard::Aides;
 use crate::shard::handle::Shards;
-use crate::shard::mail::Mail;
-use crate::shard::mailbox::Postbox;
-use crate::shard::settings::{Settings, permissions};
+use crate::shard::settings::Settings;
 use crate::shard::shared::Shared;
-use crate::tls::{Handshakes, certificates};
 
 mod launch;
 mod listeners;
@@ -54,12 +48,14 @@ pub struct Server {
     routes: Vec<(String, Factory)>,
     backend: Option<BackendFactory>,
     dialects: bool,
+    /// Where its configuration comes from, if that can be read again.
+    source: Option<Source>,
 }
 
 impl Server {
     /// A server that serves nothing yet but `/health`, `/live` and `/ready`.
     pub fn new(config: Config) -> Server {
-        Server { config, routes: Vec::new(), backend: None, dialects: false }
+        Server { config, routes: Vec::new(), backend: None, dialects: false, source: None }
     }
 
     /// Serves WebSockets of a path with a handler that the factory makes, one for each shard. A path that ends in `*`
@@ -99,6 +95,12 @@ impl Server {
         self
     }
 
+    /// Says where the configuration comes from, so that it can be read again while the server runs.
+    fn with_source(mut self, source: Source) -> Server {
+        self.source = Some(source);
+        self
+    }
+
     /// Starts, and returns once connections are accepted.
     ///
     /// # Errors
@@ -108,6 +110,7 @@ impl Server {
     }
 
     /// Starts and serves until `SIGTERM` drains it, or `SIGINT` stops it in good order; a second one ends the process at once.
+    /// `SIGHUP` reads the files again that the configuration names: certificates and keys.
     ///
     /// # Errors
     /// As [`Server::start`]; or a shard has failed.
@@ -116,28 +119,23 @@ impl Server {
     }
 
     fn launch(self, signals: bool) -> Result<Running, StartError> {
-        let Server { config, routes, backend, dialects } = self;
+        let Server { config, routes, backend, dialects, source } = self;
         config.validate()?;
         if dialects {
             config.refuse_strangers()?;
         }
         control::warnings::of_configuration(&config);
-        let settings = Settings::try_from(&config)?;
         let nofile = sys::raise_nofile().map_err(failed("cannot read RLIMIT_NOFILE"))?;
-        let certificates = tls_config(&config)?;
+        let prepared = Prepared::new(&config)?;
         let (doors, addresses) = listeners::bind(&config)?;
         let admin = Admin::bind(&config.admin_listen)?;
         let admin_address = admin.address();
         let shared = Arc::new(Shared::new(config.shards as u16));
         let (postboxes, mailboxes) = launch::mailboxes(config.shards)?;
         let publisher = Publisher { shards: Shards::new(shared.clone(), postboxes.clone()) };
-        let handshakes = certificates.map(|certificates| shake_hands(&config, certificates, &postboxes)).transpose()?;
-        let tls = handshakes.clone().map(|handshakes| TlsReload {
-            pairs: config.tls_pairs(),
-            handshakes,
-            process: shared.process().clone(),
-        });
-        let gate = gate_keys(&config)?.map(|keys| guard(&config, keys, &shared, &postboxes)).transpose()?;
+        let settings = Settings::clone(&prepared.settings);
+        let aides =
+            prepared.start(&config, &publisher.shards).map_err(failed("cannot start a thread for TLS or tokens"))?;
         let launch = Launch {
             config: &config,
             settings,
@@ -147,67 +145,15 @@ impl Server {
             nofile,
             shared,
             postboxes,
-            aides: Aides { handshakes, gate },
+            aides: aides.clone(),
         };
         let (threads, features) = launch.shards(doors, mailboxes)?;
-        let control = control::start(control::Setup {
-            admin,
-            access: Access::from(&config),
-            shards: publisher.shards.clone(),
-            signals,
-            max_memory: config.max_memory,
-            max_message: config.max_message,
-            drain: Drain::from(&config),
-            tls,
-        })
-        .inspect_err(|_| control::shutdown(&publisher.shards, Duration::ZERO))?;
-        Ok(Running { addresses, admin_address, publisher, threads, control, features, nofile, config })
+        let base = Base { source, refuses_strangers: dialects, capacity: launch.capacity(features.slots) };
+        let reloader = Arc::new(Reloader::new(config.clone(), aides, publisher.shards.clone(), base));
+        let setup = control::Setup { admin, shards: publisher.shards.clone(), signals, reloader: reloader.clone() };
+        let control = control::start(setup).inspect_err(|_| control::shutdown(&publisher.shards, Duration::ZERO))?;
+        Ok(Running { addresses, admin_address, publisher, threads, control, features, nofile, config, reloader })
     }
-}
-
-/// The certificates, where there is a TLS listener.
-fn tls_config(config: &Config) -> Result<Option<ServerConfig>, StartError> {
-    if config.tls_listen.is_none() {
-        return Ok(None);
-    }
-    let configured = certificates::configure(&config.tls_pairs());
-    let configured = configured.map_err(|why| ConfigError::new(format!("tls_certificate, tls_key: {why}")))?;
-    Ok(Some(configured))
-}
-
-/// The threads that shake hands: as many as shards, for in a storm of reconnects they have more to do.
-fn shake_hands(config: &Config, tls: ServerConfig, postboxes: &[Postbox]) -> Result<Handshakes, StartError> {
-    let postboxes = postboxes.to_vec();
-    let done = move |shard: u16, shaken| {
-        if let Some(postbox) = postboxes.get(usize::from(shard)) {
-            postbox.post(Mail::Shaken(Box::new(shaken)));
-            postbox.wake();
-        }
-    };
-    Handshakes::start(config.shards as usize, Arc::new(tls), done).map_err(failed("cannot start a thread for TLS"))
-}
-
-/// The keys that tokens are checked with; `None` where no token is wanted.
-fn gate_keys(config: &Config) -> Result<Option<Keys>, StartError> {
-    if !config.wants_tokens() {
-        return Ok(None);
-    }
-    let expected = (config.jwt_issuer.clone(), config.jwt_audience.clone());
-    let keys = Keys::new(config.jwt_secret.as_ref(), &config.jwt_public_key, expected, Arc::new(permissions(config)));
-    Ok(Some(keys.map_err(|why| ConfigError::new(format!("jwt_public_key: {why}")))?))
-}
-
-/// The threads that check tokens.
-fn guard(config: &Config, keys: Keys, shared: &Shared, postboxes: &[Postbox]) -> Result<Gate, StartError> {
-    let postboxes = postboxes.to_vec();
-    let done = move |shard: u16, verdict| {
-        if let Some(postbox) = postboxes.get(usize::from(shard)) {
-            postbox.post(Mail::Verdict(Box::new(verdict)));
-            postbox.wake();
-        }
-    };
-    let set = config.jwks_url.clone().map(|address| (address, config.jwks_refresh));
-    Gate::start(keys, set, shared.process().clone(), done).map_err(failed("cannot start a thread for tokens"))
 }
 
 /// A server that runs. Dropping it does not stop it.
@@ -220,6 +166,7 @@ pub struct Running {
     features: Features,
     nofile: u64,
     config: Config,
+    reloader: Arc<Reloader>,
 }
 
 impl Running {
@@ -271,7 +218,17 @@ impl Running {
     /// Begins to drain, as `SIGTERM` does: the configuration says after which delay, and over which time, clients are sent away
     /// with 1012. When all are gone, the shards end.
     pub fn drain(&self) {
-        control::drain(&self.publisher.shards, Drain::from(&self.config));
+        control::drain(&self.publisher.shards, self.reloader.settings().drain);
+    }
+
+    /// Takes up another configuration: all of it that can change at run time, at once. What takes a restart stays as it is, and is
+    /// reported. When this returns, all shards work with it. `docs/OPERATIONS.md` says what of it concerns connections that are
+    /// open. Not for handlers: they would keep their shard from it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, or with the files that it names. Nothing has changed then.
+    pub fn reload(&self, config: Config) -> Result<ReloadReport, ConfigError> {
+        self.reloader.replace(config)
     }
 
     /// Waits until all shards have stopped.
@@ -283,7 +240,7 @@ impl Running {
         for (id, panicked) in self.threads.ends.iter() {
             if panicked && failed.is_none() {
                 failed = Some(id);
-                self.shutdown(self.config.shutdown_timeout);
+                self.shutdown(self.reloader.settings().drain.grace);
             }
         }
         for handle in self.threads.handles {
@@ -294,14 +251,16 @@ impl Running {
     }
 }
 
-/// What the `uproar` command does: serves the dialects, and says on standard output where and with what.
+/// What the `uproar` command does: serves the dialects, and says on standard output where and with what. Reloads read `source`
+/// again, which the configuration came from.
 ///
 /// # Errors
 /// As [`Server::run`].
-pub fn serve(config: Config) -> Result<(), StartError> {
+pub fn serve(config: Config, source: Source) -> Result<(), StartError> {
+    log::start(&config).map_err(failed("cannot start the log's thread"))?;
     // Where that fails there are no huge pages.
     let _ = sys::disable_huge_pages();
-    let running = Server::new(config).dialects().launch(true)?;
+    let running = Server::new(config).dialects().with_source(source).launch(true)?;
     say(&banner(&running));
     running.join()?;
     say("uproar has stopped\n");

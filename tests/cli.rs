@@ -42,7 +42,7 @@ fn help_shows_every_knob_with_its_default_and_bounds() {
         let text = out(&help).split_whitespace().collect::<Vec<_>>().join(" ");
         for part in [
             "--listen <ADDRESS>",
-            "[127.0.0.1:8080; ip:port]",
+            "[127.0.0.1:8080; ip:port; takes a restart]",
             "[64KiB; 1KiB..1GiB]",
             "[close; close|drop-oldest|drop-newest|latest]",
             "[30s; off or 1s..1h]",
@@ -61,7 +61,10 @@ fn the_printed_configuration_is_a_file_that_names_every_flag_of_the_help() {
     let printed = uproar(&["--print-config", "--backlog", "1MiB"], &[("UPROAR_PIN", "false")]);
     assert_eq!(code(&printed), 0);
     let text = out(&printed);
-    assert!(text.contains("; from --backlog\nbacklog = \"1MiB\"") && text.contains("; from UPROAR_PIN\npin = false"));
+    assert!(
+        text.contains("; from --backlog\nbacklog = \"1MiB\"")
+            && text.contains("; takes a restart; from UPROAR_PIN\npin = false")
+    );
     let again = uproar(&["--print-config", "--config", path(&file(&text))], &[]);
     let settings = |text: &str| text.lines().filter(|line| line.contains(" = ")).map(String::from).collect::<Vec<_>>();
     assert_eq!(settings(&out(&again)), settings(&text));

@@ -178,7 +178,7 @@ fn harmless<'a>(args: &[&'a str], nowhere: &'a str) -> (Vec<String>, i32, &'stat
             add(&["--admin", "http://127.0.0.1:1"]);
             (words, 3, "Connection refused")
         }
-        Some(&"drain") => {
+        Some(&"drain" | &"reload") => {
             add(&["--admin", "http://127.0.0.1:1"]);
             (words, 3, "Connection refused")
         }
@@ -215,7 +215,7 @@ fn commands_that_run_the_binary_are_accepted() {
         }
     }
     assert!(
-        ["bench", "doctor", "drain", "publish", "subscribe", ""].iter().all(|tool| seen.contains(*tool)),
+        ["bench", "doctor", "drain", "publish", "reload", "subscribe", ""].iter().all(|tool| seen.contains(*tool)),
         "{seen:?}"
     );
 }

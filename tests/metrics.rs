@@ -12,7 +12,7 @@ use serde_json::Value;
 use uproar::Config;
 
 use common::client::Client;
-use common::{TestServer, scrape_as, wait_until};
+use common::{TestServer, config, scrape_as, wait_until};
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -26,13 +26,11 @@ struct Family {
 
 type Families = BTreeMap<String, Family>;
 
-fn config(shards: u32) -> Config {
-    Config {
-        shards,
-        listen: "127.0.0.1:0".parse().unwrap(),
-        admin_listen: "127.0.0.1:0".parse().unwrap(),
-        ..Config::default()
-    }
+/// The usual configuration, changed.
+fn with(shards: u32, change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = config(shards);
+    change(&mut config);
+    config
 }
 
 fn text(server: &TestServer) -> String {
@@ -190,7 +188,7 @@ fn deliveries_are_timed_on_every_shard_from_where_they_came() {
 
 #[test]
 fn what_a_reader_does_not_take_is_backlog() {
-    let server = TestServer::start(Config { backlog: 1 << 20, send_buffer: Some(8192), ..config(1) });
+    let server = TestServer::start(with(1, |config| (config.backlog, config.send_buffer) = (1 << 20, Some(8192))));
     let stalled = server.ws("/raw/much");
     wait_until("it is subscribed", || server.metric("subscriptions") == 1);
     wait_until("the socket is full, and more is queued", || {
@@ -207,7 +205,7 @@ fn what_a_reader_does_not_take_is_backlog() {
 
 #[test]
 fn the_parts_of_memory_are_no_more_than_it_is() {
-    let server = TestServer::start(Config { max_memory: Some(1 << 40), ..config(2) });
+    let server = TestServer::start(with(2, |config| config.max_memory = Some(1 << 40)));
     let clients: Vec<Client> = (0..50).map(|i| server.ws(&format!("/raw/topic-{i}"))).collect();
     wait_until("they are there", || server.metric("connections kind=\"websocket\"") == 50);
     let part = |name: &str| server.metric(&format!("memory_bytes part=\"{name}\""));
@@ -226,7 +224,7 @@ fn the_parts_of_memory_are_no_more_than_it_is() {
 
 #[test]
 fn who_comes_back_is_counted_by_what_there_is_for_him() {
-    let server = TestServer::start(Config { ping_interval: Some(Duration::from_secs(60)), ..config(1) });
+    let server = TestServer::start(with(1, |config| config.ping_interval = Some(Duration::from_secs(60))));
     for (query, result) in [("", "new"), ("?clientId=0123456789abcdef&token=wrong", "unproven")] {
         let _client = server.ws(&format!("/ws{query}"));
         let series = format!("client_sessions_total result=\"{result}\"");

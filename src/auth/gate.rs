@@ -1,7 +1,8 @@
 //! The thread that checks tokens, and the one that fetches the keys for it.
 
+use std::fmt;
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -59,6 +60,12 @@ pub struct Gate {
     keys: Arc<Mutex<Arc<Keys>>>,
 }
 
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
 impl Gate {
     /// Starts the thread that checks tokens, and, with an address of a set of keys, the one that fetches that: at once, every
     /// `refresh`, and when a token names a key that is not known. `done` is called on the former, with the shard that asked.
@@ -95,14 +102,38 @@ impl Gate {
         Ok(gate)
     }
 
+    /// From now on, tokens are checked with these keys, and with those of the set that was fetched last.
+    pub fn renew(&self, keys: Keys) {
+        let mut known = lock(&self.keys);
+        *known = Arc::new(keys.with_set_of(&known));
+    }
+
+    /// The keys that tokens are checked with.
+    pub fn keys(&self) -> Arc<Keys> {
+        current(&self.keys)
+    }
+
     /// Has a token checked; `false` if too many wait already.
     pub fn ask(&self, shard: u16, conn: ConnId, purpose: Purpose, token: &str) -> bool {
         self.questions.try_send(Question { shard, conn, purpose, token: token.into() }).is_ok()
     }
 }
 
+fn lock(keys: &Mutex<Arc<Keys>>) -> MutexGuard<'_, Arc<Keys>> {
+    keys.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn current(keys: &Mutex<Arc<Keys>>) -> Arc<Keys> {
-    keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    lock(keys).clone()
+}
+
+/// Fetches a set of keys (RFC 7517) and adds it to others. It takes as long as that takes, up to ten seconds.
+///
+/// # Errors
+/// It cannot be fetched, or is of no use; in words that name the address.
+pub fn fetch_set(keys: &Keys, address: &str) -> Result<Keys, String> {
+    let fetched = fetch(address).and_then(|text| keys.with_set(&text).map_err(Into::into));
+    fetched.map_err(|why| format!("{address} {why}"))
 }
 
 /// Fetches the set of keys for ever, or until nobody asks any more.
@@ -115,15 +146,14 @@ fn keep_fetching(
 ) {
     loop {
         let began = Instant::now();
-        match fetch(address).and_then(|text| current(keys).with_set(&text).map_err(Into::into)) {
-            Ok(new) => {
-                *keys.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        match fetch(address).and_then(|text| add_set(keys, &text).map_err(Into::into)) {
+            Ok(()) => {
                 process.jwks_ok.add(1);
                 process.jwks_fetched_at.set(seconds_since_1970());
             }
             Err(why) => {
                 process.jwks_failed.add(1);
-                tracing::warn!("jwks_url: the keys stay as they were: {address} {why}");
+                tracing::warn!(jwks_url = address, %why, "the set of keys stays as it was");
             }
         }
         match wanted.recv_timeout(refresh) {
@@ -136,6 +166,13 @@ fn keep_fetching(
 
 fn seconds_since_1970() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Adds a set to the keys that there are by then: others may have been given since it was asked for.
+fn add_set(keys: &Mutex<Arc<Keys>>, text: &[u8]) -> Result<(), &'static str> {
+    let mut keys = lock(keys);
+    *keys = Arc::new(keys.with_set(text)?);
+    Ok(())
 }
 
 fn fetch(address: &str) -> Result<Vec<u8>, String> {

@@ -39,6 +39,7 @@ pub enum Denied {
 }
 
 /// A key, and what it makes.
+#[derive(Clone)]
 struct Key {
     id: Option<String>,
     algorithm: Algorithm,
@@ -108,9 +109,14 @@ impl Keys {
         if fetched.is_empty() {
             return Err("has no public key for RS256, ES256 or EdDSA");
         }
-        let own = self.own.iter().map(Key::clone).collect();
+        let own = self.own.clone();
         let (issuer, audience) = (self.issuer.clone(), self.audience.clone());
         Ok(Keys { own, fetched, issuer, audience, defaults: self.defaults.clone() })
+    }
+
+    /// The same with the keys of the set that others have.
+    pub fn with_set_of(self, others: &Keys) -> Keys {
+        Keys { fetched: others.fetched.clone(), ..self }
     }
 
     /// What a token grants.
@@ -178,12 +184,6 @@ impl Keys {
             }
         };
         Ok(Grant { user: user.map(Into::into), expires: claims.exp, may })
-    }
-}
-
-impl Clone for Key {
-    fn clone(&self) -> Key {
-        Key { id: self.id.clone(), algorithm: self.algorithm, key: self.key.clone() }
     }
 }
 

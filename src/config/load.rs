@@ -21,6 +21,16 @@ impl ConfigError {
         ConfigError(vec![problem])
     }
 
+    /// The problems of several.
+    pub(crate) fn all(errors: impl IntoIterator<Item = ConfigError>) -> ConfigError {
+        ConfigError(errors.into_iter().flat_map(|error| error.0).collect())
+    }
+
+    /// The same problems, in other words.
+    pub(crate) fn map(self, words: impl Fn(String) -> String) -> ConfigError {
+        ConfigError(self.0.into_iter().map(words).collect())
+    }
+
     /// Every problem, at least one.
     pub fn problems(&self) -> &[String] {
         &self.0
@@ -215,7 +225,8 @@ impl Resolved {
             let source = self.sources.get(knob.name).map_or(String::new(), |source| format!("; from {source}"));
             // Writing to a String cannot fail.
             let _ = writeln!(text, "\n# {}", knob.help);
-            let _ = writeln!(text, "# {}{comma}{form}; default {}{source}", (knob.range)(), (knob.show)(&defaults));
+            let (range, default, takes) = ((knob.range)(), (knob.show)(&defaults), knob.takes.hint());
+            let _ = writeln!(text, "# {range}{comma}{form}; default {default}{takes}{source}");
             let (value, default) = ((knob.show)(&self.config), (knob.show)(&defaults));
             let _ = match (knob.is_secret)() && value != default {
                 true => writeln!(text, "# {} is set, and not shown", knob.name),
@@ -295,7 +306,7 @@ mod tests {
         for line in [
             "; from --backlog\nbacklog = \"8KiB\"",
             "; from UPROAR_MAX_TOPICS\nmax_topics = 2",
-            "; from uproar.toml:4\npin = false",
+            "; takes a restart; from uproar.toml:4\npin = false",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }

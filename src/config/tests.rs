@@ -51,7 +51,7 @@ const BOUNDS: [[&str; 5]; 33] = [
 ];
 
 /// Values of knobs that have no bounds: good ones, bad ones.
-const WORDS: [(&str, &[&str], &[&str]); 38] = [
+const WORDS: [(&str, &[&str], &[&str]); 39] = [
     ("trusted_proxies", &["none", "127.0.0.1", "10.0.0.0/8,2001:db8::/32"], &["", "10.0.0.0/8,", "10.0.0.1/8"]),
     ("proxy_protocol", &["off", "v1v2"], &["v1", "on"]),
     ("address_connections", &["auto", "off", "0"], &["-1", "automatic"]),
@@ -94,6 +94,7 @@ const WORDS: [(&str, &[&str], &[&str]); 38] = [
     ("max_lifetime", &["off", "0"], &["auto", "1w"]),
     ("backlog_policy", &["close", "drop-oldest", "drop-newest", "latest"], &["Close", "drop_oldest", ""]),
     ("log", &["error", "warn", "info", "debug"], &["trace", "INFO"]),
+    ("log_format", &["text", "json"], &["JSON", "logfmt"]),
 ];
 
 #[test]

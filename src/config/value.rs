@@ -79,6 +79,19 @@ impl LogLevel {
         [("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info), ("debug", LogLevel::Debug)];
 }
 
+/// What a line of the log is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object of JSON, for programs.
+    Json,
+}
+
+impl LogFormat {
+    pub(super) const NAMES: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+}
+
 pub(super) const OUT_OF_BOUNDS: &str = "is out of bounds";
 pub(super) const NOT_A_SIZE: &str = "is not a size";
 pub(super) const NOT_A_TIME: &str = "is not a time";

@@ -72,7 +72,7 @@ pub async fn admit(State(api): State<Arc<Api>>, mut request: Request, next: Next
     }
     // Whoever does not say where a request comes from is no friend.
     let caller = request.extensions().get::<Caller>().copied().unwrap_or(Caller::Elsewhere);
-    match api.access().judge(caller, request.headers()) {
+    match api.settings().access.judge(caller, request.headers()) {
         Verdict::Refused => {
             api.tally().turn_away();
             UNAUTHORIZED.into_response()

@@ -1,7 +1,11 @@
 //! The bound on the process's memory: near it, load is shed, what is missed the least first.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+use super::Settings;
 use crate::ring::sys;
 use crate::shard::handle::Shards;
 use crate::shard::mail::{Mail, Shed};
@@ -29,11 +33,22 @@ enum Step {
 /// At how many percent of what is allowed each begins, and below how many it ends: what is freed at a step must not begin it anew.
 const STEPS: [(Step, u64, u64); 3] = [(Step::Newcomers, 90, 80), (Step::Histories, 95, 90), (Step::Backlogs, 98, 95)];
 
-/// Watches resident memory for as long as the runtime runs. What is below the first step is room for what comes between two looks.
-pub async fn watch(shards: Shards, max: u64) {
-    shards.shared().process().memory_limit.set(max);
-    let mut shedding = Shedding::new(max);
+/// Watches resident memory for as long as the runtime runs and there is a bound. What is below the first step is room for what
+/// comes between two looks.
+pub async fn watch(shards: Shards, mut settings: watch::Receiver<Arc<Settings>>) {
+    let mut shedding = Shedding::new(u64::MAX);
     loop {
+        let max = settings.borrow_and_update().max_memory;
+        shards.shared().process().memory_limit.set(max.unwrap_or(0));
+        let Some(max) = max else {
+            shedding = Shedding::new(u64::MAX);
+            shards.shared().set_memory_pressure(false);
+            match settings.changed().await {
+                Ok(()) => continue,
+                Err(_) => return,
+            }
+        };
+        shedding.max = max;
         let bytes = match sys::resident_bytes() {
             Ok(bytes) => bytes,
             Err(error) => return tracing::error!("memory cannot be read, so max_memory has no effect: {error}"),
@@ -55,12 +70,12 @@ pub async fn watch(shards: Shards, max: u64) {
 
 fn tell(step: Step, bytes: u64, max: u64) {
     let what = match step {
-        Step::None => return tracing::info!("{} MiB resident: new connections are accepted again", bytes >> 20),
+        Step::None => return tracing::info!(resident_mib = bytes >> 20, "memory: new connections are accepted again"),
         Step::Newcomers => "new connections are refused",
         Step::Histories => "new connections are refused, and histories emptied",
         Step::Backlogs => "connections with the largest backlogs are closed, histories emptied, and new ones refused",
     };
-    tracing::warn!("{} MiB resident of {} MiB allowed: {what}", bytes >> 20, max >> 20);
+    tracing::warn!(resident_mib = bytes >> 20, allowed_mib = max >> 20, "memory: {what}");
 }
 
 /// Where the process is between enough memory and none.

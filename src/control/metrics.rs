@@ -10,11 +10,13 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::api::Api;
 use crate::counters::histogram::Snapshot;
 use crate::counters::{Part, Sample, Sort};
+use crate::log;
 use crate::ring::sys;
 use crate::shard::shared::{Shared, Standing};
 pub use format::Format;
@@ -25,6 +27,7 @@ pub fn text(api: &Arc<Api>, format: Format) -> String {
     registry.register_collector(Box::new(Shards(api.shards().shared().clone())));
     registry.register_collector(Box::new(Process(api.shards().shared().clone())));
     registry.register_collector(Box::new(Requests(api.clone())));
+    registry.register_collector(Box::new(Configuration(api.clone())));
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
@@ -165,6 +168,39 @@ impl Collector for Requests {
     }
 }
 
+struct Configuration(Arc<Api>);
+
+impl fmt::Debug for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Configuration")
+    }
+}
+
+impl Collector for Configuration {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let tally = self.0.reloader().tally();
+        let help = "Reloads of the configuration";
+        let mut family = encoder.encode_descriptor("config_reloads", help, None, MetricType::Counter)?;
+        for (result, count) in [("ok", &tally.done), ("refused", &tally.refused)] {
+            ConstCounter::new(count.get()).encode(family.encode_family(&[("result", result)])?)?;
+        }
+        let log = log::counts().unwrap_or_default();
+        let help = "Lines of the log; those that were lost, because they came faster than they were read; and events that became \
+                    none, as there were too many of their kind";
+        let mut family = encoder.encode_descriptor("log_lines", help, None, MetricType::Counter)?;
+        for (result, count) in [("written", log.lines), ("lost", log.lost), ("repeated", log.repeated)] {
+            ConstCounter::new(count).encode(family.encode_family(&[("result", result)])?)?;
+        }
+        let help = "When the configuration in force was taken up, in seconds since 1970";
+        let family = encoder.encode_descriptor("config_taken_up_timestamp_seconds", help, None, MetricType::Gauge)?;
+        ConstGauge::new(tally.at.get().cast_signed()).encode(family)?;
+        let help = "The configuration in force: of two servers whose hash is the same, secrets are different at most";
+        let info = encoder.encode_descriptor("config", help, None, MetricType::Info)?;
+        let hash = self.0.settings().fingerprint.clone();
+        Info::new([("hash", hash)]).encode(info)
+    }
+}
+
 /// Encodes one metric, given its series shard by shard.
 fn encode_metric<'a>(encoder: &mut DescriptorEncoder<'_>, shards: impl Iterator<Item = &'a [Sample]>) -> fmt::Result {
     let mut shards = shards.enumerate().peekable();
@@ -200,8 +236,8 @@ fn encode_histogram(snapshot: &Snapshot, mut encoder: MetricEncoder<'_>) -> fmt:
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::control::Drain;
-    use crate::control::access::Access;
+    use crate::control::{Base, Reloader};
+    use crate::shard::Aides;
 
     #[test]
     fn every_counter_of_every_shard_is_there() {
@@ -216,7 +252,9 @@ mod tests {
         shared.counters(0).memory[Part::History as usize].set(5);
         shared.counters(1).memory[Part::History as usize].set(6);
         let shards = crate::shard::handle::Shards::new(shared, Vec::new());
-        let api = Arc::new(Api::new(shards, 1 << 20, true, Access::default(), Drain::from(&Config::default())));
+        let base = Base { source: None, refuses_strangers: true, capacity: 1 };
+        let reloader = Reloader::new(Config::default(), Aides::default(), shards.clone(), base);
+        let api = Arc::new(Api::new(shards, true, Arc::new(reloader)));
         api.tally().count(0, axum::http::StatusCode::NOT_FOUND);
         api.tally().refuse();
         api.tally().turn_away();
@@ -237,6 +275,7 @@ mod tests {
             "uproar_memory_bytes{part=\"history\"} 11",
             "uproar_admin_refused_total 1",
             "uproar_admin_unauthorized_total 1",
+            "uproar_config_reloads_total{result=\"refused\"} 0",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

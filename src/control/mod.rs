@@ -5,7 +5,10 @@ mod admin;
 mod api;
 mod memory;
 mod metrics;
+mod prepare;
+mod reload;
 mod serve;
+mod settings;
 mod signals;
 mod tls;
 pub mod warnings;
@@ -17,10 +20,11 @@ use std::time::Duration;
 pub use access::Access;
 pub use admin::Admin;
 use api::Api;
+pub use prepare::Prepared;
+pub use reload::{Base, Reloader};
+pub use settings::{Drain, Settings};
 use signals::Signals;
-pub use tls::TlsReload;
 
-use crate::config::Config;
 use crate::error::StartError;
 use crate::shard::handle::Shards;
 use crate::shard::mail::Mail;
@@ -32,35 +36,10 @@ pub struct Setup {
     pub admin: Admin,
     /// All of them.
     pub shards: Shards,
-    /// Whether to stop on `SIGTERM` and `SIGINT`.
+    /// Whether to stop on `SIGTERM` and `SIGINT`, and to reload on `SIGHUP`.
     pub signals: bool,
-    /// Resident bytes of the process that new connections must not make it pass.
-    pub max_memory: Option<u64>,
-    /// What is asked of requests to it.
-    pub access: Access,
-    /// Bytes that a message may have.
-    pub max_message: u32,
-    /// Where there is a TLS listener.
-    pub tls: Option<TlsReload>,
-    /// How a drain goes.
-    pub drain: Drain,
-}
-
-/// How a drain goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Drain {
-    /// Time until it begins.
-    pub delay: Duration,
-    /// Time over which clients are sent away.
-    pub time: Duration,
-    /// Time for the last ones to go; and of a stop without a drain, for all.
-    pub grace: Duration,
-}
-
-impl From<&Config> for Drain {
-    fn from(config: &Config) -> Drain {
-        Drain { delay: config.drain_delay, time: config.drain_time, grace: config.shutdown_timeout }
-    }
+    /// What is configured, and how that is replaced.
+    pub reloader: Arc<Reloader>,
 }
 
 /// The control thread, running.
@@ -102,19 +81,15 @@ pub fn start(setup: Setup) -> Result<Handle, StartError> {
 }
 
 async fn run(setup: Setup, signals: Option<Signals>, stopped: flume::Receiver<()>) {
-    let Setup { admin, access, shards, max_memory, max_message, tls, drain, .. } = setup;
-    if let Some(max) = max_memory {
-        tokio_uring::spawn(memory::watch(shards.clone(), max));
+    let Setup { admin, shards, reloader, .. } = setup;
+    tokio_uring::spawn(memory::watch(shards.clone(), reloader.watch()));
+    if let Some(Signals { stop, hang_up }) = signals {
+        tokio_uring::spawn(signals::stop_on_signal(stop, shards.clone(), reloader.clone()));
+        tokio_uring::spawn(signals::reload_on_signal(hang_up, reloader.clone()));
     }
-    let is_signalled = signals.is_some();
-    if let Some(signals) = signals {
-        tokio_uring::spawn(signals::stop_on_signal(signals, shards.clone(), drain));
-    }
-    if let Some(tls) = tls {
-        tokio_uring::spawn(tls.watch(is_signalled));
-    }
+    tokio_uring::spawn(tls::watch(reloader.clone()));
     tokio_uring::spawn(warnings::watch(shards.clone()));
-    let api = Api::new(shards, max_message, admin.is_tcp(), access, drain);
+    let api = Api::new(shards, admin.is_tcp(), reloader);
     tokio_uring::spawn(admin.serve(Arc::new(api)));
     let _ = stopped.recv_async().await;
 }

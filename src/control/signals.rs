@@ -1,15 +1,26 @@
-//! `SIGTERM` drains the server, `SIGINT` stops it in good order at once; a second signal ends the process.
+//! `SIGTERM` drains the server, `SIGINT` stops it in good order at once; a second signal ends the process. `SIGHUP` reloads.
+
+use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Drain;
+use super::reload::in_background;
+use super::{Drain, Reloader};
 use crate::shard::handle::Shards;
 
 /// Exit status of a process that a second signal has ended, as a shell reports one that died of it: 128 and its number.
 const DIED_OF: i32 = 128;
 
-/// The signals that end a server, listened to.
+/// The signals that a server knows, listened to.
 pub struct Signals {
+    /// Those that end it.
+    pub stop: Stop,
+    /// The one that has it reload.
+    pub hang_up: Signal,
+}
+
+/// The signals that end a server.
+pub struct Stop {
     terminate: Signal,
     interrupt: Signal,
 }
@@ -17,14 +28,16 @@ pub struct Signals {
 impl Signals {
     /// From now on, they do not kill the process.
     pub fn listen() -> Option<Signals> {
-        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-        if let (Ok(terminate), Ok(interrupt)) = signals {
-            return Some(Signals { terminate, interrupt });
+        let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        if let [Ok(terminate), Ok(interrupt), Ok(hang_up)] = signals {
+            return Some(Signals { stop: Stop { terminate, interrupt }, hang_up });
         }
         tracing::error!("signals cannot be handled: the server can only be killed");
         None
     }
+}
 
+impl Stop {
     async fn next(&mut self) -> SignalKind {
         tokio::select! {
             _ = self.terminate.recv() => SignalKind::terminate(),
@@ -33,18 +46,28 @@ impl Signals {
     }
 }
 
+/// Has the server reload at every signal. What is wrong with the configuration is in the log.
+pub async fn reload_on_signal(mut hang_up: Signal, reloader: Arc<Reloader>) {
+    while hang_up.recv().await.is_some() {
+        let _ = in_background(&reloader, "SIGHUP").await;
+    }
+}
+
 /// Waits for a signal, has the shards end, and waits for another.
-pub async fn stop_on_signal(mut signals: Signals, shards: Shards, drain: Drain) {
+pub async fn stop_on_signal(mut signals: Stop, shards: Shards, reloader: Arc<Reloader>) {
+    let first = signals.next().await;
+    let drain = reloader.settings().drain;
     let Drain { delay, time, grace } = drain;
-    if signals.next().await == SignalKind::terminate() {
-        tracing::info!("SIGTERM: draining in {delay:?}, over {time:?}, and then for at most {grace:?}");
+    if first == SignalKind::terminate() {
+        tracing::info!(why = "SIGTERM", ?delay, over = ?time, ?grace, "draining");
         super::drain(&shards, drain);
     } else {
-        tracing::info!("SIGINT: closing all connections, for at most {grace:?}");
+        tracing::info!(why = "SIGINT", ?grace, "closing all connections");
         super::shutdown(&shards, grace);
     }
     tracing::info!("a second signal exits at once");
     let kind = signals.next().await;
     tracing::warn!("a second signal: exiting at once");
+    crate::log::flush();
     std::process::exit(DIED_OF + kind.as_raw_value());
 }

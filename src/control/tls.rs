@@ -3,61 +3,32 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::signal::unix::{SignalKind, signal};
-
-use crate::counters::Process;
-use crate::tls::certificates::{configure, first_expiry};
-use crate::tls::{Handshakes, Pair};
+use super::Reloader;
+use crate::tls::Pair;
 
 /// How often it is looked whether the files have changed.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// What reads the certificates again.
-pub struct TlsReload {
-    /// The files.
-    pub pairs: Vec<Pair>,
-    /// Who is to use them.
-    pub handshakes: Handshakes,
-    /// Where it is noted when the certificates expire.
-    pub process: Arc<Process>,
+/// Reads the certificates again when their files have changed. Files that cannot be used change nothing: they may be half written.
+pub async fn watch(reloader: Arc<Reloader>) {
+    let mut known = fingerprint(&reloader.settings().pairs);
+    // Where there is no TLS listener now, there is none until a restart.
+    while !known.is_empty() {
+        tokio::time::sleep(LOOK).await;
+        let seen = fingerprint(&reloader.settings().pairs);
+        if seen != known {
+            known = seen;
+            let reloader = reloader.clone();
+            let _ = tokio::task::spawn_blocking(move || renew(&reloader)).await;
+        }
+    }
 }
 
-impl TlsReload {
-    /// Reads the files again when they have changed, and on `SIGHUP` if `signals` are listened to. Files that cannot be used
-    /// change nothing: they may be half written.
-    pub async fn watch(self, signals: bool) {
-        let mut hang_up = signals.then(|| signal(SignalKind::hangup()).ok()).flatten();
-        let mut known = fingerprint(&self.pairs);
-        self.note_expiry();
-        loop {
-            let told = match &mut hang_up {
-                Some(signal) => tokio::time::timeout(LOOK, signal.recv()).await.is_ok(),
-                None => {
-                    tokio::time::sleep(LOOK).await;
-                    false
-                }
-            };
-            let seen = fingerprint(&self.pairs);
-            if told || seen != known {
-                known = seen;
-                self.reload();
-            }
-        }
-    }
-
-    fn note_expiry(&self) {
-        self.process.certificate_expiry.set(first_expiry(&self.pairs).unwrap_or(0));
-    }
-
-    fn reload(&self) {
-        match configure(&self.pairs) {
-            Ok(config) => {
-                self.handshakes.reconfigure(Arc::new(config));
-                self.note_expiry();
-                tracing::info!("the TLS certificates were read again; new connections get them");
-            }
-            Err(why) => tracing::error!("the TLS certificates stay as they were: {why}"),
-        }
+fn renew(reloader: &Reloader) {
+    match reloader.renew_certificates() {
+        Some(Ok(())) => tracing::info!("the TLS certificates were read again; new connections get them"),
+        Some(Err(why)) => tracing::error!(%why, "the TLS certificates stay as they were"),
+        None => {}
     }
 }
 

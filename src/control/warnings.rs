@@ -25,7 +25,8 @@ pub async fn watch(shards: Shards) {
         if refused > known {
             let count = refused - known;
             tracing::warn!(
-                "{count} connections to /backend were refused: their key is not backend_key, or that is not set"
+                count,
+                "connections to /backend were refused: their key is not backend_key, or that is not set"
             );
         }
         known = refused;

@@ -93,6 +93,20 @@ impl History {
         let message = Kept { offset, kind, payload, at: now };
         self.bytes += message.bytes();
         self.kept.push_back(message);
+        self.drop_excess();
+    }
+
+    /// Bounds it otherwise from now on, and drops what exceeds number and bytes. What exceeds the age goes with the next
+    /// [`History::expire`].
+    pub fn set_retention(&mut self, retention: Retention) {
+        self.retention = retention;
+        if self.stale && !retention.last_value {
+            self.clear();
+        }
+        self.drop_excess();
+    }
+
+    fn drop_excess(&mut self) {
         let Retention { count, bytes, last_value, .. } = self.retention;
         let exceeded = |history: &History| history.len() > count as usize || history.bytes > bytes as usize;
         while self.len() > usize::from(last_value) && exceeded(self) {

@@ -76,6 +76,24 @@ impl Hub {
         }
     }
 
+    /// Asks of every topic that keeps messages how it is to do so from now on, by its name; `None`: not at all, and what it has
+    /// is dropped.
+    pub fn keep_otherwise(&mut self, rule: impl Fn(&str) -> Option<Retention>) {
+        let keeping = self.topics.iter().filter(|(_, topic)| topic.history.is_some());
+        let rules: Vec<_> = keeping.map(|(index, topic)| (index, rule(&topic.name))).collect();
+        for (topic, retention) in rules {
+            // What is set may be later than the new age has it.
+            self.keeper.deadlines.cancel(topic);
+            match retention {
+                Some(retention) => drop(self.change_history(topic, |history| history.set_retention(retention))),
+                None => {
+                    self.change_history(topic, History::clear);
+                    self.topics.get_mut(topic).history = None;
+                }
+            }
+        }
+    }
+
     /// What a topic keeps, if it is one that does.
     pub fn history(&self, topic: u32) -> Option<&History> {
         self.topics.get(topic).history.as_deref()

@@ -47,9 +47,13 @@ impl Places {
         }
     }
 
-    /// How many are kept, and how long each.
+    /// How many are kept, and how long each. None of those that are there is kept longer than a new one.
     pub fn set_bounds(&mut self, max: usize, time: Duration) {
         (self.max, self.time) = (max, time);
+        let latest = self.now.after(time);
+        for place in self.slots.iter_mut().flatten().filter(|place| place.until.is_after(latest)) {
+            place.until = latest;
+        }
         self.forget_excess();
     }
 

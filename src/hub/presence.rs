@@ -89,6 +89,14 @@ impl Room {
         }
     }
 
+    /// From now on, its members are told by other rules. What was put together is told if there still are notices.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+        if !rules.notices || self.is_crowded() {
+            (self.due, self.moved) = (None, HashSet::default());
+        }
+    }
+
     /// A connection of member `id` has come. Only the first one is of interest to the others.
     pub fn join(&mut self, id: u64, now: Tick) -> Option<Notice> {
         if !self.members.insert(id) {

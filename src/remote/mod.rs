@@ -1,8 +1,7 @@
-//! `uproar publish`, `uproar subscribe` and `uproar drain`: the command as a client of a server that runs.
+//! `uproar publish`, `uproar subscribe`, `uproar drain` and `uproar reload`: the command as a client of a server that runs.
 //!
-//! They block: one connection, one thread, no runtime. `publish` asks the HTTP API once (`admin`, `http`), `drain` until
-//! the server is gone. `subscribe` has a WebSocket
-//! of the `json` dialect (`link`), and what comes of its messages is decided without one (`follow`).
+//! They block: one connection, one thread, no runtime. `publish` and `reload` ask the HTTP API once (`admin`, `http`), `drain` until
+//! the server is gone. `subscribe` has a WebSocket of the `json` dialect (`link`), and what comes of its messages is decided without one (`follow`).
 
 mod address;
 mod admin;
@@ -11,6 +10,7 @@ mod follow;
 mod http;
 mod link;
 pub mod publish;
+pub mod reload;
 pub mod subscribe;
 
 use std::process::ExitCode;

@@ -93,8 +93,13 @@ impl Launch<'_> {
         wanted.min(u32::try_from(self.nofile).unwrap_or(u32::MAX))
     }
 
+    /// Connections that tables of so many slots have room for.
+    pub fn capacity(&self, slots: u32) -> u64 {
+        u64::from(slots.saturating_sub(SPARE_SLOTS)) * u64::from(self.config.shards)
+    }
+
     fn max_connections(&self, slots: u32) -> u64 {
-        let possible = u64::from(slots.saturating_sub(SPARE_SLOTS)) * u64::from(self.config.shards);
+        let possible = self.capacity(slots);
         self.config.max_connections.map_or(possible, |most| u64::from(most).min(possible))
     }
 
@@ -166,7 +171,7 @@ impl Seed {
 
 fn pin(id: u16, cpu: Option<usize>) {
     if let Some(Err(error)) = cpu.map(sys::pin_to) {
-        tracing::warn!("shard {id} is not pinned to a core: {error}");
+        tracing::warn!(shard = id, %error, "the shard is not pinned to a core");
     }
 }
 

@@ -50,6 +50,12 @@ impl Admissions {
         self.0.remove(&index);
     }
 
+    /// What the configuration allows has changed: so has what is allowed to those of whom nothing else is said.
+    pub(super) fn change_defaults(&mut self, before: &Arc<Permissions>, now: &Arc<Permissions>) {
+        let by_default = self.0.values_mut().filter(|admission| Arc::ptr_eq(&admission.grant.may, before));
+        by_default.for_each(|admission| admission.grant.may = now.clone());
+    }
+
     /// The slots of connections with a grant, for tests.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
         self.0.keys().copied()
@@ -121,7 +127,7 @@ impl Core {
     pub(super) fn judged(&mut self, verdict: Verdict) {
         let Verdict { conn: id, purpose, outcome } = verdict;
         if let Err(denied) = outcome {
-            tracing::debug!("connection {:#x}: a token is refused: {denied}", self.public_id(id));
+            log_conn!(self, id, why = %denied, "a token was refused");
         }
         match purpose {
             Purpose::Connect => self.judged_to_connect(id, outcome),

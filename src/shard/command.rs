@@ -195,6 +195,7 @@ impl Core {
         }
         if !self.may_subscribe(id, topic) || wish.recover && !self.permissions(id).history.includes(topic) {
             self.counters.not_allowed.add(1);
+            log_conn!(self, id, topic, "a subscription was not allowed");
             return Err(Refusal::NotAllowed);
         }
         // Whoever wants to know of the past is told when the home shard has answered.

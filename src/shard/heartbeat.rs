@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::conn::Flags;
+use crate::conn::{Conn, Flags};
 use crate::error::CloseReason;
 use crate::ring::token::ConnId;
 use crate::time::Tick;
@@ -89,6 +89,24 @@ impl Core {
             let pause = if flags.pinged() { timeout } else { interval.saturating_sub(timeout) };
             self.now.after(pause.max(Tick::LENGTH))
         });
+        self.set_deadline(id, beat, expires);
+    }
+
+    /// Other times hold for pings now. The first by them comes at a random part of the interval, so that not all connections are
+    /// asked at once; a ping that is under way is waited for as long as it was to be.
+    pub(super) fn restart_heartbeat(&mut self, id: ConnId) {
+        let asked = |conn: &&mut Conn| conn.is_open() && conn.session.is_websocket() && !conn.flags.pinged();
+        let Some(conn) = self.conns.get_mut(id).filter(asked) else { return };
+        let expires = conn.flags.mortal().then_some(conn.expires);
+        let timeout = self.settings.ping_timeout;
+        let beat = self.settings.ping_interval.map(|interval| {
+            let part = interval.saturating_sub(timeout).as_millis() as u64;
+            Duration::from_millis(self.random() % (part + 1)).max(Tick::LENGTH)
+        });
+        self.set_deadline(id, beat.map(|pause| self.now.after(pause)), expires);
+    }
+
+    fn set_deadline(&mut self, id: ConnId, beat: Option<Tick>, expires: Option<Tick>) {
         let next = match (beat, expires) {
             (Some(beat), Some(end)) => Some(if end.is_after(beat) { beat } else { end }),
             (beat, end) => beat.or(end),

@@ -215,6 +215,7 @@ impl Core {
         }
         self.counters.connections.sub(1);
         self.counters.closed[reason as usize].add(1);
+        log_conn!(self, id, reason = reason.label(), code = conn.code, "a connection has ended");
         self.counters.websockets.sub(u64::from(conn.session.is_websocket()));
         self.counters.event_streams.sub(u64::from(conn.class.is_events()));
         match conn.session {

@@ -14,6 +14,7 @@ use crate::ring::token::ConnId;
 use crate::time::Moment;
 use crate::tls::Shaken;
 
+use super::configure::Update;
 use super::handover::{Backend, HandedOver};
 pub use addressed::{Act, Addressed, Asker, Stage};
 pub use answer::{Answer, TopicList};
@@ -277,6 +278,8 @@ pub enum Mail {
     Trim,
     /// The same, and more is given up.
     Shed(Shed),
+    /// From the next turn on, the shard works with these.
+    Configure(Box<Update>),
     /// Send everybody away evenly over a time. All times are in milliseconds.
     Drain {
         /// Until it begins.
@@ -327,6 +330,7 @@ impl Mail {
                 | Mail::Replaced { .. }
                 | Mail::Trim
                 | Mail::Shed(_)
+                | Mail::Configure(_)
                 | Mail::Drain { .. }
                 | Mail::Shutdown { .. } => 0,
             }

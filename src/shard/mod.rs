@@ -4,6 +4,19 @@
 //! [`Core::ops`]; the [`worker`] hands that to the ring. So the whole of it runs in a test, on a seeded clock, with
 //! faults, as `tests/simulation.rs` does.
 
+/// Logs what happens to a connection: which it is, of which shard, and where it comes from. There is no other way for a shard to
+/// log: messages are constant, and what is the client's is in fields.
+macro_rules! log_conn {
+    ($core:expr, $id:expr, $($what:tt)+) => {
+        tracing::debug!(
+            shard = $core.id,
+            conn = format_args!("{:#x}", $core.public_id($id)),
+            peer = %$core.peer($id),
+            $($what)+
+        )
+    };
+}
+
 pub mod accept;
 mod address;
 mod admit;
@@ -12,6 +25,7 @@ mod backend;
 mod clients;
 mod command;
 mod completion;
+pub mod configure;
 mod drain;
 mod events;
 mod flush;
@@ -70,6 +84,7 @@ use crate::tls::Handshakes;
 
 use accept::{Door, Seats};
 use admit::Admissions;
+use configure::Update;
 use handover::Backend;
 use inbound::Codec;
 use introduce::Introductions;
@@ -182,6 +197,8 @@ pub struct Core {
     posted: Vec<u16>,
     id: u16,
     settings: Settings,
+    /// What it works with from the next turn on.
+    update: Option<Box<Update>>,
     shared: Arc<Shared>,
     counters: Arc<Counters>,
     life: Life,
@@ -203,7 +220,7 @@ pub struct Shard {
 }
 
 /// Threads that do for shards what would take these too long.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Debug)]
 pub struct Aides {
     /// Where there is a TLS listener: handshakes.
     pub handshakes: Option<Handshakes>,
@@ -238,7 +255,6 @@ pub struct Parts {
 impl Shard {
     /// A shard without connections that wants to accept.
     pub fn new(parts: Parts) -> Shard {
-        let counters = parts.shared.counters(parts.id).clone();
         let mut core = Core {
             ops: Vec::new(),
             frames: Frames::new(),
@@ -287,8 +303,9 @@ impl Shard {
             posted: Vec::new(),
             id: parts.id,
             settings: parts.settings,
+            update: None,
+            counters: parts.shared.counters(parts.id).clone(),
             shared: parts.shared,
-            counters,
             life: Life::Serving,
             accept_again: None,
             refusals: 0,

@@ -179,6 +179,7 @@ impl Core {
     /// that is told nothing; nor is anybody while many are told already.
     pub(super) fn turn_away(&mut self, id: ConnId, refusal: Refusal) {
         self.count_refusal(refusal);
+        log_conn!(self, id, why = ?refusal, "a connection was refused");
         let is_tls = self.conns.get(id).is_some_and(|conn| conn.flags.tls());
         if is_tls || self.refusals >= SPARE_SLOTS {
             return self.terminate(id, CloseReason::Refused);

@@ -55,6 +55,7 @@ impl Core {
         };
         if !self.permissions(id).publish.includes(&publication.topic) {
             self.counters.not_allowed.add(1);
+            log_conn!(self, id, topic = &*publication.topic, "a publication was not allowed");
             let why = Failure::NotAllowed;
             return self.answer(id, request, &refused(403, why.code(), &why.to_string()));
         }

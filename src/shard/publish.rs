@@ -42,6 +42,11 @@ impl Encoder {
         Encoder { deflaters: Default::default(), arena: Arena::default(), min, deflater_bytes: 0, runs: 0, bytes: 0 }
     }
 
+    /// From now on, payloads under so many bytes are not compressed.
+    pub(super) fn set_min(&mut self, min: usize) {
+        self.min = min;
+    }
+
     /// The header and body of a message's frame for a class.
     pub(super) fn encode<'a>(
         &'a mut self,

@@ -178,7 +178,7 @@ impl Core {
 
     /// The client broke TLS: nothing that it sends can be trusted, and no more can be sealed.
     fn seal_broke(&mut self, id: ConnId, broken: &crate::tls::Broken) {
-        tracing::debug!("connection {:#x}: TLS is over: {broken}", self.public_id(id));
+        log_conn!(self, id, why = %broken, "TLS was broken");
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.outbox.clear(&mut self.frames);
         if let Some(secure) = self.secure.by_slot.get_mut(&id.index) {

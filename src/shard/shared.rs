@@ -92,7 +92,7 @@ impl Shared {
         self.max_connections.load(Ordering::Relaxed)
     }
 
-    /// Set once, before anything is accepted, when it is known how many slots the kernel gives.
+    /// Set before anything is accepted, when it is known how many slots the kernel gives, and by a reload.
     pub fn set_max_connections(&self, max: u64) {
         self.max_connections.store(max, Ordering::Relaxed);
     }

@@ -44,6 +44,7 @@ impl Shard {
     pub fn set_now(&mut self, now: Tick, unix_ms: u64) {
         (self.core.now, self.core.unix_ms) = (now, unix_ms);
         self.core.hub.set_now(now);
+        self.core.take_up_settings();
     }
 
     /// How long the enter may wait for completions.
@@ -121,6 +122,7 @@ impl Core {
                 Mail::Shaken(mail) => self.shaken(*mail),
                 Mail::Verdict(mail) => self.judged(*mail),
                 Mail::Trim => self.trim(),
+                Mail::Configure(update) => self.update = Some(update),
                 Mail::Shed(what) => self.shed(what),
                 Mail::Drain { delay_ms, time_ms, grace_ms } => {
                     let [delay, time, grace] = [delay_ms, time_ms, grace_ms].map(|ms| Duration::from_millis(ms.into()));
@@ -181,7 +183,8 @@ impl Core {
             || !self.notices.is_empty()
             || !self.undecoded.is_empty() && !self.congested()
             || self.has_goodbyes()
-            || self.has_introductions();
+            || self.has_introductions()
+            || self.update.is_some();
         if busy {
             return WaitFor::Nothing;
         }

@@ -124,6 +124,7 @@ impl Core {
     /// What a request asks for is not for its client.
     pub(super) fn not_permitted(&mut self, id: ConnId, request: &Request<'_>) -> Next {
         self.counters.handshakes_forbidden.add(1);
+        log_conn!(self, id, "a request was not allowed");
         self.answer(id, request, &Response::error(403, "This is not for you.").header(ALLOW_ORIGIN, "*"))
     }
 

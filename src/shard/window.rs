@@ -31,6 +31,11 @@ impl Window {
         Window { known: HashMap::new(), ends: VecDeque::new(), length, hasher: RandomState::default() }
     }
 
+    /// What is noted from now on is known for so long; what is known already, for as long as it was.
+    pub(super) fn set_length(&mut self, length: Duration) {
+        self.length = length;
+    }
+
     /// Where the message went when it came before, if it did.
     pub(super) fn find(&mut self, now: Tick, client: u64, to: &str, id: &str) -> Option<Position> {
         self.forget_old(now);

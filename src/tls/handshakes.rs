@@ -1,5 +1,6 @@
 //! The threads that shake hands.
 
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -45,6 +46,12 @@ pub struct Shaken {
 pub struct Handshakes {
     steps: flume::Sender<Step>,
     config: Arc<Mutex<Arc<ServerConfig>>>,
+}
+
+impl fmt::Debug for Handshakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handshakes")
+    }
 }
 
 impl Handshakes {

@@ -184,7 +184,13 @@ impl Process {
         if !args.iter().any(|arg| arg.starts_with("--admin-listen")) {
             command.arg("--admin-listen=127.0.0.1:0");
         }
-        let mut child = command.args(args).stdout(Stdio::piped()).spawn().expect("the binary starts");
+        command.args(args);
+        Process::serve(command)
+    }
+
+    /// A server that a command starts, once it serves.
+    pub fn serve(mut command: Command) -> Process {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut after = |label: &str| loop {
             let mut line = String::new();

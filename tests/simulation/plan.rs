@@ -84,6 +84,37 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Other settings, with which no client has to expect anything else.
+    pub fn other_settings(&self, rng: &mut Rng) -> Settings {
+        let millis = |rng: &mut Rng, low, high| Duration::from_millis(rng.between(low, high) as u64);
+        let mut settings = self.settings.clone();
+        settings.history = parse_history(rng.pick(&HISTORIES)).expect("rules");
+        settings.history_bytes = rng.pick(&[10_000, 1 << 20]);
+        settings.backlog = rng.pick(&[3_000, 10_000, 100_000]);
+        settings.deflate_min = rng.pick(&[0, 64, 1_000]);
+        settings.topic_memory = settings.topic_memory.min(millis(rng, 1, 100));
+        settings.head_timeout = millis(rng, 200, 2_000);
+        settings.keep_alive_timeout = millis(rng, 200, 2_000);
+        settings.close_timeout = millis(rng, 200, 1_000);
+        settings.sse_heartbeat = millis(rng, 200, 2_000);
+        if settings.ping_interval.is_some() {
+            settings.ping_interval = Some(millis(rng, 300, 2_000));
+            settings.ping_timeout = millis(rng, 100, 300);
+        }
+        if self.drops() {
+            settings.backlog_policy = rng.pick(&DROPPY);
+        }
+        settings
+    }
+}
+
+/// Rules of what is kept.
+const HISTORIES: [&str; 4] =
+    ["off", "topic/* count=5 age=1s", "topic/* count=50 age=10s bytes=64KiB", "topic/1 count=1000 age=3s"];
+/// Policies that close nobody.
+const DROPPY: [BacklogPolicy; 3] = [BacklogPolicy::DropOldest, BacklogPolicy::DropNewest, BacklogPolicy::Latest];
+
 fn faults(rng: &mut Rng, calm: bool) -> Faults {
     Faults {
         pace: rng.pick(&[20, 60, 100]),
@@ -109,17 +140,14 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
     settings.presence.notices = false;
     settings.max_errors = 1_000_000;
     settings.backend_key = Some(Secret::new(BACKEND_KEY));
-    let histories =
-        ["off", "topic/* count=5 age=1s", "topic/* count=50 age=10s bytes=64KiB", "topic/1 count=1000 age=3s"];
-    settings.history = parse_history(rng.pick(&histories)).expect("rules");
+    settings.history = parse_history(rng.pick(&HISTORIES)).expect("rules");
     if rng.percent(30) {
         // The room of all: whoever comes is held until its home shard has said what is kept of it, which is nothing.
         settings.history.0.extend(parse_history("game count=1 last_value").expect("a rule").0);
     }
     settings.topic_memory = rng.pick(&[Duration::from_millis(20), Duration::from_secs(120)]);
     settings.history_bytes = rng.pick(&[10_000, 1 << 20]);
-    let droppy = [BacklogPolicy::DropOldest, BacklogPolicy::DropNewest, BacklogPolicy::Latest];
-    settings.backlog_policy = rng.pick(&droppy);
+    settings.backlog_policy = rng.pick(&DROPPY);
     if calm {
         // Room for the pongs and answers of a client that does not read.
         settings.backlog = settings.backlog.max(10_000);

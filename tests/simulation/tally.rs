@@ -44,6 +44,8 @@ tally! {
     refused,
     resets,
     turns,
+    /// Times that all shards were given other settings.
+    reloads,
     /// Subscriptions that began in the past.
     resumed,
     /// Those whose topic had been forgotten.

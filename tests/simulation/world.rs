@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use uproar::ring::op::Wait;
+use uproar::shard::Aides;
+use uproar::shard::configure::Update;
 use uproar::shard::mail::Mail;
 use uproar::shard::shared::Shared;
 use uproar::time::Tick;
@@ -166,6 +168,9 @@ impl World {
             let pressure = self.rng.percent(20);
             self.shared.set_memory_pressure(pressure);
         }
+        if !self.plan.calm && self.rng.permille(2) {
+            self.reload();
+        }
         if self.rng.percent(3) {
             let ticks = self.rng.between(1, 3);
             self.pass(ticks);
@@ -181,6 +186,18 @@ impl World {
                 self.step_node(who / 2, interrupted)
             }
         };
+    }
+
+    /// All shards get other settings, each when it reads its mail.
+    fn reload(&mut self) {
+        let settings = Arc::new(self.plan.other_settings(&mut self.rng));
+        note(|| format!("reload: {settings:?}"));
+        let update = Update { settings, aides: Aides::default(), pending: None };
+        for node in &self.nodes {
+            node.postbox.post(Mail::Configure(Box::new(update.clone())));
+            node.postbox.wake();
+        }
+        self.tally.reloads += 1;
     }
 
     /// Lets everybody finish what is under way, without time passing.

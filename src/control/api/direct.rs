@@ -65,7 +65,7 @@ pub async fn send(State(api): State<Arc<Api>>, request: Request) -> Result<Respo
     if !is_topic_name(&asked.receiver) {
         return Err(problem::BAD_RECEIVER);
     }
-    let message = message(asked.data, Encoding::Json, api.max_message)?;
+    let message = message(asked.data, Encoding::Json, api.max_message())?;
     let id = known_by(asked.id.as_ref(), body.key.as_deref(), 0)?;
     api.shards.available()?;
     api.act(&asked.receiver, Act::Send(message.payload), id).await?;

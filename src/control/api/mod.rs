@@ -7,6 +7,7 @@
 //! | messages that are published | `publish`, `message` |
 //! | what is done to one client, or to a user's or a room's | `direct` |
 //! | the end of the server | `drain` |
+//! | another configuration | `reload` |
 //! | questions | `history`, `presence`, `topics` |
 //! | how the shards are asked, and for how long | `call` |
 //! | what is wrong with a request | `problem` |
@@ -21,6 +22,7 @@ mod message;
 mod presence;
 mod problem;
 mod publish;
+mod reload;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -39,8 +41,8 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::control::Drain;
-use crate::control::access::{Access, Verdict};
+use crate::control::access::Verdict;
+use crate::control::{Reloader, Settings};
 use crate::shard::handle::Shards;
 use problem::Problem;
 pub use problem::UNAUTHORIZED;
@@ -65,13 +67,14 @@ pub struct Endpoint {
 }
 
 /// All of them.
-pub const ENDPOINTS: [Endpoint; 11] = [
+pub const ENDPOINTS: [Endpoint; 12] = [
     Endpoint { method: "POST", path: "/publish", what: "publish a message to a topic" },
     Endpoint { method: "POST", path: "/broadcast", what: "publish a message to many topics" },
     Endpoint { method: "POST", path: "/batch", what: "publish many messages" },
     Endpoint { method: "POST", path: "/send", what: "send a message to a client, a user or a room" },
     Endpoint { method: "POST", path: "/disconnect", what: "close the connection of a client, or all of a user" },
     Endpoint { method: "POST", path: "/drain", what: "send everybody away, then end" },
+    Endpoint { method: "POST", path: "/reload", what: "read the configuration again" },
     Endpoint { method: "GET", path: "/history", what: "what is kept of a topic" },
     Endpoint { method: "GET", path: "/presence", what: "who is in a room" },
     Endpoint { method: "GET", path: "/rooms", what: "the rooms with somebody in them" },
@@ -82,26 +85,28 @@ pub const ENDPOINTS: [Endpoint; 11] = [
 /// What the API works with.
 pub struct Api {
     shards: Shards,
-    /// Bytes that a message may have.
-    max_message: usize,
+    /// What is configured, and how that is replaced.
+    reloader: Arc<Reloader>,
     /// Whether others than this machine's user might reach it by a name of theirs.
     is_tcp: bool,
-    access: Access,
-    drain: Drain,
     slots: Semaphore,
     tally: Tally,
 }
 
 impl Api {
     /// For the listener of a server. `is_tcp`: it listens on TCP, so that a browser could be made to come here under any name.
-    pub fn new(shards: Shards, max_message: u32, is_tcp: bool, access: Access, drain: Drain) -> Api {
-        let slots = Semaphore::new(MAX_REQUESTS);
-        Api { shards, max_message: max_message as usize, is_tcp, access, drain, slots, tally: Tally::default() }
+    pub fn new(shards: Shards, is_tcp: bool, reloader: Arc<Reloader>) -> Api {
+        Api { shards, reloader, is_tcp, slots: Semaphore::new(MAX_REQUESTS), tally: Tally::default() }
     }
 
-    /// What is asked of requests.
-    pub fn access(&self) -> &Access {
-        &self.access
+    /// What is configured.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.reloader.settings()
+    }
+
+    /// How that is replaced.
+    pub fn reloader(&self) -> &Reloader {
+        &self.reloader
     }
 
     /// The shards.
@@ -114,8 +119,13 @@ impl Api {
         &self.tally
     }
 
+    /// Bytes that a message may have.
+    fn max_message(&self) -> usize {
+        self.settings().max_message
+    }
+
     fn most_of_one(&self) -> usize {
-        self.max_message.saturating_add(MARGIN)
+        self.max_message().saturating_add(MARGIN)
     }
 
     fn most_of_many(&self) -> usize {
@@ -132,6 +142,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/send", post(direct::send))
         .route("/disconnect", post(direct::disconnect))
         .route("/drain", post(drain::drain))
+        .route("/reload", post(reload::reload))
         .route("/history", get(history::history))
         .route("/presence", get(presence::presence))
         .route("/rooms", get(presence::rooms))

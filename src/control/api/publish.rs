@@ -94,7 +94,7 @@ pub async fn broadcast(State(api): State<Arc<Api>>, request: Request) -> Result<
     let asked: Broadcast<'_> = body.parse()?;
     check_number("topics", asked.topics.len())?;
     api.shards.available()?;
-    let payload = message(asked.data, asked.encoding, api.max_message)?;
+    let payload = message(asked.data, asked.encoding, api.max_message())?;
     let key = body.key.as_deref();
     let post = |(index, name): (usize, &String)| {
         let id = known_by(asked.id.as_ref(), key, index)?;
@@ -123,7 +123,7 @@ impl Api {
     /// Publishes what was asked for, the `index`-th of its request.
     fn post(&self, asked: &Publish<'_>, key: Option<&str>, index: usize) -> Result<Call, Problem> {
         let topic = topic(asked.topic.as_deref())?;
-        let message = message(asked.data, asked.encoding, self.max_message)?;
+        let message = message(asked.data, asked.encoding, self.max_message())?;
         let id = known_by(asked.id.as_ref(), key, index)?;
         self.shards.available()?;
         Ok(self.publish(topic, message, id))

@@ -1,0 +1,154 @@
+//! What a server works with that a reload may replace, made of a configuration before anything is done with it: files are read,
+//! and what can be wrong with them is found out.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+
+use crate::auth::gate::fetch_set;
+use crate::auth::{Gate, Keys};
+use crate::config::{Config, ConfigError};
+use crate::shard::Aides;
+use crate::shard::handle::Shards;
+use crate::shard::mail::Mail;
+use crate::shard::settings::{Settings, permissions};
+use crate::tls::{Handshakes, certificates};
+
+/// All of it.
+pub struct Prepared {
+    /// For the shards.
+    pub settings: Arc<Settings>,
+    /// The certificates, where there is a TLS listener.
+    certificates: Option<Arc<ServerConfig>>,
+    /// The keys that tokens are checked with, where some are wanted.
+    keys: Option<Keys>,
+}
+
+impl Prepared {
+    /// Of a valid configuration.
+    ///
+    /// # Errors
+    /// Every problem that there is: types of messages that cannot be, files that cannot be read or are not what they should be.
+    pub fn new(config: &Config) -> Result<Prepared, ConfigError> {
+        let settings = Settings::try_from(config).map(Arc::new);
+        let certificates = certificates_of(config);
+        let keys = keys_of(config, settings.as_ref().ok());
+        match (settings, certificates, keys) {
+            (Ok(settings), Ok(certificates), Ok(keys)) => Ok(Prepared { settings, certificates, keys }),
+            (settings, certificates, keys) => {
+                let errors = [settings.err(), certificates.err(), keys.err()];
+                Err(ConfigError::all(errors.into_iter().flatten()))
+            }
+        }
+    }
+
+    /// Starts the threads that do for shards what would take these too long.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(self, config: &Config, shards: &Shards) -> io::Result<Aides> {
+        let handshakes = self.certificates.map(|tls| shake_hands(config, tls, shards)).transpose()?;
+        let gate = self.keys.map(|keys| guard(config, keys, shards)).transpose()?;
+        Ok(Aides { handshakes, gate })
+    }
+
+    /// What is to take the place of those that are there, which were made of the configuration `running`. Nothing is changed yet.
+    ///
+    /// # Errors
+    /// A set of keys is to be fetched from elsewhere, and cannot be; or there is no thread to be had.
+    pub fn replace(self, running: (&Config, &Aides), config: &Config, shards: &Shards) -> Result<Next, ConfigError> {
+        let (before, aides) = running;
+        let source = |config: &Config| (config.jwks_url.clone(), config.jwks_refresh);
+        let is_same_source = source(before) == source(config);
+        let (gate, renewed) = match (self.keys, &aides.gate) {
+            (None, _) => (None, None),
+            (Some(keys), Some(gate)) if is_same_source => (Some(gate.clone()), Some(keys)),
+            (Some(keys), gate) => {
+                let known = gate.as_ref().filter(|_| before.jwks_url == config.jwks_url);
+                let keys = match (known, &config.jwks_url) {
+                    (Some(gate), _) => keys.with_set_of(&gate.keys()),
+                    (None, Some(address)) => {
+                        fetch_set(&keys, address).map_err(|why| ConfigError::new(format!("jwks_url: {why}")))?
+                    }
+                    (None, None) => keys,
+                };
+                let gate = guard(config, keys, shards);
+                let no_thread = |error| ConfigError::new(format!("cannot start a thread for tokens: {error}"));
+                (Some(gate.map_err(no_thread)?), None)
+            }
+        };
+        let aides = Aides { gate, ..aides.clone() };
+        Ok(Next { settings: self.settings, certificates: self.certificates, keys: renewed, aides })
+    }
+}
+
+/// What takes the place of what is there.
+pub struct Next {
+    /// For the shards.
+    pub settings: Arc<Settings>,
+    /// For the shards, too.
+    pub aides: Aides,
+    certificates: Option<Arc<ServerConfig>>,
+    /// For the thread that checks tokens, where that goes on.
+    keys: Option<Keys>,
+}
+
+impl Next {
+    /// From now on, handshakes and tokens are for these.
+    pub fn hand_out(&mut self) {
+        if let Some((handshakes, certificates)) = self.aides.handshakes.as_ref().zip(self.certificates.take()) {
+            handshakes.reconfigure(certificates);
+        }
+        if let Some((gate, keys)) = self.aides.gate.as_ref().zip(self.keys.take()) {
+            gate.renew(keys);
+        }
+    }
+}
+
+/// The certificates, where there is a TLS listener.
+fn certificates_of(config: &Config) -> Result<Option<Arc<ServerConfig>>, ConfigError> {
+    if config.tls_listen.is_none() {
+        return Ok(None);
+    }
+    let configured = certificates::configure(&config.tls_pairs());
+    let named = |why| ConfigError::new(format!("tls_certificate, tls_key: {why}"));
+    configured.map(|tls| Some(Arc::new(tls))).map_err(named)
+}
+
+/// The keys that tokens are checked with; `None` where no token is wanted. Who has no permissions of his own shares those of the
+/// settings.
+fn keys_of(config: &Config, settings: Option<&Arc<Settings>>) -> Result<Option<Keys>, ConfigError> {
+    if !config.wants_tokens() {
+        return Ok(None);
+    }
+    let expected = (config.jwt_issuer.clone(), config.jwt_audience.clone());
+    let permissions = settings.map_or_else(|| Arc::new(permissions(config)), |settings| settings.permissions.clone());
+    let keys = Keys::new(config.jwt_secret.as_ref(), &config.jwt_public_key, expected, permissions);
+    keys.map(Some).map_err(|why| ConfigError::new(format!("jwt_public_key: {why}")))
+}
+
+/// The threads that shake hands: as many as shards, for in a storm of reconnects they have more to do.
+fn shake_hands(config: &Config, tls: Arc<ServerConfig>, shards: &Shards) -> io::Result<Handshakes> {
+    let postboxes = shards.postboxes().to_vec();
+    let done = move |shard: u16, shaken| {
+        if let Some(postbox) = postboxes.get(usize::from(shard)) {
+            postbox.post(Mail::Shaken(Box::new(shaken)));
+            postbox.wake();
+        }
+    };
+    Handshakes::start(config.shards as usize, tls, done)
+}
+
+/// The threads that check tokens.
+fn guard(config: &Config, keys: Keys, shards: &Shards) -> io::Result<Gate> {
+    let postboxes = shards.postboxes().to_vec();
+    let done = move |shard: u16, verdict| {
+        if let Some(postbox) = postboxes.get(usize::from(shard)) {
+            postbox.post(Mail::Verdict(Box::new(verdict)));
+            postbox.wake();
+        }
+    };
+    let set = config.jwks_url.clone().map(|address| (address, config.jwks_refresh));
+    Gate::start(keys, set, shards.shared().process().clone(), done)
+}
