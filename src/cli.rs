@@ -1,10 +1,15 @@
 //! The command line: arguments → configuration → server, or one of the tools → exit code.
 
-use std::io::{self, Write};
+mod manual;
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand, value_parser};
+use clap_complete::Shell;
 
 use crate::bench;
 use crate::config::{Config, KNOBS, Knob, Source};
@@ -41,6 +46,12 @@ Exit codes:
   1  any other failure  4  a listener cannot be bound: in use, not permitted
   2  bad usage          5  the kernel is too old, or forbids io_uring";
 
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  uproar completions bash > /etc/bash_completion.d/uproar
+  uproar completions zsh > /usr/local/share/zsh/site-functions/_uproar
+  uproar completions fish > ~/.config/fish/completions/uproar.fish";
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Invocation {
@@ -67,8 +78,20 @@ pub enum Tool {
     /// Have a server that runs read its configuration again
     #[command(long_about = remote::reload::LONG_ABOUT)]
     Reload(remote::reload::Options),
+    /// Say whether a server that runs is well
+    #[command(long_about = remote::health::LONG_ABOUT)]
+    Health(remote::health::Options),
     /// Say what of this machine is fit for many connections, what is not, and what mends it
     Doctor(doctor::Options),
+    /// Print what makes a shell complete the command's words
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+    /// Print a page of the manual, for man(1)
+    #[command(long_about = manual::LONG_ABOUT)]
+    Man(manual::Options),
 }
 
 /// The server's own arguments.
@@ -100,7 +123,22 @@ pub fn run(invocation: Invocation, start: impl FnOnce(Config, Source) -> Result<
         Invocation::Tool(Tool::Subscribe(options)) => remote::subscribe::run(&options),
         Invocation::Tool(Tool::Drain(options)) => remote::drain::run(&options),
         Invocation::Tool(Tool::Reload(options)) => remote::reload::run(&options),
+        Invocation::Tool(Tool::Health(options)) => remote::health::run(&options),
         Invocation::Tool(Tool::Doctor(options)) => doctor::run(&options),
+        Invocation::Tool(Tool::Completions { shell }) => complete(shell),
+        Invocation::Tool(Tool::Man(options)) => manual::run(&options, command_that_says(manual::default_anywhere)),
+    }
+}
+
+fn complete(shell: Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "uproar", &mut script);
+    match io::stdout().lock().write_all(&script) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("uproar completions: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -158,6 +196,11 @@ fn print(text: &str) -> Result<(), StartError> {
 }
 
 fn command() -> Command {
+    command_that_says(|knob| (knob.show)(&Config::default()))
+}
+
+/// The command, whose help says of each knob that this is its default.
+fn command_that_says(default: fn(&Knob) -> String) -> Command {
     let switch = |name: &'static str, flag: &'static str| Arg::new(name).long(flag).action(ArgAction::SetTrue);
     let command = Command::new("uproar")
         .version(env!("CARGO_PKG_VERSION"))
@@ -174,14 +217,13 @@ fn command() -> Command {
         )
         .arg(switch("check", "check").conflicts_with("print_config").help("Check the configuration and exit"))
         .arg(switch("print_config", "print-config").help("Print the configuration as a TOML file and exit"))
-        .args(KNOBS.iter().map(knob_arg));
+        .args(KNOBS.iter().map(|knob| knob_arg(knob, &default(knob))));
     // Which has an opinion on what the whole is about.
     Tool::augment_subcommands(command).about(ABOUT)
 }
 
-fn knob_arg(knob: &'static Knob) -> Arg {
+fn knob_arg(knob: &'static Knob, default: &str) -> Arg {
     let (value_name, _) = (knob.form)();
-    let default = (knob.show)(&Config::default());
     let arg = Arg::new(knob.name)
         .long(knob.flag())
         .value_name(value_name)

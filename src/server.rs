@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, ConfigError, ReloadReport, Source};
-use crate::control::{self, Admin, Base, Prepared, Reloader};
+use crate::control::{self, Admin, Base, Inherited, Notifier, Prepared, Reloader};
 use crate::error::StartError;
 use crate::handler::{Backend, Handler};
 use crate::log;
-use crate::ring::{Features, sys};
+use crate::ring::{Features, inherit, sys};
 use crate::shard::handle::Shards;
 use crate::shard::settings::Settings;
 use crate::shard::shared::Shared;
 
+mod activation;
 mod launch;
 mod listeners;
 mod publisher;
 
+use activation::Sockets;
 use launch::{Launch, Threads, failed};
 use listeners::Addresses;
 pub use publisher::{PublishError, Publisher};
@@ -106,7 +108,7 @@ impl Server {
     /// # Errors
     /// The configuration is not valid, an address cannot be bound, or the kernel is not able; see [`StartError`].
     pub fn start(self) -> Result<Running, StartError> {
-        self.launch(false)
+        self.launch(Surroundings::default())
     }
 
     /// Starts and serves until `SIGTERM` drains it, or `SIGINT` stops it in good order; a second one ends the process at once.
@@ -115,11 +117,13 @@ impl Server {
     /// # Errors
     /// As [`Server::start`]; or a shard has failed.
     pub fn run(self) -> Result<(), StartError> {
-        self.launch(true)?.join()
+        self.launch(Surroundings { signals: true, ..Surroundings::default() })?.join()
     }
 
-    fn launch(self, signals: bool) -> Result<Running, StartError> {
-        let Server { config, routes, backend, dialects, source } = self;
+    fn launch(self, surroundings: Surroundings) -> Result<Running, StartError> {
+        let Server { mut config, routes, backend, dialects, source } = self;
+        let Surroundings { signals, sockets, notifier } = surroundings;
+        sockets.tell(&mut config)?;
         config.validate()?;
         if dialects {
             config.refuse_strangers()?;
@@ -127,8 +131,9 @@ impl Server {
         control::warnings::of_configuration(&config);
         let nofile = sys::raise_nofile().map_err(failed("cannot read RLIMIT_NOFILE"))?;
         let prepared = Prepared::new(&config)?;
-        let (doors, addresses) = listeners::bind(&config)?;
-        let admin = Admin::bind(&config.admin_listen)?;
+        let inherited = sockets.inherited();
+        let (doors, addresses) = listeners::bind(&config, sockets.plain, sockets.tls)?;
+        let admin = sockets.admin.map_or_else(|| Admin::bind(&config.admin_listen), Ok)?;
         let admin_address = admin.address();
         let shared = Arc::new(Shared::new(config.shards as u16));
         let (postboxes, mailboxes) = launch::mailboxes(config.shards)?;
@@ -148,11 +153,43 @@ impl Server {
             aides: aides.clone(),
         };
         let (threads, features) = launch.shards(doors, mailboxes)?;
-        let base = Base { source, refuses_strangers: dialects, capacity: launch.capacity(features.slots) };
+        let base = Base {
+            source,
+            inherited,
+            refuses_strangers: dialects,
+            capacity: launch.capacity(features.slots),
+            notifier: notifier.clone(),
+        };
         let reloader = Arc::new(Reloader::new(config.clone(), aides, publisher.shards.clone(), base));
-        let setup = control::Setup { admin, shards: publisher.shards.clone(), signals, reloader: reloader.clone() };
+        let setup = control::Setup { admin, shards: publisher.shards.clone(), signals, reloader: reloader.clone(), notifier };
         let control = control::start(setup).inspect_err(|_| control::shutdown(&publisher.shards, Duration::ZERO))?;
         Ok(Running { addresses, admin_address, publisher, threads, control, features, nofile, config, reloader })
+    }
+}
+
+/// What is around a server: who ends it, who opened its listeners, who wants to hear of it.
+#[derive(Default)]
+pub struct Surroundings {
+    /// Whether signals end it.
+    signals: bool,
+    sockets: Sockets,
+    notifier: Notifier,
+}
+
+impl Surroundings {
+    /// Of a process that is the server alone: signals, and the supervisor that the environment names (systemd's socket
+    /// activation and `Type=notify`), whose variables are taken out of the environment. To be called before other threads run.
+    ///
+    /// # Errors
+    /// The supervisor handed over what is no listener, or its variables contradict each other.
+    pub fn of_process() -> Result<Surroundings, StartError> {
+        let left = inherit::take().map_err(|error| ConfigError::new(error.to_string()))?;
+        let sockets = Sockets::sort(left.descriptors)?;
+        let notifier = left.notify.map_or(Ok(Notifier::default()), |address| {
+            let named = Notifier::new(&address, left.watchdog);
+            named.map_err(|error| ConfigError::new(format!("NOTIFY_SOCKET ({}): {error}", address.display())))
+        })?;
+        Ok(Surroundings { signals: true, sockets, notifier })
     }
 }
 
@@ -251,17 +288,19 @@ impl Running {
     }
 }
 
-/// What the `uproar` command does: serves the dialects, and says on standard output where and with what. Reloads read `source`
-/// again, which the configuration came from.
+/// What the `uproar` command does: serves the dialects, and says on standard output, and to the supervisor, where and with what.
+/// Reloads read `source` again, which the configuration came from.
 ///
 /// # Errors
 /// As [`Server::run`].
-pub fn serve(config: Config, source: Source) -> Result<(), StartError> {
+pub fn serve(config: Config, source: Source, surroundings: Surroundings) -> Result<(), StartError> {
     log::start(&config).map_err(failed("cannot start the log's thread"))?;
     // Where that fails there are no huge pages.
     let _ = sys::disable_huge_pages();
-    let running = Server::new(config).dialects().with_source(source).launch(true)?;
+    let notifier = surroundings.notifier.clone();
+    let running = Server::new(config).dialects().with_source(source).launch(surroundings)?;
     say(&banner(&running));
+    notifier.ready(&format!("serving on {}", running.address()));
     running.join()?;
     say("uproar has stopped\n");
     Ok(())

@@ -225,3 +225,72 @@ fn tools_are_particular_about_their_arguments() {
         assert_eq!((code(&output), out(&output)), (2, String::new()), "{args:?}: {}", err(&output));
     }
 }
+
+/// Whether a program is there; without, what it would look at is not looked at.
+fn is_installed(program: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().expect("there is a shell");
+    if !found.status.success() {
+        eprintln!("SKIPPED: {program} is not installed");
+    }
+    found.status.success()
+}
+
+#[test]
+fn shells_understand_the_completions() {
+    for (shell, check) in [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")] {
+        let script = uproar(&["completions", shell], &[]);
+        assert_eq!(code(&script), 0, "{shell}");
+        assert!(out(&script).contains("backlog-policy") && out(&script).contains("subscribe"), "{shell}");
+        if is_installed(shell) {
+            let file = file(&out(&script));
+            let checked = Command::new(shell).args([check, path(&file)]).output().expect("it is installed");
+            assert!(checked.status.success() && checked.stderr.is_empty(), "{shell}: {}", err(&checked));
+        }
+    }
+    assert_eq!(code(&uproar(&["completions", "dos"], &[])), 2);
+}
+
+#[test]
+fn bash_completes_what_was_begun() {
+    let script = file(&out(&uproar(&["completions", "bash"], &[])));
+    let complete = format!(
+        "source {}; COMP_WORDS=(uproar --backlog-p); COMP_CWORD=1; _uproar uproar --backlog-p uproar; echo ${{COMPREPLY[@]}}
+         COMP_WORDS=(uproar dr); COMP_CWORD=1; _uproar uproar dr uproar; echo ${{COMPREPLY[@]}}",
+        path(&script)
+    );
+    let completed = Command::new("bash").args(["--norc", "-c", &complete]).output().expect("there is bash");
+    assert_eq!(out(&completed), "--backlog-policy\ndrain\n", "{}", err(&completed));
+}
+
+#[test]
+fn the_manual_is_one() {
+    for page in ["uproar", "uproar.toml", "uproar-drain", "uproar-bench-fanout"] {
+        let source = uproar(&["man", page], &[]);
+        assert!(code(&source) == 0 && out(&source).contains(".SH NAME\n"), "{page}");
+        let file = file(&out(&source));
+        if is_installed("man") {
+            // What groff(1) does not understand, it says on standard error.
+            let mut man = Command::new("man");
+            let shown = man.args(["--warnings", "-l", path(&file)]).env("MANWIDTH", "100").env("LC_ALL", "C.UTF-8");
+            let shown = shown.output().expect("it is installed");
+            assert!(shown.status.success() && shown.stderr.is_empty(), "{page}: {}", err(&shown));
+            assert!(out(&shown).contains("SEE ALSO"), "{page}: {}", out(&shown));
+        }
+        if is_installed("mandoc") {
+            let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning", path(&file)]).output();
+            let lint = out(&lint.expect("it is installed"));
+            // Pages have no date, so that they are the same whenever they are made. The macros are around lists of values.
+            let known = ["missing date", "skipping paragraph macro: br"];
+            let serious: Vec<_> = lint.lines().filter(|line| !known.iter().any(|known| line.contains(known))).collect();
+            assert!(serious.is_empty(), "{page}: {serious:#?}");
+        }
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let written = uproar(&["man", "--out", dir.path().to_str().expect("UTF-8")], &[]);
+    assert_eq!(code(&written), 0, "{}", err(&written));
+    let text = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("it was written");
+    assert_eq!(text("uproar.1"), out(&uproar(&["man"], &[])));
+    assert!(text("uproar.toml.5").contains("history_memory") && text("uproar-bench-echo.1").contains("echo"));
+    let unknown = uproar(&["man", "uproard"], &[]);
+    assert!(code(&unknown) == 2 && err(&unknown).contains("uproar-bench, "), "{}", err(&unknown));
+}

@@ -178,7 +178,7 @@ fn harmless<'a>(args: &[&'a str], nowhere: &'a str) -> (Vec<String>, i32, &'stat
             add(&["--admin", "http://127.0.0.1:1"]);
             (words, 3, "Connection refused")
         }
-        Some(&"drain" | &"reload") => {
+        Some(&"drain" | &"reload" | &"health") => {
             add(&["--admin", "http://127.0.0.1:1"]);
             (words, 3, "Connection refused")
         }
@@ -188,6 +188,8 @@ fn harmless<'a>(args: &[&'a str], nowhere: &'a str) -> (Vec<String>, i32, &'stat
             }
             (words, 3, "Connection refused")
         }
+        // They only print.
+        Some(&"completions" | &"man") => (words, 0, "uproar"),
         Some(&"doctor") => {
             add(&["--root", nowhere]);
             (words, 4, "to look at")
@@ -215,7 +217,9 @@ fn commands_that_run_the_binary_are_accepted() {
         }
     }
     assert!(
-        ["bench", "doctor", "drain", "publish", "reload", "subscribe", ""].iter().all(|tool| seen.contains(*tool)),
+        ["bench", "completions", "doctor", "drain", "health", "man", "publish", "reload", "subscribe", ""]
+            .iter()
+            .all(|tool| seen.contains(*tool)),
         "{seen:?}"
     );
 }

@@ -59,6 +59,7 @@ step "client" tests/client.sh
 step "clients" tests/clients/run.sh
 step "proxies" tests/proxies/run.sh
 step "unit and container" tests/tuning/run.sh
+step "packaging" tests/packaging/run.sh
 step "many connections" tests/million.sh
 
 echo

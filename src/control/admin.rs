@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use socket2::Socket;
 
 use super::access::{self, Caller};
 use super::api::{self, Api, Endpoint};
@@ -36,6 +38,8 @@ pub enum Admin {
     Tcp(std::net::TcpListener),
     /// On a socket in the file system, which only the server's user may use.
     Unix(UnixListener, PathBuf),
+    /// On a socket in the file system that somebody else made, and removes.
+    Inherited(UnixListener, PathBuf),
 }
 
 impl Admin {
@@ -54,12 +58,35 @@ impl Admin {
         bound.map_err(|source| StartError::Bind { knob, address: address.to_string(), source })
     }
 
+    /// Of a listening stream socket that was made elsewhere.
+    ///
+    /// # Errors
+    /// It is neither of TCP nor of the file system.
+    pub fn adopt(listener: Socket) -> io::Result<Admin> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        match address.as_pathname().map(Path::to_owned) {
+            Some(path) => Ok(Admin::Inherited(OwnedFd::from(listener).into(), path)),
+            None if address.as_socket().is_some() => Ok(Admin::Tcp(listener.into())),
+            None => Err(io::Error::other("it is neither of TCP nor of the file system")),
+        }
+    }
+
+    /// What a configuration would have to say for it.
+    pub fn configured(&self) -> io::Result<AdminListen> {
+        Ok(match self {
+            Admin::Off => AdminListen::Off,
+            Admin::Tcp(listener) => AdminListen::Tcp(listener.local_addr()?),
+            Admin::Unix(_, path) | Admin::Inherited(_, path) => AdminListen::Unix(path.clone()),
+        })
+    }
+
     /// Where it listens.
     pub fn address(&self) -> Option<String> {
         match self {
             Admin::Off => None,
             Admin::Tcp(listener) => listener.local_addr().ok().map(|address| address.to_string()),
-            Admin::Unix(_, path) => Some(format!("unix:{}", path.display())),
+            Admin::Unix(_, path) | Admin::Inherited(_, path) => Some(format!("unix:{}", path.display())),
         }
     }
 
@@ -85,6 +112,10 @@ impl Admin {
                     Err(error) => error,
                 }
             }
+            Admin::Inherited(listener, _) => match tokio::net::UnixListener::from_std(listener) {
+                Ok(listener) => return serve(listener, router, bounds, |_| Caller::Here, refused).await,
+                Err(error) => error,
+            },
         };
         tracing::error!("the admin listener has failed: {failed}");
     }

@@ -252,7 +252,7 @@ mod tests {
         shared.counters(0).memory[Part::History as usize].set(5);
         shared.counters(1).memory[Part::History as usize].set(6);
         let shards = crate::shard::handle::Shards::new(shared, Vec::new());
-        let base = Base { source: None, refuses_strangers: true, capacity: 1 };
+        let base = Base { refuses_strangers: true, capacity: 1, ..Base::default() };
         let reloader = Reloader::new(Config::default(), Aides::default(), shards.clone(), base);
         let api = Arc::new(Api::new(shards, true, Arc::new(reloader)));
         api.tally().count(0, axum::http::StatusCode::NOT_FOUND);

@@ -5,6 +5,7 @@ mod admin;
 mod api;
 mod memory;
 mod metrics;
+mod notify;
 mod prepare;
 mod reload;
 mod serve;
@@ -20,8 +21,9 @@ use std::time::Duration;
 pub use access::Access;
 pub use admin::Admin;
 use api::Api;
+pub use notify::Notifier;
 pub use prepare::Prepared;
-pub use reload::{Base, Reloader};
+pub use reload::{Base, Inherited, Reloader};
 pub use settings::{Drain, Settings};
 use signals::Signals;
 
@@ -40,6 +42,8 @@ pub struct Setup {
     pub signals: bool,
     /// What is configured, and how that is replaced.
     pub reloader: Arc<Reloader>,
+    /// Who is told how the server is.
+    pub notifier: Notifier,
 }
 
 /// The control thread, running.
@@ -81,7 +85,7 @@ pub fn start(setup: Setup) -> Result<Handle, StartError> {
 }
 
 async fn run(setup: Setup, signals: Option<Signals>, stopped: flume::Receiver<()>) {
-    let Setup { admin, shards, reloader, .. } = setup;
+    let Setup { admin, shards, reloader, notifier, .. } = setup;
     tokio_uring::spawn(memory::watch(shards.clone(), reloader.watch()));
     if let Some(Signals { stop, hang_up }) = signals {
         tokio_uring::spawn(signals::stop_on_signal(stop, shards.clone(), reloader.clone()));
@@ -89,6 +93,7 @@ async fn run(setup: Setup, signals: Option<Signals>, stopped: flume::Receiver<()
     }
     tokio_uring::spawn(tls::watch(reloader.clone()));
     tokio_uring::spawn(warnings::watch(shards.clone()));
+    tokio_uring::spawn(notifier.watch(shards.clone(), reloader.watch()));
     let api = Api::new(shards, admin.is_tcp(), reloader);
     tokio_uring::spawn(admin.serve(Arc::new(api)));
     let _ = stopped.recv_async().await;

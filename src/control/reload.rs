@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use flume::RecvTimeoutError;
 use tokio::sync::watch;
 
+use super::Notifier;
 use super::prepare::{Next, Prepared};
 use super::{Settings, tell};
 use crate::config::{Config, ConfigError, ReloadReport, Source};
@@ -31,13 +32,44 @@ pub struct Reloader {
 }
 
 /// What a server was started with, and keeps.
+#[derive(Default)]
 pub struct Base {
     /// Where its configuration comes from, if that can be read again.
     pub source: Option<Source>,
+    /// The listeners that are not the configuration's.
+    pub inherited: Inherited,
     /// Whether strangers could do something there, so that a configuration that lets them in is refused.
     pub refuses_strangers: bool,
     /// Connections that its tables have room for.
     pub capacity: u64,
+    /// Who is told of reloads.
+    pub notifier: Notifier,
+}
+
+/// Which listeners a supervisor opened: what a configuration says of those counts for nothing.
+#[derive(Clone, Copy, Default)]
+pub struct Inherited {
+    /// That of `listen`.
+    pub plain: bool,
+    /// That of `tls_listen`.
+    pub tls: bool,
+    /// That of `admin_listen`.
+    pub admin: bool,
+}
+
+impl Inherited {
+    /// A configuration as it is with the listeners that there are.
+    fn keep(self, wanted: &mut Config, running: &Config) {
+        if self.plain {
+            wanted.listen = running.listen;
+        }
+        if self.tls {
+            wanted.tls_listen = running.tls_listen;
+        }
+        if self.admin {
+            wanted.admin_listen = running.admin_listen.clone();
+        }
+    }
 }
 
 /// What is in force.
@@ -99,7 +131,11 @@ impl Reloader {
     /// Everything that is wrong. Nothing has changed then.
     pub fn reload(&self, why: &str) -> Result<ReloadReport, ConfigError> {
         self.take_up(why, |running| match &self.base.source {
-            Some(source) => Ok(source.read()?.config),
+            Some(source) => {
+                let mut config = source.read()?.config;
+                self.base.inherited.keep(&mut config, running);
+                Ok(config)
+            }
             None => Ok(running.clone()),
         })
     }
@@ -116,14 +152,21 @@ impl Reloader {
         wanted: impl FnOnce(&Config) -> Result<Config, ConfigError>,
     ) -> Result<ReloadReport, ConfigError> {
         let mut state = self.lock();
-        let outcome = wanted(&state.config).and_then(|wanted| self.prepare(&state, &wanted));
-        let outcome = outcome.map(|(config, mut report, next)| {
+        let outcome = self.base.notifier.reload(|| {
+            let (config, mut report, next) =
+                wanted(&state.config).and_then(|wanted| self.prepare(&state, &wanted))?;
             if !self.commit(&mut state, config, next) {
                 report.notes.push("not every shard has got to it yet: they have much to do".into());
             }
-            report
+            Ok(report)
         });
-        match &outcome {
+        self.note(why, &outcome);
+        outcome
+    }
+
+    /// Counts a reload, and says how it went.
+    fn note(&self, why: &str, outcome: &Result<ReloadReport, ConfigError>) {
+        match outcome {
             Ok(report) => {
                 self.tally.done.add(1);
                 self.tally.at.set(now());
@@ -137,7 +180,6 @@ impl Reloader {
                 tracing::error!(why, problems, "the configuration was not reloaded, and nothing has changed");
             }
         }
-        outcome
     }
 
     /// Finds out whether a configuration can be taken up.

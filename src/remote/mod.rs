@@ -1,12 +1,15 @@
-//! `uproar publish`, `uproar subscribe`, `uproar drain` and `uproar reload`: the command as a client of a server that runs.
+//! `uproar publish`, `uproar subscribe`, `uproar drain`, `uproar reload` and `uproar health`: the command as a client of a server
+//! that runs.
 //!
-//! They block: one connection, one thread, no runtime. `publish` and `reload` ask the HTTP API once (`admin`, `http`), `drain` until
-//! the server is gone. `subscribe` has a WebSocket of the `json` dialect (`link`), and what comes of its messages is decided without one (`follow`).
+//! They block: one connection, one thread, no runtime. `publish`, `reload` and `health` ask the HTTP API once (`admin`, `http`), `drain`
+//! until the server is gone. `subscribe` has a WebSocket of the `json` dialect (`link`), and what comes of its messages is decided
+//! without one (`follow`).
 
 mod address;
 mod admin;
 pub mod drain;
 mod follow;
+pub mod health;
 mod http;
 mod link;
 pub mod publish;

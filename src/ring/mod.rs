@@ -36,6 +36,7 @@
 mod addresses;
 mod buffers;
 pub mod dial;
+pub mod inherit;
 pub mod op;
 mod probe;
 mod submit;

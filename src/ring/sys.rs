@@ -156,6 +156,11 @@ pub fn resident_bytes() -> io::Result<u64> {
     Ok(pages * page_size())
 }
 
+/// Time of the clock that never jumps (`CLOCK_MONOTONIC`), as supervisors compare it.
+pub fn monotonic() -> Duration {
+    clock(libc::CLOCK_MONOTONIC).expect("every Linux has this clock")
+}
+
 /// CPU time that this thread has used, in user space and in the kernel.
 pub fn thread_cpu_time() -> Duration {
     clock(libc::CLOCK_THREAD_CPUTIME_ID).expect("every Linux has this clock")
@@ -229,6 +234,18 @@ pub fn listen(addr: SocketAddr, backlog: i32, reuseport: bool) -> io::Result<Tcp
     socket.bind(&addr.into())?;
     socket.listen(backlog)?;
     Ok(socket.into())
+}
+
+/// Makes a listener of somebody else's making one as [`listen`] does: the shards' accepts wait (which the kernel does not let
+/// them do on a socket that must not block), its connections do not delay, and its queue is as long as is wanted.
+///
+/// # Errors
+/// Those of `listen` and `setsockopt`.
+pub fn adopt_listener(listener: &TcpListener, backlog: i32) -> io::Result<()> {
+    let socket = socket2::SockRef::from(listener);
+    socket.set_nonblocking(false)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.listen(backlog)
 }
 
 /// Whether somebody listens at an address already, be it with `SO_REUSEPORT`.

@@ -25,16 +25,40 @@ pub(super) struct Addresses {
 const BIND_ATTEMPTS: u32 = 40;
 const BIND_PAUSE: Duration = Duration::from_millis(50);
 
-/// The listeners of each shard.
-pub(super) fn bind(config: &Config) -> Result<(Vec<Doors>, Addresses), StartError> {
-    let (plain, listeners) = bind_one("listen", config.listen, config)?;
+/// The listeners of each shard: those that were handed over, and others of their own.
+pub(super) fn bind(
+    config: &Config,
+    plain: Option<TcpListener>,
+    tls: Option<TcpListener>,
+) -> Result<(Vec<Doors>, Addresses), StartError> {
+    let open = |knob, address, handed: Option<TcpListener>| match handed {
+        Some(listener) => share(knob, address, listener, config),
+        None => bind_one(knob, address, config),
+    };
+    let (plain, listeners) = open("listen", config.listen, plain)?;
     let mut doors: Vec<Doors> = listeners.into_iter().map(|listener| vec![(Door::Plain, listener)]).collect();
-    let Some(tls) = config.tls_listen else { return Ok((doors, Addresses { plain, tls: None })) };
-    let (tls, listeners) = bind_one("tls_listen", tls, config)?;
+    let Some(address) = config.tls_listen else { return Ok((doors, Addresses { plain, tls: None })) };
+    let (tls, listeners) = open("tls_listen", address, tls)?;
     for (doors, listener) in doors.iter_mut().zip(listeners) {
         doors.push((Door::Tls, listener));
     }
     Ok((doors, Addresses { plain, tls: Some(tls) }))
+}
+
+/// A listener that was handed over, for each shard: there is one queue, at whose end all of them wait. (More sockets at the same
+/// address would have to be of the same user as that one, which the supervisor's is not.)
+fn share(
+    knob: &'static str,
+    address: SocketAddr,
+    listener: TcpListener,
+    config: &Config,
+) -> Result<(SocketAddr, Vec<TcpListener>), StartError> {
+    let shared = sys::adopt_listener(&listener, config.accept_backlog as i32)
+        .and_then(|()| config.send_buffer.map_or(Ok(()), |bytes| sys::set_send_buffer(&listener, bytes as usize)))
+        .and_then(|()| (1..config.shards).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>());
+    let mut all = shared.map_err(|source| StartError::Bind { knob, address: address.to_string(), source })?;
+    all.push(listener);
+    Ok((address, all))
 }
 
 /// One listener for each shard, on one port, among which the kernel spreads the connections.

@@ -185,11 +185,11 @@ impl Process {
             command.arg("--admin-listen=127.0.0.1:0");
         }
         command.args(args);
-        Process::serve(command)
+        Process::launch(command)
     }
 
-    /// A server that a command starts, once it serves.
-    pub fn serve(mut command: Command) -> Process {
+    /// Starts what a command says, and waits until it serves.
+    pub fn launch(mut command: Command) -> Process {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut after = |label: &str| loop {
@@ -218,6 +218,11 @@ impl Process {
 
     pub fn metric(&self, series: &str) -> u64 {
         metric(&self.admin, series)
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends it a signal: `TERM`, `INT`.

@@ -85,7 +85,7 @@ fn a_reader_who_does_not_read_stops_nothing() {
     let mut command =
         Process::command(&["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--shards=1", "--log=debug"]);
     command.stderr(writer);
-    let mut server = Process::serve(command);
+    let mut server = Process::launch(command);
     let begin = Instant::now();
     for number in 0..300 {
         let mut client = server.ws("/raw/t");

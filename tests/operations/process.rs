@@ -41,6 +41,27 @@ fn the_command_waits_no_longer_than_it_is_told() {
 }
 
 #[test]
+fn health_is_asked_without_a_browser() {
+    let mut server = Process::start(&["--shards=1", "--drain-time=10m"]);
+    let _client = server.ws("/raw/t");
+    let admin = format!("http://{}", server.admin);
+    let ask = |args: &[&str]| {
+        let mut command = Process::command(&[&["health", "--admin", &admin], args].concat());
+        finished(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs"))
+    };
+    assert_eq!(ask(&[]), (Some(0), "{\"status\":\"ok\",\"connections\":1}\n".into()));
+    assert_eq!(ask(&["--ready"]), (Some(0), "{\"status\":\"ready\"}\n".into()));
+    assert_eq!(finished(drain(&server, &["--wait", "0"])).0, Some(0));
+    assert_eq!(ask(&[]), (Some(0), "{\"status\":\"draining\",\"connections\":1}\n".into()));
+    let (code, said) = ask(&["--ready"]);
+    assert!(code == Some(1) && said.contains("draining"), "{code:?} {said}");
+    server.signal("INT");
+    server.wait();
+    let (code, said) = ask(&[]);
+    assert!(code == Some(3) && said.contains("is the server running"), "{code:?} {said}");
+}
+
+#[test]
 fn a_drain_is_cut_short_by_an_interrupt_and_by_a_second_signal() {
     let begin = || {
         let server = Process::start(&["--shards=2", "--drain-time=10m"]);

@@ -35,7 +35,7 @@ impl Configured {
         let mut command = Process::command(&listen);
         command.arg("--config").arg(file).stderr(log);
         more(&mut command);
-        Configured { server: Process::serve(command), dir }
+        Configured { server: Process::launch(command), dir }
     }
 
     pub fn write(&self, text: &str) {

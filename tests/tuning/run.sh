@@ -31,12 +31,13 @@ check() {
 # The unit is sound, and its command line is one that the server takes.
 unit() {
     local arguments
-    sed "s#/usr/local/bin/uproar#$server#" tuning/systemd/uproar.service >"$work/uproar.service"
-    systemd-analyze verify "$work/uproar.service" || return 1
-    arguments=$(sed -n 's#^ExecStart=/usr/local/bin/uproar ##p' tuning/systemd/uproar.service)
+    sed "s#^ExecStart=uproar#ExecStart=$server#" tuning/systemd/uproar.service >"$work/uproar.service"
+    cp tuning/systemd/uproar.socket "$work/"
+    systemd-analyze verify "$work/uproar.service" "$work/uproar.socket" || return 1
+    arguments=$(sed -n 's#^ExecStart=uproar ##p' tuning/systemd/uproar.service)
     touch "$work/uproar.toml"
     # shellcheck disable=SC2086 # words are what is wanted
-    "$server" ${arguments//\/etc/$work} --check
+    "$server" ${arguments//\/etc\/uproar/$work} --check
 }
 
 # profile FILTER: a seccomp profile, as runc wants it: that of tuning/, that without io_uring, or that of the unit.
