@@ -3,8 +3,7 @@
 mod manual;
 
 use std::env;
-use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -72,6 +71,9 @@ pub enum Tool {
     /// Print the messages of topics, as they are published
     #[command(long_about = remote::subscribe::LONG_ABOUT)]
     Subscribe(remote::subscribe::Options),
+    /// Show a server that runs, as it runs: shards, topics, slow connections
+    #[command(long_about = remote::top::LONG_ABOUT)]
+    Top(remote::top::Options),
     /// Have a server that runs send its clients away, and end
     #[command(long_about = remote::drain::LONG_ABOUT)]
     Drain(remote::drain::Options),
@@ -121,6 +123,7 @@ pub fn run(invocation: Invocation, start: impl FnOnce(Config, Source) -> Result<
         Invocation::Tool(Tool::Bench(options)) => bench::run(&options),
         Invocation::Tool(Tool::Publish(options)) => remote::publish::run(&options),
         Invocation::Tool(Tool::Subscribe(options)) => remote::subscribe::run(&options),
+        Invocation::Tool(Tool::Top(options)) => remote::top::run(options),
         Invocation::Tool(Tool::Drain(options)) => remote::drain::run(&options),
         Invocation::Tool(Tool::Reload(options)) => remote::reload::run(&options),
         Invocation::Tool(Tool::Health(options)) => remote::health::run(&options),

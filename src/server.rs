@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, ConfigError, ReloadReport, Source};
-use crate::control::{self, Admin, Base, Inherited, Notifier, Prepared, Reloader};
+use crate::control::{self, Admin, Base, Notifier, Prepared, Reloader};
 use crate::error::StartError;
 use crate::handler::{Backend, Handler};
 use crate::log;
@@ -161,7 +161,8 @@ impl Server {
             notifier: notifier.clone(),
         };
         let reloader = Arc::new(Reloader::new(config.clone(), aides, publisher.shards.clone(), base));
-        let setup = control::Setup { admin, shards: publisher.shards.clone(), signals, reloader: reloader.clone(), notifier };
+        let setup =
+            control::Setup { admin, shards: publisher.shards.clone(), signals, reloader: reloader.clone(), notifier };
         let control = control::start(setup).inspect_err(|_| control::shutdown(&publisher.shards, Duration::ZERO))?;
         Ok(Running { addresses, admin_address, publisher, threads, control, features, nofile, config, reloader })
     }

@@ -178,6 +178,10 @@ fn harmless<'a>(args: &[&'a str], nowhere: &'a str) -> (Vec<String>, i32, &'stat
             add(&["--admin", "http://127.0.0.1:1"]);
             (words, 3, "Connection refused")
         }
+        Some(&"top") => {
+            add(&["--once", "--admin", "http://127.0.0.1:1"]);
+            (words, 3, "Connection refused")
+        }
         Some(&"drain" | &"reload" | &"health") => {
             add(&["--admin", "http://127.0.0.1:1"]);
             (words, 3, "Connection refused")

@@ -12,7 +12,7 @@ use uproar::ring::op::{Arrivals, Completion, Op, Wait};
 use uproar::ring::token::{ConnId, Kind, Token};
 use uproar::ring::{WakeFd, sys};
 use uproar::shard::accept::Door;
-use uproar::shard::mail::{Mail, Past, Recovered};
+use uproar::shard::mail::{Answer, Ask, ConnOrder, Mail, Past, Question, Recovered, Return};
 use uproar::shard::mailbox::{Mailbox, Postbox};
 use uproar::shard::settings::Settings;
 use uproar::shard::shared::Shared;
@@ -48,6 +48,10 @@ struct Fixture {
 
 impl Fixture {
     fn new(shards: u16, config: &Config) -> Fixture {
+        Fixture::with_slots(100, shards, config)
+    }
+
+    fn with_slots(slots: u32, shards: u16, config: &Config) -> Fixture {
         let shared = Arc::new(Shared::seeded(shards, 1));
         let pairs = (0..shards).map(|_| mailbox::mailbox(Arc::new(WakeFd::new().expect("an eventfd"))));
         let mut neighbours: Vec<_> = pairs.collect();
@@ -57,7 +61,7 @@ impl Fixture {
             id: 0,
             doors: vec![Door::Plain],
             aides: Aides::default(),
-            slots: 100,
+            slots,
             settings: Settings::try_from(config).expect("valid"),
             shared: shared.clone(),
             mailbox,
@@ -394,4 +398,38 @@ fn a_stream_is_not_given_up_for_what_a_late_turn_has_just_for_it() {
     assert_eq!(sends_to(&ops, 0), 1, "{ops:?}");
     let ops = f.turn(&[], b"");
     assert!(!ops.contains(&Op::Shutdown(asked.from.conn)), "{ops:?}");
+}
+
+/// Who watches stalls nobody: a turn looks at 4,096 slots, and what was found then is good for half a second.
+#[test]
+fn a_survey_takes_turns_and_answers_all_who_asked() {
+    let mut fixture = Fixture::with_slots(10_000, 1, &Config::default());
+    let token = Token::new(Kind::Accept, Token::seat(0));
+    let accepted: Vec<_> = (0..9000).map(|result| Completion { token, result, more: true, buffer: 0 }).collect();
+    fixture.turn(&accepted, b"");
+    let (to, answers) = flume::bounded(3);
+    let ask = |fixture: &Fixture| {
+        let question = Question::Connections { order: ConnOrder::Backlog, limit: 5 };
+        fixture.postbox.post(Mail::Ask(Box::new(Ask { question, to: Return::Caller(to.clone()) })));
+    };
+    let turns = |fixture: &mut Fixture| {
+        let mut turns = 1;
+        while fixture.turn(&[], b"").is_empty() && answers.is_empty() {
+            assert_eq!(fixture.shard.wait().at(fixture.now), Wait::None, "it goes on at once");
+            turns += 1;
+        }
+        turns
+    };
+    let named = || match answers.try_recv().expect("an answer") {
+        Answer::Connections(facts) => (facts.len(), facts.iter().any(|facts| facts.rates.is_some())),
+        other => panic!("{other:?}"),
+    };
+    (0..2).for_each(|_| ask(&fixture));
+    assert_eq!(turns(&mut fixture), 3);
+    assert_eq!([named(), named()], [(5, false); 2], "both are answered by one walk");
+    ask(&fixture);
+    assert_eq!((turns(&mut fixture), named()), (1, (5, false)), "a moment later, at once");
+    fixture.pass(Duration::from_secs(1));
+    ask(&fixture);
+    assert_eq!((turns(&mut fixture), named()), (3, (5, true)), "by a second walk, which has rates");
 }

@@ -5,6 +5,7 @@ pub mod outbox;
 pub mod peer;
 pub mod proxy;
 pub mod table;
+pub mod traffic;
 
 use std::any::Any;
 use std::rc::Rc;
@@ -74,6 +75,18 @@ impl Session {
     /// Whether it is a WebSocket's.
     pub fn is_websocket(&self) -> bool {
         !matches!(self, Session::Head(_) | Session::Asked(_) | Session::Posted { .. } | Session::Events(_))
+    }
+
+    /// What it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Session::Head(_) | Session::Asked(_) | Session::Posted { .. } => "http",
+            Session::Raw { .. } => "raw",
+            Session::Json { .. } => "json",
+            Session::Events(_) => "events",
+            Session::Backend { .. } => "backend",
+            Session::Handler(_) | Session::Called => "handler",
+        }
     }
 
     /// The topics that it waits for the past of, in the order in which it asked.
@@ -247,6 +260,7 @@ flags! {
     22 proxied set_proxied "It comes from a trusted proxy, and its requests say who is behind that.",
     23 headless set_headless "Its PROXY header has not come.",
     20 asking set_asking "Its token is being checked; it is not read from meanwhile.",
+    24 lagging set_lagging "It is in the table of those for whom something waits, with when that began.",
     17 stamped set_stamped "An event stream of several topics: each of its messages says where it is in all of them.",
 }
 

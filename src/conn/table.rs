@@ -35,6 +35,16 @@ impl<T> Table<T> {
         self.len
     }
 
+    /// Slots that are, or have been, occupied.
+    pub fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// Slots that there may be.
+    pub fn capacity(&self) -> u32 {
+        self.slots.capacity() as u32
+    }
+
     /// Whether no slot is occupied.
     pub fn is_empty(&self) -> bool {
         self.len == 0

@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::api::{Api, UNAUTHORIZED};
+use super::page;
 use crate::auth::token::bearer;
 use crate::config::{Config, Secret};
 
@@ -65,9 +66,14 @@ impl Access {
     }
 }
 
-/// Lets a request in, and notes why; or refuses it, whatever it asks for but the probes, and counts that.
+/// Whether anybody may ask for it. The page is the same for all, and a browser that opens it has no key yet.
+fn is_open(path: &str, headers: &HeaderMap) -> bool {
+    OPEN.contains(&path) || page::PARTS.contains(&path) || path == "/" && page::is_wanted(headers)
+}
+
+/// Lets a request in, and notes why; or refuses it, whatever it asks for but probes and the page, and counts that.
 pub async fn admit(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
-    if OPEN.contains(&request.uri().path()) {
+    if is_open(request.uri().path(), request.headers()) {
         return next.run(request).await;
     }
     // Whoever does not say where a request comes from is no friend.

@@ -21,6 +21,7 @@ use socket2::Socket;
 use super::access::{self, Caller};
 use super::api::{self, Api, Endpoint};
 use super::metrics::{self, Format};
+use super::page;
 use super::serve::{Bounds, serve};
 use crate::config::AdminListen;
 use crate::error::StartError;
@@ -127,7 +128,9 @@ fn caller(address: &SocketAddr) -> Caller {
 
 fn router(api: Arc<Api>) -> Router {
     let own = Router::new()
-        .route("/", get(show_contents))
+        .route("/", get(show_root))
+        .route(page::PARTS[0], get(page::style))
+        .route(page::PARTS[1], get(page::script))
         .route("/health", get(show_health))
         .route("/live", get(show_live))
         .route("/ready", get(show_ready))
@@ -138,9 +141,13 @@ fn router(api: Arc<Api>) -> Router {
     own.merge(api::router(api.clone())).layer(from_fn_with_state(api, access::admit))
 }
 
-async fn show_contents() -> String {
+async fn show_root(headers: HeaderMap) -> Response {
+    if page::is_wanted(&headers) { page::document() } else { ([(VARY, "Accept")], contents()).into_response() }
+}
+
+fn contents() -> String {
     let own = [
-        ("/", "this"),
+        ("/", "this; to a browser, the admin page"),
         ("/health", "how the server is"),
         ("/live", "whether the process runs"),
         ("/ready", "whether newcomers are taken"),

@@ -6,6 +6,7 @@ mod api;
 mod memory;
 mod metrics;
 mod notify;
+mod page;
 mod prepare;
 mod reload;
 mod serve;

@@ -87,7 +87,10 @@ impl Notifier {
             let mut lines = Vec::new();
             if standing != told {
                 told = standing;
-                lines.push(format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", time_to_end(standing, settings.borrow().drain).as_micros()));
+                lines.push(format!(
+                    "STOPPING=1\nEXTEND_TIMEOUT_USEC={}",
+                    time_to_end(standing, settings.borrow().drain).as_micros()
+                ));
             }
             if standing != Standing::Serving || look.is_multiple_of(QUIET_LOOKS) {
                 lines.push(format!("STATUS={}", status(standing, shards.shared().connections())));
@@ -127,7 +130,9 @@ fn status(standing: Standing, connections: u64) -> String {
 
 /// How often each shard's loop has turned; of one that has ended in good order, nothing is expected.
 fn turns(shards: &Shards) -> Vec<Option<u64>> {
-    let turns = |(counters, postbox): (&Arc<Counters>, &Postbox)| (!postbox.is_closed()).then(|| counters.turn_time.snapshot().count());
+    let turns = |(counters, postbox): (&Arc<Counters>, &Postbox)| {
+        (!postbox.is_closed()).then(|| counters.turn_time.snapshot().count())
+    };
     shards.shared().all_counters().iter().zip(shards.postboxes()).map(turns).collect()
 }
 

@@ -153,8 +153,7 @@ impl Reloader {
     ) -> Result<ReloadReport, ConfigError> {
         let mut state = self.lock();
         let outcome = self.base.notifier.reload(|| {
-            let (config, mut report, next) =
-                wanted(&state.config).and_then(|wanted| self.prepare(&state, &wanted))?;
+            let (config, mut report, next) = wanted(&state.config).and_then(|wanted| self.prepare(&state, &wanted))?;
             if !self.commit(&mut state, config, next) {
                 report.notes.push("not every shard has got to it yet: they have much to do".into());
             }

@@ -1,9 +1,8 @@
-//! `uproar publish`, `uproar subscribe`, `uproar drain`, `uproar reload` and `uproar health`: the command as a client of a server
-//! that runs.
+//! `uproar publish`, `subscribe`, `top`, `drain`, `reload` and `health`: the command as a client of a server that runs.
 //!
 //! They block: one connection, one thread, no runtime. `publish`, `reload` and `health` ask the HTTP API once (`admin`, `http`), `drain`
-//! until the server is gone. `subscribe` has a WebSocket of the `json` dialect (`link`), and what comes of its messages is decided
-//! without one (`follow`).
+//! until the server is gone, and `top` again and again. `subscribe` has a WebSocket of the `json` dialect (`link`), and what comes of
+//! its messages is decided without one (`follow`).
 
 mod address;
 mod admin;
@@ -15,6 +14,7 @@ mod link;
 pub mod publish;
 pub mod reload;
 pub mod subscribe;
+pub mod top;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -103,10 +103,22 @@ impl Core {
         }
     }
 
+    /// Notes when the tenant of a slot came.
+    fn arrived(&mut self, slot: u32) {
+        let index = slot as usize;
+        if index >= self.arrivals.len() {
+            self.arrivals.resize(index + 1, self.now);
+        }
+        if let Some(at) = self.arrivals.get_mut(index) {
+            *at = self.now;
+        }
+    }
+
     fn accepted(&mut self, slot: u32, door: Door, address: IpAddr) {
         self.counters.accepted.add(1);
         let id = self.conns.insert(slot, Conn::new());
         self.counters.connections.add(1);
+        self.arrived(slot);
         if door == Door::Tls {
             self.start_tls(id);
         }

@@ -4,6 +4,7 @@
 //! connections are subscribed to, under a name that no client can say; so its home shard knows whether there are any. A room
 //! is known at its home shard.
 
+use crate::conn::Conn;
 use crate::dialect::{Receipt, json};
 use crate::error::CloseReason;
 use crate::hub::TopicHandle;
@@ -91,7 +92,7 @@ impl Core {
         let done = match &what.act {
             Act::Send(payload) => self.send(to, MessageKind::Text, payload),
             Act::Close { code, reason } => {
-                let is_open = self.is_open_client(to);
+                let is_open = self.conns.get(to).is_some_and(Conn::is_open);
                 self.close(to, *code, reason, CloseReason::Application);
                 is_open
             }

@@ -18,6 +18,8 @@ impl Core {
     /// Answers.
     pub(super) fn asked(&mut self, ask: Ask) {
         let answer = match ask.question {
+            Question::Connections { .. } | Question::BusyTopics { .. } => return self.ask_survey(ask),
+            Question::TopicFacts(names) => Answer::TopicFacts(self.topic_facts(&names)),
             Question::Presence(room) => {
                 let state = self.rooms.get(&*room);
                 let (count, members) = state.map_or((0, Some(Vec::new())), |state| (state.count(), state.members()));

@@ -432,6 +432,7 @@ impl Core {
                 continue;
             }
             messages += counted.1;
+            self.traffic.deliver(subscriber, counted.1 as u32);
             let span = match conn.flags.stamped() {
                 true => copies.of(&mut self.frames, conn, span, &mut self.block),
                 false => span,

@@ -148,6 +148,10 @@ impl Core {
                 }
                 self.counters.bytes_out.add(u64::from(taken));
                 conn.flags.set_blocked(true);
+                if !conn.flags.lagging() {
+                    conn.flags.set_lagging(true);
+                    self.lagging.insert(id.index, self.now);
+                }
                 self.ops.push(Op::AwaitWritable(id));
                 self.counters.backlogged.add(1);
                 self.enforce_backlog(id);
@@ -178,6 +182,10 @@ impl Core {
                 conn.outbox.consume(&mut self.frames, send.bytes);
             }
             let is_flushed = conn.outbox.is_empty() && !(conn.flags.tls() && self.secure.has_wire(send.conn.index));
+            if is_flushed && conn.flags.lagging() {
+                conn.flags.set_lagging(false);
+                self.lagging.remove(&send.conn.index);
+            }
             bytes += u64::from(send.bytes);
             if conn.has_untold_drops() && conn.outbox.len_bytes() <= self.settings.backlog {
                 self.notices.push(Notice::Drained(send.conn));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::address::way;
-use super::mail::{Addressed, Ask, Mail, Message, Question, Receipt, Return, TopicRef};
+use super::mail::{Addressed, Ask, Mail, Message, Origin, Question, Receipt, Return, TopicRef};
 use super::mailbox::Postbox;
 use super::shared::Shared;
 
@@ -69,6 +69,11 @@ impl Shards {
     pub fn address(&self, addressed: Addressed) -> bool {
         let shard = way(&self.shared, &addressed.receiver, addressed.stage);
         self.post(shard, Mail::Address(Box::new(addressed)))
+    }
+
+    /// Has something done to a connection; `false` if there is no such shard. Otherwise whoever asks is told.
+    pub fn act(&self, at: Origin, what: Addressed) -> bool {
+        self.post(at.shard, Mail::Act { to: at.conn, what: Box::new(what) })
     }
 
     /// Asks the home shard of a room or topic.

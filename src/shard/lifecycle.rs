@@ -194,6 +194,10 @@ impl Core {
             self.secure.end(id.index, &mut self.frames);
             self.counters.tls_connections.sub(1);
         }
+        if conn.flags.lagging() {
+            self.lagging.remove(&id.index);
+        }
+        self.traffic.take(id.index);
         if conn.flags.counted() {
             self.discount(id.index);
         }

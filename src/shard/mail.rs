@@ -3,6 +3,9 @@
 mod addressed;
 mod answer;
 mod recover;
+mod survey;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -10,6 +13,7 @@ use crate::auth::Verdict;
 use crate::dialect::Since;
 use crate::hub::TopicHandle;
 use crate::hub::frame::MessageKind;
+use crate::limits::MAX_CONNECTIONS_PER_SHARD;
 use crate::ring::token::ConnId;
 use crate::time::Moment;
 use crate::tls::Shaken;
@@ -19,6 +23,7 @@ use super::handover::{Backend, HandedOver};
 pub use addressed::{Act, Addressed, Asker, Stage};
 pub use answer::{Answer, TopicList};
 pub use recover::{Past, Recover, Recovered, Wanted};
+pub use survey::{ConnFacts, ConnOrder, TopicFacts, TopicOrder};
 
 /// A publication on its way between shards: the one copy that all of them read.
 #[derive(Clone, Debug)]
@@ -38,6 +43,27 @@ pub struct Origin {
     pub shard: u16,
     /// Which one there.
     pub conn: ConnId,
+}
+
+/// Bits of a slot's number, and of a shard's, in the number of a connection.
+const SLOT_BITS: u32 = MAX_CONNECTIONS_PER_SHARD.ilog2();
+const SHARD_BITS: u32 = u16::BITS;
+const _: () = assert!(SLOT_BITS + SHARD_BITS + ConnId::GENERATION_BITS <= u64::BITS);
+
+impl Origin {
+    /// The number by which a connection is known outside: in the log, to handlers and to those who watch.
+    pub fn number(self) -> u64 {
+        let place = u64::from(self.conn.generation) << SHARD_BITS | u64::from(self.shard);
+        place << SLOT_BITS | u64::from(self.conn.index)
+    }
+
+    /// The connection of a number; of one that is no connection's, anything.
+    pub fn numbered(number: u64) -> Origin {
+        let index = number as u32 & (MAX_CONNECTIONS_PER_SHARD - 1);
+        let shard = (number >> SLOT_BITS) as u16;
+        let generation = (number >> (SLOT_BITS + SHARD_BITS)) as u32;
+        Origin { shard, conn: ConnId { index, generation } }
+    }
 }
 
 /// A topic as the sender of a mail knows it.
@@ -139,6 +165,22 @@ pub enum Question {
         /// So many at most, the first by name.
         limit: usize,
     },
+    /// The first connections of the shard in an order.
+    Connections {
+        /// Which.
+        order: ConnOrder,
+        /// So many at most, of [`MOST`](super::survey::MOST).
+        limit: usize,
+    },
+    /// The first topics in an order, of those that the shard knows.
+    BusyTopics {
+        /// Which.
+        order: TopicOrder,
+        /// So many at most, of [`MOST`](super::survey::MOST).
+        limit: usize,
+    },
+    /// What the shard knows of topics.
+    TopicFacts(Arc<[Box<str>]>),
 }
 
 /// What is given up for want of memory.
@@ -340,3 +382,17 @@ impl Mail {
 /// What a mail takes beside its names and payload.
 const MAIL_BYTES: usize = size_of::<Mail>();
 const _: () = assert!(MAIL_BYTES <= 96);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_number_leads_to_its_connection(shard: u16, index in 0..MAX_CONNECTIONS_PER_SHARD, generation in 0..1u32 << 24) {
+            let at = Origin { shard, conn: ConnId { index, generation } };
+            prop_assert_eq!(Origin::numbered(at.number()), at);
+        }
+    }
+}

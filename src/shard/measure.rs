@@ -59,7 +59,8 @@ impl Core {
     fn weight(&self, part: Part) -> usize {
         match part {
             Part::Connections => {
-                self.conns.touched_bytes() + self.wheel.bytes() + self.peers.bytes() + self.meters.bytes()
+                let own = self.conns.touched_bytes() + size_of_val(&*self.arrivals) + self.traffic.bytes();
+                own + self.wheel.bytes() + self.peers.bytes() + self.meters.bytes()
             }
             Part::Topics => self.hub.table_bytes(),
             Part::Frames => self.frames.live_bytes(),

@@ -52,6 +52,7 @@ pub mod settings;
 pub mod shared;
 mod shed;
 mod stop;
+pub mod survey;
 mod turn;
 mod upgrade;
 mod window;
@@ -66,6 +67,7 @@ use crate::auth::Gate;
 use crate::conn::meter::Meters;
 use crate::conn::peer::{Peer, Peers};
 use crate::conn::table::Table;
+use crate::conn::traffic::Traffic;
 use crate::conn::{Conn, HandlerSession, Phase, Session};
 use crate::counters::{Counters, Part};
 use crate::dialect::Position;
@@ -75,7 +77,7 @@ use crate::hub::Hub;
 use crate::hub::frame::{Frames, Span};
 use crate::hub::log::Log;
 use crate::hub::presence::Room;
-use crate::limits::{MAX_CONNECTIONS_PER_SHARD, MAX_REMEMBERED_TOPICS, READ_BUFFERS, SPARE_SLOTS};
+use crate::limits::{MAX_REMEMBERED_TOPICS, READ_BUFFERS, SPARE_SLOTS};
 use crate::ring::op::Op;
 use crate::ring::sys;
 use crate::ring::token::ConnId;
@@ -96,6 +98,7 @@ use secure::SecureTable;
 use settings::Settings;
 use shared::Shared;
 use stop::Life;
+use survey::Survey;
 use window::Window;
 
 /// No index of a topic: of a `json` connection that is in no room, and of one that has not joined its topic yet.
@@ -184,6 +187,13 @@ pub struct Core {
     meters: Meters,
     /// Where each connection comes from.
     peers: Peers,
+    /// When each connection came.
+    arrivals: Vec<Tick>,
+    /// Since when something has waited without a break, of connections whose socket took no more; by slot.
+    lagging: HashMap<u32, Tick>,
+    /// How busy each connection is, while somebody watches.
+    traffic: Traffic,
+    survey: Survey,
     seats: Seats,
     /// The TLS of connections that have it.
     secure: SecureTable,
@@ -294,6 +304,10 @@ impl Shard {
             window: Window::new(parts.settings.ack_window),
             meters: Meters::new(parts.settings.message_rate, parts.settings.byte_rate),
             peers: Peers::default(),
+            arrivals: Vec::with_capacity(parts.slots as usize),
+            lagging: HashMap::new(),
+            traffic: Traffic::default(),
+            survey: Survey::default(),
             seats: Seats::new(parts.doors),
             secure: SecureTable::default(),
             admissions: Admissions::default(),
@@ -374,8 +388,7 @@ impl Core {
 
     /// A number for a connection that tells it from those of other shards.
     pub(crate) fn public_id(&self, id: ConnId) -> u64 {
-        const SLOT_BITS: u32 = MAX_CONNECTIONS_PER_SHARD.ilog2();
-        (u64::from(id.generation) << 16 | u64::from(self.id)) << SLOT_BITS | u64::from(id.index)
+        Origin { shard: self.id, conn: id }.number()
     }
 
     /// Connections, for tests.
@@ -394,7 +407,7 @@ impl Core {
         self.hub.invariants(&self.frames);
         self.conns.invariants();
         let ids = std::iter::successors(self.conns.next_occupied(0), |&index| self.conns.next_occupied(index + 1));
-        let (mut websockets, mut event_streams, mut backlogged, mut secured) = (0, 0, 0, 0);
+        let (mut websockets, mut event_streams, mut backlogged, mut secured, mut lagging) = (0, 0, 0, 0, 0);
         let mut queued = self.secure.wire_bytes();
         for (id, conn) in ids.filter_map(|index| self.conns.id(index)).filter_map(|id| Some((id, self.conns.get(id)?)))
         {
@@ -405,6 +418,9 @@ impl Core {
             assert_eq!(flags.readable(), self.readable.contains(&id));
             assert_eq!(flags.undecoded(), self.undecoded.iter().any(|(undecoded, _)| *undecoded == id));
             assert_eq!(flags.paused(), self.paused.contains(&id));
+            assert_eq!(flags.lagging(), self.lagging.contains_key(&id.index));
+            assert!(!flags.blocked() || flags.lagging());
+            lagging += usize::from(flags.lagging());
             let goes_on = flags.sending() || flags.blocked() || flags.dirty() || conn.held > 0;
             let is_flushed = conn.outbox.is_empty() && !self.secure.has_wire(id.index);
             assert!(is_flushed || goes_on || flags.shaking(), "nothing makes {id:?} send the rest");
@@ -430,6 +446,7 @@ impl Core {
             assert!(self.conns.get(backend.at.conn).is_some_and(|conn| conn.is_open() && conn.is_backend()));
         }
         assert!(self.admissions.slots().all(|index| self.conns.id(index).is_some()), "a grant without a connection");
+        assert_eq!(self.lagging.len(), lagging);
         assert_eq!((self.secure.len(), self.counters.tls_connections.get()), (secured, secured as u64));
         assert_eq!(self.frames.queued_bytes(), queued);
         assert_eq!(self.counters.memory(Part::PartialMessages), self.partial_bytes as u64);

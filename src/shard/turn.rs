@@ -32,6 +32,7 @@ impl Shard {
         self.core.fan_out();
         self.core.keep_draining();
         self.core.keep_stopping();
+        self.core.keep_surveying();
         self.core.resume_paused();
         // Whatever ends a connection is behind us: what follows is only for connections that are there.
         self.core.flush();
@@ -184,7 +185,8 @@ impl Core {
             || !self.undecoded.is_empty() && !self.congested()
             || self.has_goodbyes()
             || self.has_introductions()
-            || self.update.is_some();
+            || self.update.is_some()
+            || self.has_survey();
         if busy {
             return WaitFor::Nothing;
         }

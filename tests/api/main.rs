@@ -8,6 +8,7 @@ mod guide;
 mod hostile;
 mod openapi;
 mod publishes;
+mod watches;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

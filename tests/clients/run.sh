@@ -73,6 +73,14 @@ serve() {
     start "$port" "$logs/server.log" "$server" --listen "127.0.0.1:$port" --admin-listen off --shards "$shards" "$@"
 }
 
+# serve_admin SHARDS: the same with an admin listener. Who does not read is soon behind, and stays; clients say where they come from.
+serve_admin() {
+    stop_children
+    port=$(free_port) admin=$(free_port)
+    start "$port" "$logs/server.log" "$server" --listen "127.0.0.1:$port" --admin-listen "127.0.0.1:$admin" --shards "$1" \
+        --send-buffer 16KiB --backlog 1MiB --backlog-policy drop-oldest --trusted-proxies 127.0.0.1
+}
+
 check_http() {
     local health page
     health=$(curl --silent --show-error --fail "http://127.0.0.1:$port/health")
@@ -99,6 +107,10 @@ run_all() {
     serve "$1" --config examples/web/demos.toml
     check "Chromium, demos" node tests/browser/demos.mjs "http://127.0.0.1:$port/" "$screenshots"
     unset UPROAR_BACKEND_KEY
+    export UPROAR_ADMIN_KEY=only-for-the-test
+    serve_admin "$1"
+    check "Chromium, admin page" env "UPROAR_URL=ws://127.0.0.1:$port" node tests/browser/admin.mjs "http://127.0.0.1:$admin/" "$screenshots"
+    unset UPROAR_ADMIN_KEY
     serve "$1" --max-lifetime 2s --history "events-* count=1000 age=10m bytes=1MiB"
     check "Chromium, EventSource" node tests/browser/events.mjs "http://127.0.0.1:$port/"
     stop_children

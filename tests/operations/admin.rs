@@ -63,6 +63,57 @@ fn strangers_need_the_key_and_whoever_has_it_needs_no_name() {
     assert_eq!(metric_of(loopback), 16);
 }
 
+/// A browser that opens a page sends no key, and no name that is ours: the page says nothing, and what it asks for is guarded.
+#[test]
+fn the_page_is_open_and_what_it_shows_is_not() {
+    let (_server, port) = keyed();
+    let html = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+    let get = |to: SocketAddr, target: &str, fields: &str| {
+        let mut client = Client::connect(to);
+        client.send(
+            format!("GET {target} HTTP/1.1\r\nHost: uproar:8081\r\nConnection: close\r\n{fields}\r\n").as_bytes(),
+        );
+        client.response()
+    };
+    let ip = own_address().unwrap_or([127, 0, 0, 1].into());
+    let to = SocketAddr::new(ip, port);
+    let page = get(to, "/", html);
+    assert_eq!((page.status, page.field("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(page.body.contains("/page.js") && !page.body.contains(env!("CARGO_PKG_VERSION")), "nothing of this server");
+    let policy = page.field("content-security-policy").expect("a policy");
+    assert!(
+        policy.contains("default-src 'none'")
+            && policy.contains("frame-ancestors 'none'")
+            && !policy.contains("unsafe")
+    );
+    assert_eq!(page.field("set-cookie"), None);
+    for (part, kind) in [("/page.js", "text/javascript"), ("/page.css", "text/css")] {
+        let part = get(to, part, "");
+        assert_eq!(part.status, 200);
+        assert!(part.field("content-type").is_some_and(|found| found.starts_with(kind)));
+    }
+    for target in ["/overview", "/connections", "/topics?sort=rate", "/nowhere"] {
+        let refused = get(to, target, html).status;
+        assert!(refused == if ip.is_loopback() { 421 } else { 401 } || target == "/nowhere", "{target}: {refused}");
+    }
+}
+
+/// A page elsewhere can have a browser send what a form can, and that is not taken; for more, the browser asks, and is not allowed.
+#[test]
+fn pages_of_other_origins_can_do_nothing() {
+    let (_server, port) = keyed();
+    let form = "Content-Type: text/plain\r\nContent-Length: 24\r\nOrigin: http://elsewhere.example\r\n\r\n{\"topic\":\"t\",\"data\":1}  ";
+    let mut client = Client::connect(([127, 0, 0, 1], port).into());
+    client.send(format!("POST /publish HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{form}").as_bytes());
+    assert_eq!(client.response().status, 415);
+    let mut client = Client::connect(([127, 0, 0, 1], port).into());
+    let asks = "OPTIONS /publish HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nOrigin: http://elsewhere.example\r\n\
+        Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type\r\n\r\n";
+    client.send(asks.as_bytes());
+    let asked = client.response();
+    assert_eq!((asked.status, asked.field("access-control-allow-origin")), (405, None));
+}
+
 fn metric_of(admin: SocketAddr) -> u64 {
     let text = super::common::scrape(&admin.to_string());
     let value = text.lines().find_map(|line| line.strip_prefix("uproar_admin_unauthorized_total "));

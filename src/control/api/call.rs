@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Api;
 use super::problem::{self, Problem};
 use crate::dialect::{Failure, Position};
-use crate::shard::mail::{Act, Addressed, Answer, Asker, Message, Question, Receipt, Return, Stage};
+use crate::shard::mail::{Act, Addressed, Answer, Asker, Message, Origin, Question, Receipt, Return, Stage};
 
 /// Time for the shards to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -78,6 +78,23 @@ impl Api {
             false => Err(Problem::no_receiver(receiver)),
             true => match call.answer(Deadline::begin()).await? {
                 Answer::NoReceiver { .. } => Err(Problem::no_receiver(receiver)),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Does something to a connection, whatever it speaks; `name` is its own, for the answer.
+    ///
+    /// # Errors
+    /// There is none of that name, or nobody said so in time.
+    pub async fn act_on(&self, at: Origin, name: &str, act: Act) -> Result<(), Problem> {
+        let (to, call) = call(1);
+        let asker = Asker { to, client: None, id: Some("".into()), ack: true };
+        let what = Addressed { receiver: name.into(), to_room: false, stage: Stage::Sent, act, asker };
+        match self.shards.act(at, what) {
+            false => Err(Problem::no_receiver(name)),
+            true => match call.answer(Deadline::begin()).await? {
+                Answer::NoReceiver { .. } => Err(Problem::no_receiver(name)),
                 _ => Ok(()),
             },
         }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::body::Body;
+use super::connections::parse_number;
 use super::message::{Encoding, known_by, message, present};
 use super::problem::{self, Problem};
 use super::{Api, done};
@@ -34,7 +35,7 @@ pub struct Send<'a> {
     pub id: Option<Value>,
 }
 
-/// A client to be sent away, or a user with all its connections.
+/// A client to be sent away, a user with all its connections, or a connection.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Disconnect {
@@ -42,6 +43,8 @@ pub struct Disconnect {
     pub client_id: Option<String>,
     /// Which user.
     pub user: Option<String>,
+    /// Which connection, of whatever kind.
+    pub connection: Option<String>,
     /// What its connection is closed with.
     #[serde(default = "normal")]
     pub code: Value,
@@ -82,15 +85,20 @@ pub async fn disconnect(State(api): State<Arc<Api>>, request: Request) -> Result
         return Err(problem::BAD_CLOSE);
     }
     // A name that is spelled as a clientId is a client's, and no other.
-    let (receiver, is_one) = match (asked.client_id, asked.user) {
-        (Some(client), None) => (client, true),
-        (None, Some(user)) => (user, false),
+    let act = Act::Close { code, reason: asked.reason.into() };
+    let (receiver, is_one) = match (asked.client_id, asked.user, asked.connection) {
+        (Some(client), None, None) => (client, true),
+        (None, Some(user), None) => (user, false),
+        (None, None, Some(name)) => {
+            let at = parse_number(&name).ok_or_else(|| Problem::no_receiver(&name))?;
+            api.act_on(at, &name, act).await?;
+            return Ok(done(&Done {}));
+        }
         _ => return Err(problem::ONE_RECEIVER),
     };
     if json::parse_client_id(&receiver).is_some() != is_one || !is_topic_name(&receiver) {
         return Err(Problem::no_receiver(&receiver));
     }
-    let act = Act::Close { code, reason: asked.reason.into() };
     api.act(&receiver, act, None).await?;
     Ok(done(&Done {}))
 }

@@ -9,16 +9,19 @@
 //! | the end of the server | `drain` |
 //! | another configuration | `reload` |
 //! | questions | `history`, `presence`, `topics` |
+//! | what is shown to those who watch | `overview`, `connections`, `topics` |
 //! | how the shards are asked, and for how long | `call` |
 //! | what is wrong with a request | `problem` |
 //! | what is counted | `tally` |
 
 mod body;
 mod call;
+mod connections;
 mod direct;
 mod drain;
 mod history;
 mod message;
+mod overview;
 mod presence;
 mod problem;
 mod publish;
@@ -30,6 +33,7 @@ mod topics;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -67,7 +71,7 @@ pub struct Endpoint {
 }
 
 /// All of them.
-pub const ENDPOINTS: [Endpoint; 12] = [
+pub const ENDPOINTS: [Endpoint; 14] = [
     Endpoint { method: "POST", path: "/publish", what: "publish a message to a topic" },
     Endpoint { method: "POST", path: "/broadcast", what: "publish a message to many topics" },
     Endpoint { method: "POST", path: "/batch", what: "publish many messages" },
@@ -79,6 +83,8 @@ pub const ENDPOINTS: [Endpoint; 12] = [
     Endpoint { method: "GET", path: "/presence", what: "who is in a room" },
     Endpoint { method: "GET", path: "/rooms", what: "the rooms with somebody in them" },
     Endpoint { method: "GET", path: "/topics", what: "the topics with subscribers" },
+    Endpoint { method: "GET", path: "/overview", what: "the server at a glance" },
+    Endpoint { method: "GET", path: "/connections", what: "the connections that are slow, or busy" },
     Endpoint { method: "GET", path: "/openapi.json", what: "the API, precisely (OpenAPI 3.1)" },
 ];
 
@@ -89,6 +95,7 @@ pub struct Api {
     reloader: Arc<Reloader>,
     /// Whether others than this machine's user might reach it by a name of theirs.
     is_tcp: bool,
+    started: Instant,
     slots: Semaphore,
     tally: Tally,
 }
@@ -96,7 +103,13 @@ pub struct Api {
 impl Api {
     /// For the listener of a server. `is_tcp`: it listens on TCP, so that a browser could be made to come here under any name.
     pub fn new(shards: Shards, is_tcp: bool, reloader: Arc<Reloader>) -> Api {
-        Api { shards, reloader, is_tcp, slots: Semaphore::new(MAX_REQUESTS), tally: Tally::default() }
+        let (slots, tally) = (Semaphore::new(MAX_REQUESTS), Tally::default());
+        Api { shards, reloader, is_tcp, started: Instant::now(), slots, tally }
+    }
+
+    /// How long it has been there.
+    fn uptime(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// What is configured.
@@ -147,6 +160,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/presence", get(presence::presence))
         .route("/rooms", get(presence::rooms))
         .route("/topics", get(topics::topics))
+        .route("/overview", get(overview::overview))
+        .route("/connections", get(connections::connections))
         .route("/openapi.json", get(openapi))
         .method_not_allowed_fallback(wrong_method)
         .route_layer(from_fn_with_state(api.clone(), guard))

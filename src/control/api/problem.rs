@@ -81,8 +81,9 @@ pub const BAD_KEY: Problem =
     bad("bad_id", "an Idempotency-Key has 1 to 128 visible ASCII characters, and is there once");
 pub const BAD_SINCE: Problem =
     bad("bad_since", "epoch and offset come together; an offset is an integer from 0, below 2\u{2075}\u{b3}");
+pub const ONE_ORDER: Problem = bad("bad_query", "prefix and after are for topics that are sorted by name");
 pub const BAD_RECEIVER: Problem = bad("bad_receiver", "receiver is a clientId, a user or a room, of 1 to 256 bytes");
-pub const ONE_RECEIVER: Problem = bad("bad_receiver", "either clientId or user says who is meant");
+pub const ONE_RECEIVER: Problem = bad("bad_receiver", "one of clientId, user and connection says who is meant");
 pub const BAD_CLOSE: Problem =
     bad("bad_close", "code is 1000 or 3000 to 4999, and reason has at most 123 bytes of UTF-8");
 

@@ -80,6 +80,7 @@ fn every_field_of_a_query_is_documented() {
         ("/presence", query_fields::<presence::Presence>()),
         ("/rooms", query_fields::<presence::Rooms>()),
         ("/topics", query_fields::<topics::Topics>()),
+        ("/connections", query_fields::<connections::Connections>()),
     ] {
         let parameters = document["paths"][path]["get"]["parameters"].as_array().expect("a list");
         assert_eq!(set(parameters.iter().filter_map(|parameter| parameter["name"].as_str())), fields, "{path}");
@@ -89,9 +90,17 @@ fn every_field_of_a_query_is_documented() {
 #[test]
 fn every_field_of_an_answer_is_documented() {
     let document = document();
-    let asked = [history::samples(), presence::samples(), topics::samples()];
-    let done = [publish::samples(), drain::samples(), reload::samples()];
-    for (name, sample) in asked.into_iter().chain(done).flatten() {
+    let samples = [
+        publish::samples(),
+        history::samples(),
+        presence::samples(),
+        topics::samples(),
+        drain::samples(),
+        reload::samples(),
+        overview::samples(),
+        connections::samples(),
+    ];
+    for (name, sample) in samples.into_iter().flatten() {
         let path = format!("/components/schemas/{name}/properties");
         assert_eq!(keys(&document, &path), keys(&sample, ""), "{name}");
     }
@@ -109,7 +118,8 @@ fn bounds_are_documented() {
         (publish::MAX_MESSAGES, &schemas["Broadcast"]["properties"]["topics"]["maxItems"]),
         (history::MAX_LIMIT, &document["paths"]["/history"]["get"]["parameters"][3]["schema"]["maximum"]),
         (presence::MAX_LIMIT, &document["paths"]["/rooms"]["get"]["parameters"][1]["schema"]["maximum"]),
-        (topics::MAX_LIMIT, &document["paths"]["/topics"]["get"]["parameters"][2]["schema"]["maximum"]),
+        (topics::MAX_LIMIT, &document["paths"]["/topics"]["get"]["parameters"][3]["schema"]["maximum"]),
+        (connections::MAX_LIMIT, &document["paths"]["/connections"]["get"]["parameters"][1]["schema"]["maximum"]),
     ] {
         assert_eq!(at.as_u64(), Some(bound as u64), "{at}");
     }

@@ -2,7 +2,7 @@
 
 use crate::dialect::{Event, Failure, Position};
 
-use super::Past;
+use super::{ConnFacts, Past, TopicFacts};
 
 /// What came of something that a client did, to be told where its connection is.
 #[derive(Debug)]
@@ -62,6 +62,12 @@ pub enum Answer {
     Topics(TopicList),
     /// Rooms, and how many are in them. For a [`Return::Caller`](super::Return::Caller) only.
     Rooms(Vec<(Box<str>, usize)>),
+    /// Connections, the first in an order first. For a [`Return::Caller`](super::Return::Caller) only.
+    Connections(Vec<ConnFacts>),
+    /// Names of topics, likewise. For a [`Return::Caller`](super::Return::Caller) only.
+    BusyTopics(Vec<Box<str>>),
+    /// What is known of the topics that were asked for, in their order. For a [`Return::Caller`](super::Return::Caller) only.
+    TopicFacts(Vec<TopicFacts>),
 }
 
 /// The first topics by name, of those that have subscribers on a shard.
@@ -88,6 +94,7 @@ impl Answer {
                 Event::Presence { room, count: *count, members: members.as_deref() }
             }
             Answer::History { .. } | Answer::Topics(_) | Answer::Rooms(_) => return None,
+            Answer::Connections(_) | Answer::BusyTopics(_) | Answer::TopicFacts(_) => return None,
         })
     }
 
@@ -100,6 +107,7 @@ impl Answer {
             Answer::Presence { room, members, .. } => room.len() + members.as_ref().map_or(0, |all| all.len() * 8),
             // Not for shards.
             Answer::History { .. } | Answer::Topics(_) | Answer::Rooms(_) => 0,
+            Answer::Connections(_) | Answer::BusyTopics(_) | Answer::TopicFacts(_) => 0,
         }
     }
 }
