@@ -260,7 +260,7 @@ fn metrics_are_served_on_tcp() {
     client.text("counted");
     client.expect_text("counted");
     let text = scrape(&server.admin);
-    assert!(text.contains("application/openmetrics-text") && text.ends_with("# EOF\n"), "{text}");
+    assert!(text.contains("text/plain; version=0.0.4") && text.contains("# TYPE uproar_connections gauge"), "{text}");
     assert_eq!((server.metric("connections kind=\"websocket\""), server.metric("messages_received_total")), (1, 1));
     // The public listener does not have them.
     let mut outside = Client::connect(server.addr);

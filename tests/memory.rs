@@ -43,7 +43,9 @@ fn histories_go_before_connections() {
     let mut client = server.ws("/raw/ok");
     let mut publishers = [0, 1, 2, 3].map(|n| server.ws(&format!("/raw/h{n}?self=false")));
     let message = frame(BINARY, &[7; 32 << 10]);
-    fill(&server, "history_shed_total", || publishers.iter_mut().for_each(|publisher| publisher.send(&message)));
+    fill(&server, "history_evicted_total reason=\"max_memory\"", || {
+        publishers.iter_mut().for_each(|publisher| publisher.send(&message))
+    });
     assert_eq!(server.metric("connections_closed_total reason=\"memory\""), 0);
     still_served(&mut client);
     // Once there is enough, newcomers are let in again.

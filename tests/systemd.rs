@@ -220,7 +220,7 @@ fn listeners_that_are_handed_over_are_used() {
         let mut answer = [0; 12];
         secure.stream.read_exact(&mut answer).expect("an answer");
         assert_eq!(&answer, b"HTTP/1.1 200");
-        assert!(server.metric("accepted_total") >= 2);
+        assert!(server.metric("connections_accepted_total") >= 2);
         for fd in 3..6 {
             let facts = fs::read_to_string(format!("/proc/{}/fdinfo/{fd}", server.id())).expect("it is open");
             let flags = facts.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags");
@@ -239,7 +239,7 @@ fn all_shards_take_from_one_socket() {
     let server = serve_on(&[("public", &public)], &["--shards=3", "--admin-listen=127.0.0.1:0"]);
     let mut clients: Vec<Client> = (0..300).map(|_| server.ws("/raw/t")).collect();
     for shard in 0..3 {
-        let accepted = server.metric(&format!("accepted_total shard=\"{shard}\""));
+        let accepted = server.metric(&format!("connections_accepted_total shard=\"{shard}\""));
         assert!((30..=200).contains(&accepted), "shard {shard} has {accepted} of 300");
     }
     clients[0].text("to all");

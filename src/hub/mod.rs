@@ -88,6 +88,15 @@ pub struct Served {
     pub subscribers: u64,
 }
 
+/// What is known of a message besides itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Published {
+    /// From when its way is measured, see [`Hub::served`].
+    pub received: Moment,
+    /// The subscriber that does not get it.
+    pub exclude: Option<u32>,
+}
+
 impl Hub {
     /// A hub without topics for subscribers `0..max_subscribers`, of whom there are no more than
     /// [`MAX_CONNECTIONS_PER_SHARD`](crate::limits::MAX_CONNECTIONS_PER_SHARD). The seed, another one in each run,
@@ -212,20 +221,20 @@ impl Hub {
         exclude: Option<u32>,
         encode: impl FnMut(Class, &mut dyn FnMut(&[&[u8]])),
     ) {
-        self.publish_to(topic, frames, Moment::UNKNOWN, exclude, |_| true, encode);
+        self.publish_to(topic, frames, Published { received: Moment::UNKNOWN, exclude }, |_| true, encode);
     }
 
-    /// As [`Hub::publish`], to the subscribers of some classes. `received`: from when its way is measured, see [`Hub::served`].
+    /// As [`Hub::publish`], to the subscribers of some classes.
     pub fn publish_to(
         &mut self,
         topic: u32,
         frames: &mut Frames,
-        received: Moment,
-        exclude: Option<u32>,
+        published: Published,
         whom: impl Fn(Class) -> bool,
         mut encode: impl FnMut(Class, &mut dyn FnMut(&[&[u8]])),
     ) {
         let Hub { topics, subscribers, batches, dirty, .. } = self;
+        let Published { received, exclude } = published;
         let excluded = exclude.and_then(|sub| Some((sub, subscribers.find(sub, topic)?.1.class())));
         for channel in topics.get_mut(topic).channels.iter_mut().filter(|channel| whom(channel.class)) {
             let batch = *channel.pending.get_or_insert_with(|| {

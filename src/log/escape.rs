@@ -5,9 +5,9 @@ pub fn all(line: &str) -> String {
     escape(line, |_| false)
 }
 
-/// Escapes them all but `ESC`, which begins a colour.
+/// Escapes them all but those of colours.
 pub fn all_but_colours(line: &str) -> String {
-    escape(line, |char| char == '\u{1b}')
+    escape(line, begins_colour)
 }
 
 /// Leaves a line as it is.
@@ -15,13 +15,20 @@ pub fn nothing(line: &str) -> String {
     line.to_owned()
 }
 
-fn escape(line: &str, stays: impl Fn(char) -> bool) -> String {
+/// Whether a text begins with `ESC [ 1 ; 31 m` or its like (SGR, ECMA-48): that changes how what follows looks, and nothing else.
+fn begins_colour(text: &str) -> bool {
+    let parameters = text.strip_prefix("\u{1b}[");
+    let rest = parameters.map(|text| text.trim_start_matches(|char: char| char.is_ascii_digit() || char == ';'));
+    rest.is_some_and(|rest| rest.starts_with('m'))
+}
+
+fn escape(line: &str, stays: impl Fn(&str) -> bool) -> String {
     let text = line.strip_suffix('\n').unwrap_or(line);
     let mut escaped = String::with_capacity(line.len());
-    for char in text.chars() {
+    for (at, char) in text.char_indices() {
         // The last two are a line's and a paragraph's end (Zl, Zp), where somebody takes them for that.
         let is_control = char.is_control() || matches!(char, '\u{2028}' | '\u{2029}');
-        match is_control && !stays(char) {
+        match is_control && !stays(&text[at..]) {
             true => escaped.extend(char.escape_default()),
             false => escaped.push(char),
         }
@@ -45,7 +52,9 @@ mod tests {
         ] {
             assert_eq!(all(line), escaped);
         }
-        assert_eq!(all_but_colours("\u{1b}[31m\u{7}\n"), "\u{1b}[31m\\u{7}\n");
+        let coloured = "\u{1b}[1;31mred\u{1b}[0m";
+        assert_eq!(all_but_colours(coloured), format!("{coloured}\n"));
+        assert_eq!(all_but_colours("\u{1b}[2J\u{1b}]0;x\u{7}\u{1b}"), "\\u{1b}[2J\\u{1b}]0;x\\u{7}\\u{1b}\n");
     }
 
     proptest! {

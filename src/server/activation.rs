@@ -175,8 +175,7 @@ mod tests {
         let sockets = Sockets::sort(vec![("admin".into(), listener)]).expect("one");
         for (mode, insecure_open, good) in [(0o666, false, false), (0o666, true, true), (0o660, false, true)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is ours");
-            let mut config = Config::default();
-            config.insecure_open = insecure_open;
+            let mut config = Config { insecure_open, ..Config::default() };
             assert_eq!(sockets.tell(&mut config).is_ok(), good, "{mode:o}");
             assert_eq!(config.admin_listen, AdminListen::Unix(path.clone()));
         }

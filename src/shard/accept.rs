@@ -27,12 +27,14 @@ pub enum Door {
 pub(super) struct Seats {
     doors: Vec<Door>,
     armed: Vec<bool>,
+    /// Connections that are being told why they are not served.
+    pub(super) refusals: u32,
 }
 
 impl Seats {
     pub(super) fn new(doors: Vec<Door>) -> Seats {
         let armed = vec![false; doors.len() * usize::from(ACCEPTS)];
-        Seats { doors, armed }
+        Seats { doors, armed, refusals: 0 }
     }
 
     fn door(&self, seat: u16) -> Door {

@@ -361,14 +361,14 @@ impl Core {
         let Some(local) = self.hub.find(topic).filter(|&local| self.hub.is_subscribed(id.index, local)) else {
             return false;
         };
-        let mut deliveries = std::mem::take(&mut self.deliveries);
+        let mut deliveries = std::mem::take(&mut self.scratch.deliveries);
         self.leave_topic(local, |core| {
             let mut out = |_: &mut Frames, subscriber, span| deliveries.push((subscriber, span));
             let outcome = core.hub.unsubscribe(id.index, local, &mut core.frames, &mut out);
             outcome.is_some_and(|outcome| outcome.last)
         });
         self.place(&mut deliveries);
-        self.deliveries = deliveries;
+        self.scratch.deliveries = deliveries;
         true
     }
 
@@ -434,7 +434,7 @@ impl Core {
             messages += counted.1;
             self.traffic.deliver(subscriber, counted.1 as u32);
             let span = match conn.flags.stamped() {
-                true => copies.of(&mut self.frames, conn, span, &mut self.block),
+                true => copies.of(&mut self.frames, conn, span, &mut self.scratch.block),
                 false => span,
             };
             conn.outbox.push(&mut self.frames, span);

@@ -112,7 +112,7 @@ impl Core {
         if !self.admits(id, data.len()) {
             return false;
         }
-        let mut block = std::mem::take(&mut self.block);
+        let mut block = std::mem::take(&mut self.scratch.block);
         if let Some(Session::Events(stream)) = self.conns.get(id).filter(|_| placed).map(|conn| &conn.session) {
             stream.cursors.push_id(&mut block);
         }
@@ -120,7 +120,7 @@ impl Core {
         self.push_reply(id, &[&block]);
         block.clear();
         block.shrink_to(KEPT_SCRATCH);
-        self.block = block;
+        self.scratch.block = block;
         true
     }
 

@@ -215,7 +215,7 @@ impl Core {
             self.part(parting);
         }
         if conn.reason == CloseReason::Refused {
-            self.refusals -= 1;
+            self.seats.refusals -= 1;
         }
         self.counters.connections.sub(1);
         self.counters.closed[reason as usize].add(1);

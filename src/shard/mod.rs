@@ -159,14 +159,9 @@ pub struct Core {
     replies: Log,
     /// Connections that are not read from while the shard is congested.
     paused: Vec<ConnId>,
-    deliveries: Vec<(u32, Span)>,
-    expired: Vec<u32>,
+    scratch: Scratch,
     notices: Vec<Notice>,
     encoder: Encoder,
-    /// Scratch space for a message in its envelope.
-    envelope: Vec<u8>,
-    /// Scratch space for blocks of an event stream.
-    block: Vec<u8>,
     /// The rooms that are at home here, by name.
     rooms: HashMap<Box<str>, Room>,
     /// Rooms whose notices are put together, and when they are told.
@@ -214,8 +209,6 @@ pub struct Core {
     life: Life,
     /// When to ask for connections again, after there was no descriptor for one.
     accept_again: Option<Tick>,
-    /// Connections being told 503.
-    refusals: u32,
     /// Connections that the table takes before they are told 503.
     capacity: usize,
     seed: u64,
@@ -262,10 +255,38 @@ pub struct Parts {
     pub seed: u64,
 }
 
+/// Space that is used again and again, and empty between two uses.
+#[derive(Default)]
+struct Scratch {
+    deliveries: Vec<(u32, Span)>,
+    /// Slots whose deadline is over.
+    expired: Vec<u32>,
+    /// A message in its envelope.
+    envelope: Vec<u8>,
+    /// Blocks of an event stream.
+    block: Vec<u8>,
+}
+
 impl Shard {
     /// A shard without connections that wants to accept.
     pub fn new(parts: Parts) -> Shard {
-        let mut core = Core {
+        let (mut core, routes) = Core::new(parts);
+        core.start_accepting();
+        Shard { core, routes, codec: Codec::new() }
+    }
+}
+
+/// A hub that remembers as much as it may.
+fn hub(parts: &Parts) -> Hub {
+    let mut hub = Hub::new(parts.slots, parts.seed);
+    hub.set_history_bound(parts.settings.history_bytes);
+    hub.set_memory(MAX_REMEMBERED_TOPICS, parts.settings.topic_memory);
+    hub
+}
+
+impl Core {
+    fn new(parts: Parts) -> (Core, Routes) {
+        let core = Core {
             ops: Vec::new(),
             frames: Frames::new(),
             conns: Table::with_capacity(parts.slots),
@@ -287,12 +308,9 @@ impl Shard {
             stage: None,
             replies: Log::default(),
             paused: Vec::new(),
-            deliveries: Vec::new(),
-            expired: Vec::new(),
+            scratch: Scratch::default(),
             notices: Vec::new(),
             encoder: Encoder::new(parts.settings.deflate_min),
-            envelope: Vec::new(),
-            block: Vec::new(),
             rooms: HashMap::new(),
             crowded: VecDeque::new(),
             claims: HashMap::new(),
@@ -322,24 +340,12 @@ impl Shard {
             shared: parts.shared,
             life: Life::Serving,
             accept_again: None,
-            refusals: 0,
             capacity: parts.slots.saturating_sub(SPARE_SLOTS).max(1) as usize,
             seed: parts.seed,
         };
-        core.start_accepting();
-        Shard { core, routes: parts.routes, codec: Codec::new() }
+        (core, parts.routes)
     }
-}
 
-/// A hub that remembers as much as it may.
-fn hub(parts: &Parts) -> Hub {
-    let mut hub = Hub::new(parts.slots, parts.seed);
-    hub.set_history_bound(parts.settings.history_bytes);
-    hub.set_memory(MAX_REMEMBERED_TOPICS, parts.settings.topic_memory);
-    hub
-}
-
-impl Core {
     /// A number that no one outside can guess cheaply enough to matter (SplitMix64).
     fn random(&mut self) -> u64 {
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -181,10 +181,10 @@ impl Core {
         self.count_refusal(refusal);
         log_conn!(self, id, why = ?refusal, "a connection was refused");
         let is_tls = self.conns.get(id).is_some_and(|conn| conn.flags.tls());
-        if is_tls || self.refusals >= SPARE_SLOTS {
+        if is_tls || self.seats.refusals >= SPARE_SLOTS {
             return self.terminate(id, CloseReason::Refused);
         }
-        self.refusals += 1;
+        self.seats.refusals += 1;
         self.respond(id, &refusal.response(), Framing::CLOSE, CloseReason::Refused);
     }
 

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::dialect::{Position, json, sse};
 use crate::error::CloseReason;
-use crate::hub::TopicHandle;
 use crate::hub::frame::{Class, LogId, MessageKind};
+use crate::hub::{Published, TopicHandle};
 use crate::limits::{MAX_MESSAGE_BYTES, MAX_REPLY_CHUNK, is_topic_name};
 use crate::ring::token::ConnId;
 use crate::time::Moment;
@@ -104,6 +104,20 @@ impl<'a> Publication<'a> {
     }
 }
 
+/// A message, and since when it is here.
+#[derive(Clone, Copy)]
+struct Content<'a> {
+    kind: MessageKind,
+    payload: &'a [u8],
+    received: Moment,
+}
+
+impl Content<'_> {
+    fn of(message: &Message) -> Content<'_> {
+        Content { kind: message.kind, payload: &message.payload, received: message.received }
+    }
+}
+
 impl Core {
     /// Publishes to a topic by name; `false` if that cannot be one, or the message is too large.
     pub(crate) fn publish(&mut self, topic: &str, publication: Publication<'_>) -> bool {
@@ -173,7 +187,7 @@ impl Core {
             self.spread(topic, Some(position), &message, but);
         } else {
             let exclude = self.here(but);
-            self.distribute(topic, Some(position), kind, payload, self.begun, exclude);
+            self.distribute(topic, Some(position), Content { kind, payload, received: self.begun }, exclude);
         }
     }
 
@@ -285,7 +299,7 @@ impl Core {
     fn spread(&mut self, topic: u32, position: Option<Position>, message: &Message, but: Option<Origin>) {
         self.send_to_interested(topic, position.map_or(0, |position| position.offset), message, but);
         let exclude = self.here(but);
-        self.distribute(topic, position, message.kind, &message.payload, message.received, exclude);
+        self.distribute(topic, position, Content::of(message), exclude);
     }
 
     /// The connection, if it is of this shard.
@@ -311,33 +325,27 @@ impl Core {
     ) {
         if let Some(local) = self.hub.resolve(topic) {
             let position = (offset > 0).then(|| Position { epoch: self.hub.position(local).epoch, offset });
-            self.distribute(local, position, message.kind, &message.payload, message.received, exclude);
+            self.distribute(local, position, Content::of(&message), exclude);
         }
     }
 
     /// Encodes for each class of local subscribers, once; the fan-out follows at the end of the turn. What has no place in
     /// the topic is for members alone, and has no envelope.
-    fn distribute(
-        &mut self,
-        topic: u32,
-        position: Option<Position>,
-        kind: MessageKind,
-        payload: &[u8],
-        received: Moment,
-        exclude: Option<ConnId>,
-    ) {
+    fn distribute(&mut self, topic: u32, position: Option<Position>, content: Content<'_>, exclude: Option<ConnId>) {
+        let Content { kind, payload, received } = content;
         let exclude = exclude.filter(|&id| self.conns.get(id).is_some()).map(|id| id.index);
-        let mut envelope = std::mem::take(&mut self.envelope);
+        let mut envelope = std::mem::take(&mut self.scratch.envelope);
         if let Some(position) = position.filter(|_| self.hub.classes(topic).any(Class::has_envelope)) {
             json::envelope(&mut envelope, self.hub.name(topic), position, kind, payload, false);
         }
-        let mut block = std::mem::take(&mut self.block);
+        let mut block = std::mem::take(&mut self.scratch.block);
         if let Some(position) = position.filter(|_| self.hub.classes(topic).any(Class::is_events)) {
             sse::push_message(&mut block, self.hub.name(topic), position, &envelope);
         }
         let whom = |class: Class| position.is_some() || class.is_member();
         let encoder = &mut self.encoder;
-        self.hub.publish_to(topic, &mut self.frames, received, exclude, whom, |class, append| {
+        let published = Published { received, exclude };
+        self.hub.publish_to(topic, &mut self.frames, published, whom, |class, append| {
             if class.is_events() {
                 return append(&[&block]);
             }
@@ -351,7 +359,7 @@ impl Core {
             scratch.clear();
             scratch.shrink_to(KEPT_SCRATCH);
         }
-        (self.envelope, self.block) = (envelope, block);
+        (self.scratch.envelope, self.scratch.block) = (envelope, block);
     }
 
     /// Puts bytes that are for one connection into its outbox.

@@ -241,7 +241,7 @@ impl Core {
 
     /// What is known here of topics, in their order.
     pub(super) fn topic_facts(&self, names: &[Box<str>]) -> Vec<TopicFacts> {
-        let facts = |name: &Box<str>| {
+        let facts = |name: &str| {
             let Some(topic) = self.hub.find(name) else { return TopicFacts::default() };
             let is_home = self.shared.home(name) == self.id;
             let epoch = self.hub.position(topic).epoch;
@@ -249,7 +249,7 @@ impl Core {
             let rate = mark.and_then(|mark| self.survey.rate(mark.count));
             TopicFacts { subscribers: self.hub.subscribers(topic), rate }
         };
-        names.iter().map(facts).collect()
+        names.iter().map(|name| facts(name)).collect()
     }
 }
 

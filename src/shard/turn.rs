@@ -135,12 +135,12 @@ impl Core {
     }
 
     fn fire_deadlines(&mut self) {
-        let mut expired = std::mem::take(&mut self.expired);
+        let mut expired = std::mem::take(&mut self.scratch.expired);
         self.wheel.expire(self.now, DEADLINES_PER_TURN, &mut expired);
         for index in expired.drain(..) {
             self.expired(index);
         }
-        self.expired = expired;
+        self.scratch.expired = expired;
         self.announce_together();
         self.introduce();
         self.hub.expire_histories(self.now, HISTORIES_PER_TURN);
@@ -150,12 +150,12 @@ impl Core {
     }
 
     fn fan_out(&mut self) {
-        let mut deliveries = std::mem::take(&mut self.deliveries);
+        let mut deliveries = std::mem::take(&mut self.scratch.deliveries);
         self.hub.start_fanouts(&mut self.frames);
         let mut out = |_: &mut Frames, subscriber, span| deliveries.push((subscriber, span));
         self.fanning_out = self.hub.deliver(&mut self.frames, DELIVERIES_PER_TURN, &mut out);
         self.place(&mut deliveries);
-        self.deliveries = deliveries;
+        self.scratch.deliveries = deliveries;
     }
 
     fn send_wakes(&mut self) {

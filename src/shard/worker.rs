@@ -24,8 +24,11 @@ static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// What the kernel says when it takes no more submissions at all, which ends the shard.
 pub fn run(mut shard: Shard, mut ring: Ring) -> io::Result<()> {
     shard.core.counters().thread.set(sys::thread_id().into());
+    // In this order: the first shard makes it.
+    let epoch = *EPOCH;
     let start = Instant::now();
-    let moment = |since: Duration| Moment((start.duration_since(*EPOCH) + since).as_nanos() as u64 + 1);
+    let offset = start.duration_since(epoch);
+    let moment = |since: Duration| Moment((offset + since).as_nanos() as u64 + 1);
     let mut now = Tick::at(start.elapsed());
     let mut ended = moment(start.elapsed());
     let mut completions = Vec::new();

@@ -145,7 +145,7 @@ fn the_listener_says_what_is_there() {
     assert_eq!((contents.status, contents.field("content-type")), (200, Some("text/plain; charset=utf-8")));
     let listed: Vec<_> =
         contents.body.lines().filter_map(|line| line.split(' ').find(|word| word.starts_with('/'))).collect();
-    assert_eq!(listed.len(), 18, "{}", contents.body);
+    assert_eq!(listed.len(), 19, "{}", contents.body);
     for path in listed {
         let response = exchange(&server.admin, &format!("PUT {path} HTTP/1.0\r\n\r\n"));
         assert_eq!(response.status, 405, "{path} is there");

@@ -98,5 +98,5 @@ fn its_commands_print_what_it_says() {
         }
         checked += 1;
     }
-    assert_eq!((beside.len(), checked), (1, 13), "commands that go on, and all");
+    assert_eq!((beside.len(), checked), (1, 14), "commands that go on, and all");
 }

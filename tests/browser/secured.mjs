@@ -25,11 +25,10 @@ async function converse({ token, forged }) {
     const client = new Uproar("/secured", options);
     const errors = [];
     client.on("error", ({ message }) => errors.push(message));
-    const heard = new Promise((resolve) => {
-      client.subscribe(`browser-${name}`, ({ data }) => resolve(data)).ready
-        .then(() => client.publish(`browser-${name}`, "🐎".repeat(1000)))
-        .catch(({ message }) => errors.push(message));
-    });
+    let tell;
+    const heard = new Promise((resolve) => { tell = resolve; });
+    await client.subscribe(`browser-${name}`, ({ data }) => tell(data)).ready;
+    await client.publish(`browser-${name}`, "🐎".repeat(1000));
     known[name] = { length: (await heard).length, user: client.user, transport: client.transport, errors };
     client.close();
   }

@@ -130,6 +130,10 @@ if [[ $parts == *tls* ]]; then
     make_certificates
     run_tls 1 1.2
     run_tls 2 1.3
+    serve_tls 2
+    check "Python websockets" env SSL_CERT_FILE="$certs/ca.crt" "$venv/bin/python" tests/clients/websockets_test.py \
+        "wss://localhost:$secure"
+    stop_children
 fi
 echo "clients: $passed passed, $failed failed"
 ((failed == 0))

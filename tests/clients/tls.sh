@@ -63,29 +63,24 @@ check_openssl() {
     ! grep -q 'HTTP/1.1 200' <<<"$seen" || { echo "TLS 1.1: $seen"; return 1; }
 }
 
-# secure_curl PATH OPTION...: a request by TLS to the server.
-secure_curl() {
-    local path=$1
-    shift
-    curl --silent --show-error --fail --max-time 10 --cacert "$certs/ca.crt" "$@" "https://localhost:$secure$path"
-}
-
 check_curl_tls() {
-    local options out=$logs/stream answer stream
+    local options answer stream out=$logs/stream url=https://localhost:$secure
+    local curl=(curl --silent --show-error --fail --max-time 10 --cacert "$certs/ca.crt")
     for options in "--tlsv1.2 --tls-max 1.2" "--tlsv1.3"; do
         # shellcheck disable=SC2086 # they are two words
-        secure_curl "/sse?topic=curl" $options --no-buffer >"$out" & stream=$!
+        "${curl[@]}" $options --no-buffer "$url/sse?topic=curl" >"$out" & stream=$!
         until grep -q 'event: subscribed' "$out"; do kill -0 $stream || return 1; sleep 0.05; done
         # shellcheck disable=SC2086
-        answer=$(secure_curl /publish $options --json '{"topic":"curl","data":"by curl"}') || return 1
+        answer=$("${curl[@]}" $options --json '{"topic":"curl","data":"by curl"}' "$url/publish") || return 1
         says "$answer" '"topic":"curl"' '"offset":' || return 1
         until grep -q '"data":"by curl"' "$out"; do kill -0 $stream || return 1; sleep 0.05; done
         kill $stream
         wait $stream 2>/dev/null || true
     done
-    ! curl --silent --max-time 10 "https://localhost:$secure/health" || { echo "an unknown authority is trusted"; return 1; }
+    ! curl --silent --max-time 10 "$url/health" || { echo "an unknown authority is trusted"; return 1; }
 }
 
+# run_tls SHARDS VERSION: all of them; those that can be told to, by that version of TLS alone.
 run_tls() {
     shards="TLS, $1 shard(s)"
     local version=$2
@@ -100,8 +95,5 @@ run_tls() {
         "--tls-min-v$version" "--tls-max-v$version" tests/clients/secured.mjs "wss://localhost:$secure"
     check "Chromium, https" env JWT_SECRET=only-for-these-tests node tests/browser/secured.mjs "https://localhost:$secure/"
     unset NODE_EXTRA_CA_CERTS
-    serve_tls "$1"
-    check "Python websockets" env SSL_CERT_FILE="$certs/ca.crt" "$venv/bin/python" tests/clients/websockets_test.py \
-        "wss://localhost:$secure"
     stop_children
 }

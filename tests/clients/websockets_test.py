@@ -4,9 +4,11 @@
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
+import ssl
 import sys
 import threading
 from importlib.metadata import version
@@ -128,7 +130,9 @@ def send_bad_text(client):
 
 
 def send_reserved(client):
-    client.socket.sendall(bytes([0x80 | Opcode.PONG + 1, 0x80, 0, 0, 0, 0]))
+    # Over TLS, the thread that reads may have the server's goodbye before this one knows that it has written.
+    with contextlib.suppress(ssl.SSLZeroReturnError):
+        client.socket.sendall(bytes([0x80 | Opcode.PONG + 1, 0x80, 0, 0, 0, 0]))
 
 
 def offences_sync():
@@ -175,8 +179,13 @@ def crowd_sync():
         client.close()
 
 
+def crowd_size():
+    """How many clients there are in one topic: over TLS fewer, for it takes this client long."""
+    return 60 if url.startswith("wss:") else 200
+
+
 async def crowd_async(extension=None):
-    path, count, each = f"/raw/{fresh_topic()}", 200, 5
+    path, count, each = f"/raw/{fresh_topic()}", crowd_size(), 5
     clients = await asyncio.gather(*(open_async(path, extension) for _ in range(count)))
 
     async def take_part(i):
@@ -228,8 +237,8 @@ def checks():
     yield "sync, closes of the server", offences_sync
     yield "sync, refused upgrades", refusals_sync
     yield "sync, 20 clients in one topic", crowd_sync
-    yield "asyncio, 200 clients in one topic", lambda: asyncio.run(crowd_async())
-    yield "asyncio, 200 clients in one topic, deflated", lambda: asyncio.run(crowd_async(deflate))
+    yield f"asyncio, {crowd_size()} clients in one topic", lambda: asyncio.run(crowd_async())
+    yield f"asyncio, {crowd_size()} clients in one topic, deflated", lambda: asyncio.run(crowd_async(deflate))
     yield "asyncio, json dialect", lambda: asyncio.run(json_dialect())
 
 

@@ -118,8 +118,8 @@ fn secrets_are_nowhere_in_it() {
         let claims = serde_json::json!({"sub": "ann"});
         let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token");
         for target in [
-            format!("/raw/t?token={token}"),
-            format!("/raw/t?token={token}broken"),
+            format!("/raw/t?access_token={token}"),
+            format!("/raw/t?access_token={token}broken"),
             format!("/backend?key={}", SECRETS[1].1),
             format!("/backend?key={}wrong", SECRETS[1].1),
         ] {

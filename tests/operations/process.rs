@@ -21,7 +21,7 @@ fn finished(child: Child) -> (Option<i32>, String) {
 
 #[test]
 fn the_command_waits_until_the_server_is_gone_and_says_how_far_it_is() {
-    let mut server = Process::start(&["--shards=2", "--drain-time=2s"]);
+    let mut server = Process::start(&["--shards=2", "--drain-time=2s", "--drain-delay=500ms"]);
     let clients: Vec<_> = (0..8).map(|_| until_closed(server.ws("/raw/t"))).collect();
     let (code, said) = finished(drain(&server, &[]));
     assert_eq!(code, Some(0), "{said}");

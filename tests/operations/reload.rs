@@ -174,8 +174,8 @@ fn what_takes_a_restart_is_told_and_stays() {
         (200, &json!([]), vec!["accept_backlog", "shards"])
     );
     assert_eq!(it.server.metric("config_reloads_total result=\"ok\""), 2);
-    assert!(scrape(&it.server.admin).contains("uproar_turns_total{shard=\"0\"}"));
-    assert!(!scrape(&it.server.admin).contains("uproar_turns_total{shard=\"1\"}"));
+    assert!(scrape(&it.server.admin).contains("uproar_turn_seconds_count{shard=\"0\"}"));
+    assert!(!scrape(&it.server.admin).contains("uproar_turn_seconds_count{shard=\"1\"}"));
     assert!(it.log().contains("the configuration was reloaded") && it.log().contains("shards: 1 -> 2"), "{}", it.log());
 }
 
@@ -302,7 +302,7 @@ fn keys_change_for_who_comes_and_end_nobody() {
     const KEYS: [&str; 2] = ["0123456789abcdef", "fedcba9876543210"];
     let it = Configured::start("shards = 2\n");
     let connects = |token: Option<&str>| {
-        let query = token.map_or(String::new(), |token| format!("?token={token}"));
+        let query = token.map_or(String::new(), |token| format!("?access_token={token}"));
         let mut client = Client::connect(it.server.addr);
         client.send(super::common::client::handshake(&format!("/raw/t{query}"), "").as_bytes());
         status_of(&client.head())

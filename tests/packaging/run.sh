@@ -62,8 +62,8 @@ clean_root() {
     local archive=$work/bookworm.tar
     if [[ ! -e $archive ]]; then
         mmdebstrap --quiet --variant=essential --include=systemd-standalone-sysusers,init-system-helpers \
-            bookworm "$archive.new" || return 1
-        mv "$archive.new" "$archive"
+            bookworm "$work/new.tar" || return 1
+        mv "$work/new.tar" "$archive"
     fi
     rm -rf "$root" && mkdir -p "$root" && tar --extract --file "$archive" --directory "$root" --exclude './dev/*'
 }
@@ -80,12 +80,8 @@ installed() {
     ! inside dpkg --audit | grep .
 }
 
-# The unit of the package, in the root that it is for.
-unit() {
-    systemd-analyze verify --root="$root" uproar.service uproar.socket || return 1
-    # 10 is nothing at all, 0 as tight as can be.
-    systemd-analyze security --root="$root" --offline=true --threshold=20 --no-pager uproar.service | tail -n 1
-}
+# How tight the unit of the package is: 100 is nothing at all. (Whether it is sound, tests/tuning/run.sh looks.)
+unit() { systemd-analyze security --root="$root" --offline=true --threshold=20 --no-pager uproar.service | tail -n 1; }
 
 # As the unit starts it, by the user that the package has made.
 served() {
@@ -125,7 +121,7 @@ contained() {
     secret=$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')
     options=(--runtime runc --cap-drop all --read-only --security-opt no-new-privileges
         --security-opt "seccomp=tuning/seccomp/uproar.json" --network none
-        --ulimit "nofile=$(ulimit -Hn):$(ulimit -Hn)" --ulimit "nproc=$(ulimit -Hu):$(ulimit -Hu)")
+        --ulimit "nofile=$(ulimit -Hn):$(ulimit -Hn)" --ulimit nproc=4096:4096)
     podman run --rm "${options[@]}" localhost/uproar-test >"$work/open.log" 2>&1 || status=$?
     [[ $status == 3 ]] && grep -q "can be reached from other machines" "$work/open.log" ||
         { echo "status $status"; cat "$work/open.log"; return 1; }

@@ -25,6 +25,8 @@ rm -rf "$stage"
 mkdir -p "$stage/man" "$stage/completions"
 strip -o "$stage/uproar" "$UPROAR"
 env -i "$UPROAR" man --out "$stage/man"
+gzip -9n "$stage"/man/*
+gzip -9n <CHANGELOG.md >"$stage/changelog.gz"
 env -i "$UPROAR" completions bash >"$stage/completions/uproar"
 env -i "$UPROAR" completions zsh >"$stage/completions/_uproar"
 env -i "$UPROAR" completions fish >"$stage/completions/uproar.fish"
@@ -32,8 +34,8 @@ version=$("$UPROAR" --version | cut -d ' ' -f 2)
 gzip -9n >"$stage/changelog.Debian.gz" <<END
 uproar ($version-1) unstable; urgency=medium
 
-  * See /usr/share/doc/uproar/CHANGELOG.md.gz.
+  * What has changed is in /usr/share/doc/uproar/changelog.gz.
 
- -- Uproar <uproar@localhost>  $(date -u -R -d "@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}")
+ -- Uproar <uproar@example.org>  $(date -u -R -d "@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}")
 END
 CARGO_TARGET_DIR=$target/debian-stage cargo deb --quiet --no-build --offline --output "$target/debian/"

@@ -111,8 +111,8 @@ fn merged(
     order: TopicOrder,
     limit: usize,
 ) -> Vec<Topic> {
-    let of = |name: &Box<str>| Topic { topic: name.clone(), subscribers: 0, rate: None };
-    let mut topics: Vec<Topic> = names.iter().map(of).collect();
+    let of = |name: &str| Topic { topic: name.into(), subscribers: 0, rate: None };
+    let mut topics: Vec<Topic> = names.iter().map(|name| of(name)).collect();
     for facts in told {
         for (topic, facts) in topics.iter_mut().zip(facts) {
             topic.subscribers += facts.subscribers;

@@ -225,7 +225,7 @@ mod tests {
         assert_eq!((rates[1].delivered, rates[0].dropped), (1500.0, 0.5));
         let sum = Rates::sum(&rates);
         assert_eq!((sum.delivered, sum.dropped, sum.received), (1500.0, 0.5, 0.0));
-        assert_eq!(quantile(&after.bounds, &sum.latency, 0.5).map(|time| time.as_micros()), Some(551));
+        assert_eq!(quantile(&after.bounds, &sum.latency, 0.5).map(|time| time.as_micros()), Some(559));
         assert_eq!(quantile(&after.bounds, &sum.latency, 0.99).map(|time| time.as_micros()), Some(5500));
         assert_eq!(quantile(&after.bounds, &sum.turn_times, 0.99), None);
         assert_eq!(overview(2, 10.1).rates_since(&before), None, "too short ago");

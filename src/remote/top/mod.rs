@@ -25,8 +25,8 @@ use std::time::Duration;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::admin::AdminOptions;
-use super::{Error, end, time};
+use crate::remote::admin::AdminOptions;
+use crate::remote::{Error, end, time};
 use feed::{Feed, Server};
 use state::{Orders, State, Wish};
 

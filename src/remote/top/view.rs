@@ -160,7 +160,7 @@ mod tests {
             "192.0.2.7",
             "1.0 MiB",
             "4.2 s",
-            "ann\\u{7}",
+            "ann\\u",
             "q quit",
         ] {
             assert!(lines.iter().any(|line| line.contains(part)), "{part} is not in\n{}", lines.join("\n"));
