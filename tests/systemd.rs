@@ -283,7 +283,8 @@ fn what_is_handed_over_has_to_be_right() {
     let admin = UnixListener::bind(&path).expect("a socket");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("it is ours");
     let datagram = UnixDatagram::unbound().expect("a socket");
-    let cases: [(&[(&str, &dyn AsFd)], &[&str]); 6] = [
+    type Case<'a> = (&'a [(&'a str, &'a dyn AsFd)], &'a [&'a str]);
+    let cases: [Case<'_>; 6] = [
         (&[("public", &datagram)], &["\"public\"", "no stream socket"]),
         (&[("public", &public), ("web", &public)], &["\"web\"", "public, tls or admin"]),
         (&[("public", &public), ("public", &public)], &["twice"]),
