@@ -5,6 +5,8 @@
 #[path = "../tests/wire/mod.rs"]
 pub mod wire;
 
+#[path = "entries/auth.rs"]
+mod auth;
 #[path = "entries/backend.rs"]
 mod backend_dialect;
 #[path = "entries/bench.rs"]
@@ -18,6 +20,7 @@ mod proxies;
 #[path = "entries/sse.rs"]
 mod server_sent_events;
 
+pub use auth::{hook, token};
 pub use backend_dialect::backend;
 pub use bench::{answer, reader, reader_input};
 pub use http_head::head;

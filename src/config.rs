@@ -10,6 +10,7 @@
 mod advice;
 mod exposure;
 mod history;
+mod hook;
 mod limit;
 mod load;
 mod network;
@@ -20,6 +21,7 @@ mod secret;
 mod source;
 #[cfg(test)]
 mod tests;
+mod url;
 mod value;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -28,6 +30,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 pub use history::{HistoryRule, HistoryRules, parse_history};
+pub use hook::HookEvents;
 pub use limit::{AUTO_ADDRESS_CONNECT_RATE, AUTO_ADDRESS_CONNECTIONS, AUTO_BYTE_RATE, AUTO_MESSAGE_RATE, Limit};
 pub use load::{ConfigError, Inputs, Resolved, load};
 pub use network::{Network, Networks};
@@ -43,12 +46,14 @@ use crate::limits::{
     READ_BUFFER_BYTES,
 };
 use history::History;
+use hook::Events;
 use limit::Automatic;
 use network::Cidr;
 use pattern::PatternList;
 use rate::{bytes_per_second, count_per_second};
 use reload::Takes;
 use secret::{Key, Keys};
+use url::Url;
 use value::{Address, AdminAddress, Choice, Count, Grammar, Or, Size, Switch, Text, Time, Words};
 
 const KIB: u32 = 1 << 10;
@@ -70,6 +75,8 @@ const _: () = {
 
 /// Types of messages.
 const TYPES: Words = Words { max: 64 };
+/// Names of header fields.
+const FIELDS: Words = Words { max: 64 };
 /// Paths of files.
 const FILES: Words = Words { max: 4096 };
 
@@ -79,6 +86,10 @@ const fn secs(n: u64) -> Duration {
 
 const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).into()).collect()
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -215,7 +226,7 @@ knobs! {
         /// Files of public keys in PEM that tokens are checked with, with commas between: RSA (RS256), P-256 (ES256), Ed25519 (EdDSA).
         jwt_public_key: Vec<String> = Vec::new(), FILES, Live;
         /// Address of a set of public keys (JWKS, RFC 7517), http:// or https://.
-        jwks_url: Option<String> = None, Or("off", Text), Live;
+        jwks_url: Option<String> = None, Or("off", Url), Live;
         /// Time after which the set of keys is fetched again; it is fetched before when a token names a key that is not in it.
         jwks_refresh: Duration = secs(5 * MINUTE), Time { min: secs(1), max: secs(DAY) }, Live;
         /// What tokens must have as issuer (iss).
@@ -236,6 +247,20 @@ knobs! {
         client_presence: Patterns = Patterns::all(), PatternList, Live;
         /// Topics whose past clients may have, as far as their token does not say.
         client_history: Patterns = Patterns::all(), PatternList, Live;
+        /// Address, http:// or https://, at which the application is asked whether a client may do what it is about to do.
+        auth_hook: Option<String> = None, Or("off", Url), Live;
+        /// What it is asked about: who connects, what is subscribed to, what is published.
+        auth_hook_events: HookEvents = HookEvents::CONNECT, Events, Live;
+        /// Time for the application to answer; after it, what was asked for is refused.
+        auth_hook_timeout: Duration = secs(2), Time { min: millis(10), max: secs(30) }, Live;
+        /// Requests to the application that may be under way at a time. 16 times as many may wait; beyond that, what is asked
+        /// for is refused.
+        auth_hook_concurrency: u32 = 64, Count { min: 1, max: 1024 }, Live;
+        /// By which the application knows that it is this server that asks, in Authorization: Bearer. Not as a flag, which
+        /// others on the machine could read: in UPROAR_AUTH_HOOK_SECRET, or in the file.
+        auth_hook_secret: Option<Secret> = None, Or("off", Key), Live;
+        /// Header fields of the client's request that the application is told.
+        auth_hook_headers: Vec<String> = words(&["cookie", "authorization", "origin", "user-agent"]), FIELDS, Live;
     }
     "Limits" {
         /// Connections of the whole process; auto: as many as its descriptors and memory allow.
@@ -278,9 +303,9 @@ knobs! {
         relay: Vec<String> = vec!["chat".into()], TYPES, Live;
         /// Types of messages that are handed to a backend; of chat, instead of being relayed.
         handover: Vec<String> = vec!["prompt".into(), "playerAction".into()], TYPES, Live;
-        /// The key by which a backend proves itself on /backend. Not as a flag, which others on the machine could read: in
-        /// UPROAR_BACKEND_KEY, or in the file.
-        backend_key: Option<Secret> = None, Or("off", Key), Live;
+        /// The keys, with commas between, by one of which a backend proves itself on /backend. Not as a flag, which others on
+        /// the machine could read: in UPROAR_BACKEND_KEY, or in the file.
+        backend_key: Vec<Secret> = Vec::new(), Keys, Live;
         /// Topics that clients may publish to, by publish, binary messages, /raw and POST /publish: not those that a
         /// backend alone speaks for. Backends, the HTTP API and what is relayed to a room are not bound by it.
         client_publish: Patterns = Patterns::all(), PatternList, Live;
@@ -382,9 +407,6 @@ impl Config {
             problems.push("proxy_protocol wants trusted_proxies: nobody else may connect".into());
         }
         problems.extend(self.admin_problem());
-        if self.jwks_url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
-            problems.push("jwks_url: it begins with neither http:// nor https://".into());
-        }
         problems
     }
 

@@ -131,6 +131,8 @@ pub struct Process {
     pub jwks_failed: Cell,
     /// When the last good one was, in seconds since 1970; 0 before the first.
     pub jwks_fetched_at: Cell,
+    /// The circuit breaker before the application that is asked about clients: 0 closed, 1 half open, 2 open.
+    pub hook_breaker: Cell,
 }
 
 macro_rules! counters {
@@ -243,6 +245,8 @@ const CLIENT_SESSIONS: &str =
     "Connections of the json dialect, by what they said of an earlier one: nothing, proven, not proven";
 const NOT_HANDED_OVER: &str = "Messages for a backend that were answered with an error";
 const AUTHENTICATIONS: &str = "Tokens of clients, and requests without one where one is wanted";
+const HOOK_DECISIONS: &str =
+    "What came of asking the application whether a client may do something; open, busy: it was not asked";
 const MESSAGES_REFUSED: &str = "Messages, pings and requests that were refused: for want of permission, of their connection's pace, \
     or of their topic's";
 
@@ -321,6 +325,13 @@ counters! {
     auth_granted: Counter "authentications" {"result" = "granted"} => AUTHENTICATIONS,
     auth_denied: Counter "authentications" {"result" = "denied"} => AUTHENTICATIONS,
     auth_shed: Counter "authentications" {"result" = "shed"} => AUTHENTICATIONS,
+    hook_ok: Counter "auth_hook_decisions" {"result" = "ok"} => HOOK_DECISIONS,
+    hook_refused: Counter "auth_hook_decisions" {"result" = "refused"} => HOOK_DECISIONS,
+    hook_failed: Counter "auth_hook_decisions" {"result" = "failed"} => HOOK_DECISIONS,
+    hook_timeout: Counter "auth_hook_decisions" {"result" = "timeout"} => HOOK_DECISIONS,
+    hook_open: Counter "auth_hook_decisions" {"result" = "open"} => HOOK_DECISIONS,
+    hook_busy: Counter "auth_hook_decisions" {"result" = "busy"} => HOOK_DECISIONS,
+    hook_waiting: Gauge "auth_hook_waiting" => "Questions to the application that are under way, or wait to be",
     not_allowed: Counter "messages_refused" {"reason" = "not_allowed"} => MESSAGES_REFUSED,
     too_fast: Counter "messages_refused" {"reason" = "too_fast"} => MESSAGES_REFUSED,
     topic_too_fast: Counter "messages_refused" {"reason" = "topic_too_fast"} => MESSAGES_REFUSED,

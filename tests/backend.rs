@@ -18,7 +18,7 @@ const KEY: &str = "correct-horse-battery";
 
 fn server(shards: u32) -> TestServer {
     let mut config = config(shards);
-    config.backend_key = Some(Secret::new(KEY));
+    config.backend_key = vec![Secret::new(KEY)];
     TestServer::start(config)
 }
 
@@ -222,7 +222,7 @@ fn a_backend_that_does_not_read_is_busy_and_nobody_is_closed() {
     const MESSAGES: u64 = 400;
     for shards in SHARDS {
         let mut config = config(shards);
-        config.backend_key = Some(Secret::new(KEY));
+        config.backend_key = vec![Secret::new(KEY)];
         config.send_buffer = Some(64 << 10);
         let server = TestServer::start(config);
         let mut slow = Client::ws_small(server.addr, &format!("/backend?key={KEY}"));
@@ -339,7 +339,7 @@ impl Backend for Puppet {
 fn a_backend_may_be_a_part_of_the_process() {
     for shards in SHARDS {
         let mut config = config(shards);
-        config.backend_key = Some(Secret::new(KEY));
+        config.backend_key = vec![Secret::new(KEY)];
         let server = TestServer::serve(Server::new(config).dialects().backend(|| Puppet));
         let mut outside = backend(&server, "");
         let (mut watcher, _) = client(&server, "watchers");

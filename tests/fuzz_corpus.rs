@@ -82,6 +82,16 @@ fn proxy() {
     replay("proxy", entries::proxy, 15);
 }
 
+#[test]
+fn token() {
+    replay("token", entries::token, 15);
+}
+
+#[test]
+fn hook() {
+    replay("hook", entries::hook, 15);
+}
+
 /// Writes `seed` under a name made of the case's.
 fn write(target: &str, name: &str, seed: &[u8]) {
     if seed.len() > MAX_SEED {

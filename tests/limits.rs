@@ -2,9 +2,10 @@
 
 mod common;
 
+use std::io::Write;
 use std::time::Duration;
 
-use common::client::{CLOSE, PING, PONG, TEXT, frame};
+use common::client::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT, frame, raw_frame};
 use common::{Client, SHARDS, TestServer, config, wait_until};
 use serde_json::{Value, json};
 use uproar::config::{Limit, Rate, Secret};
@@ -16,7 +17,7 @@ fn limited(messages: u32) -> TestServer {
     let mut config = config(1);
     config.message_rate = Limit::At(Rate { per_second: 1, burst: messages });
     config.close_timeout = Duration::from_millis(200);
-    config.backend_key = Some(Secret::new(KEY));
+    config.backend_key = vec![Secret::new(KEY)];
     TestServer::start(config)
 }
 
@@ -106,6 +107,50 @@ fn bytes_are_bounded_too() {
     assert_eq!(value(&mut client)["type"], "chat");
     client.text(&big);
     assert_eq!(value(&mut client)["code"], "too_fast");
+}
+
+#[test]
+fn what_never_becomes_a_message_is_bounded_too() {
+    let mut config = config(1);
+    config.byte_rate = Limit::At(Rate { per_second: 1024, burst: 8192 });
+    let server = TestServer::start(config);
+    let pongs = frame(PONG, b"").repeat(100);
+    let fragments = [raw_frame(TEXT, b""), raw_frame(CONTINUATION, b"").repeat(99)].concat();
+    for (path, first, next) in [
+        ("/raw/t", &pongs, &pongs),
+        ("/?room=r", &pongs, &pongs),
+        ("/raw/t", &fragments, &raw_frame(CONTINUATION, b"").repeat(100)),
+    ] {
+        let mut client = server.ws(path);
+        client.send(first);
+        (0..40).for_each(|_| client.send_anyway(next));
+        let close = std::iter::from_fn(|| client.frame()).find(|frame| frame.opcode() == CLOSE).expect("a close frame");
+        assert_eq!((close.code(), &close.payload[2..]), (1008, &b"too fast"[..]), "{path}");
+        client.expect_end();
+    }
+    // Who reads a stream has nothing to say.
+    let mut events = common::events::Events::open(server.addr, "topic=t", "");
+    events.expect("subscribed");
+    (0..40).for_each(|_| drop(events.stream.write_all(&pongs)));
+    assert!(events.event().is_none(), "the stream ends");
+    wait_until("all are counted", || server.metric("connections_closed_total reason=\"too_fast\"") == 4);
+}
+
+#[test]
+fn what_is_inflated_counts() {
+    let mut config = config(1);
+    config.byte_rate = Limit::At(Rate { per_second: 1024, burst: 100_000 });
+    let server = TestServer::start(config);
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    let (mut client, _) = Client::connect(server.addr).upgrade("/raw/t?self=false", offer);
+    // A block of 40,000 zeros.
+    let mut deflate = flate2::Compress::new(flate2::Compression::best(), false);
+    let mut bomb = Vec::with_capacity(1000);
+    deflate.compress_vec(&[0; 40_000], &mut bomb, flate2::FlushCompress::Sync).expect("room");
+    let message = raw_frame(FIN | RSV1 | BINARY, &bomb[..bomb.len() - 4]);
+    assert!(message.len() < 200, "{} bytes on the wire", message.len());
+    (0..3).for_each(|_| client.send_anyway(&message));
+    assert_eq!(client.close_code(), 1008);
 }
 
 #[test]

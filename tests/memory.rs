@@ -6,7 +6,7 @@ mod common;
 use std::thread;
 use std::time::Duration;
 
-use common::client::{BINARY, CLOSE, frame};
+use common::client::{BINARY, CLOSE, FIN, frame, masked_header};
 use common::{Client, Process, wait_until};
 
 const MAX: u64 = 128 << 20;
@@ -76,4 +76,21 @@ fn the_largest_backlog_goes_first() {
     assert_eq!(server.metric("connections_closed_total reason=\"memory\""), 1, "that was enough");
     still_served(&mut client);
     assert!(server.metric("connections_refused_total reason=\"memory\"") == 0, "nobody came");
+}
+
+/// Without a bound too: what a burst has needed does not stay with the process.
+#[test]
+fn memory_of_a_burst_is_given_back() {
+    let server = Process::start(&["--shards=1", "--max-message=16MiB"]);
+    let mut client = server.ws("/raw/ok");
+    still_served(&mut client);
+    let before = server.resident();
+    let mut begun: Vec<Client> = (0..60).map(|_| server.ws("/raw/t")).collect();
+    let part = [&masked_header(FIN | BINARY, 16 << 20)[..], &[7; 1 << 20]].concat();
+    begun.iter_mut().for_each(|client| client.send(&part));
+    wait_until("it is kept", || server.metric("memory_bytes part=\"partial_messages\"") >= 60 << 20);
+    assert!(server.resident() >= before + (60 << 20));
+    drop(begun);
+    wait_until("it is given back", || server.resident() < before + (16 << 20));
+    still_served(&mut client);
 }

@@ -353,7 +353,7 @@ fn the_successor_in_a_slot_that_ends_in_the_same_turn_is_sent_its_bytes_once() {
 #[test]
 fn a_backend_that_is_told_in_the_flush_of_who_ends_there_is_not_sent_to_twice() {
     let mut config = Config::default();
-    config.backend_key = Some(Secret::new("correct-horse-battery"));
+    config.backend_key = vec![Secret::new("correct-horse-battery")];
     let mut f = Fixture::new(1, &config);
     f.websocket(0, "/backend?presence=true&key=correct-horse-battery");
     f.json(1);

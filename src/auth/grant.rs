@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use crate::config::Patterns;
+
+/// Patterns that there may be of one kind.
+const MAX_PATTERNS: usize = 256;
 
 /// Topics, by what may be done with them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,12 +24,55 @@ pub struct Permissions {
     pub history: Patterns,
 }
 
-/// What a token says of its bearer.
+/// What a token, or an application's answer, says of permissions: lists of patterns. Of what it does not name, what was there
+/// before counts.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allowed {
+    /// See [`Permissions::rooms`].
+    pub rooms: Option<Patterns>,
+    /// See [`Permissions::subscribe`].
+    pub subscribe: Option<Patterns>,
+    /// See [`Permissions::publish`].
+    pub publish: Option<Patterns>,
+    /// See [`Permissions::presence`].
+    pub presence: Option<Patterns>,
+    /// See [`Permissions::history`].
+    pub history: Option<Patterns>,
+}
+
+impl Allowed {
+    /// Whether no list has more patterns than one may have.
+    pub fn is_bounded(&self) -> bool {
+        self.lists().into_iter().flatten().all(|list| list.0.len() <= MAX_PATTERNS)
+    }
+
+    /// The lists that are there, and `before` for the others.
+    pub fn over(&self, before: &Arc<Permissions>) -> Arc<Permissions> {
+        if self.lists().iter().all(Option::is_none) {
+            return before.clone();
+        }
+        let or = |list: &Option<Patterns>, before: &Patterns| list.as_ref().unwrap_or(before).clone();
+        Arc::new(Permissions {
+            rooms: or(&self.rooms, &before.rooms),
+            subscribe: or(&self.subscribe, &before.subscribe),
+            publish: or(&self.publish, &before.publish),
+            presence: or(&self.presence, &before.presence),
+            history: or(&self.history, &before.history),
+        })
+    }
+
+    fn lists(&self) -> [Option<&Patterns>; 5] {
+        [&self.rooms, &self.subscribe, &self.publish, &self.presence, &self.history].map(Option::as_ref)
+    }
+}
+
+/// What is known of a client.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Grant {
     /// The user.
     pub user: Option<Box<str>>,
-    /// Seconds since 1970 from which on nothing of it holds.
+    /// Milliseconds since 1970 from which on nothing of it holds.
     pub expires: Option<u64>,
     /// What it may do. Most tokens say nothing of it, and share what the configuration says.
     pub may: Arc<Permissions>,

@@ -7,16 +7,14 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgo
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 
-use super::grant::{Grant, Permissions};
-use crate::config::{Patterns, Secret};
+use super::grant::{Allowed, Grant, Permissions};
+use crate::config::Secret;
 use crate::limits::is_topic_name;
 
 /// Seconds that clocks may differ.
 const LEEWAY: u64 = 5;
 /// Keys of a set that are taken notice of.
 const MAX_KEYS: usize = 64;
-/// Patterns that a token may have of one kind.
-const MAX_PATTERNS: usize = 256;
 
 /// Why a token is not accepted. A client is told no more than whether it has one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -62,17 +60,6 @@ struct Claims {
     exp: Option<u64>,
     #[serde(default)]
     uproar: Allowed,
-}
-
-/// What a token allows; of what it does not name, the configuration's.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Allowed {
-    rooms: Option<Vec<String>>,
-    subscribe: Option<Vec<String>>,
-    publish: Option<Vec<String>>,
-    presence: Option<Vec<String>>,
-    history: Option<Vec<String>>,
 }
 
 impl Keys {
@@ -162,28 +149,11 @@ impl Keys {
 
     fn grant(&self, claims: Claims) -> Result<Grant, Denied> {
         let user = claims.sub.filter(|user| !user.is_empty());
-        if user.as_deref().is_some_and(|user| !is_topic_name(user)) {
+        if user.as_deref().is_some_and(|user| !is_topic_name(user)) || !claims.uproar.is_bounded() {
             return Err(Denied::Claims);
         }
-        let Allowed { rooms, subscribe, publish, presence, history } = claims.uproar;
-        let lists = [rooms, subscribe, publish, presence, history];
-        if lists.iter().flatten().any(|list| list.len() > MAX_PATTERNS) {
-            return Err(Denied::Claims);
-        }
-        let may = match lists {
-            [None, None, None, None, None] => self.defaults.clone(),
-            [rooms, subscribe, publish, presence, history] => {
-                let or = |list: Option<Vec<String>>, default: &Patterns| list.map_or(default.clone(), Patterns);
-                Arc::new(Permissions {
-                    rooms: or(rooms, &self.defaults.rooms),
-                    subscribe: or(subscribe, &self.defaults.subscribe),
-                    publish: or(publish, &self.defaults.publish),
-                    presence: or(presence, &self.defaults.presence),
-                    history: or(history, &self.defaults.history),
-                })
-            }
-        };
-        Ok(Grant { user: user.map(Into::into), expires: claims.exp, may })
+        let expires = claims.exp.map(|seconds| seconds.saturating_mul(1000));
+        Ok(Grant { user: user.map(Into::into), expires, may: claims.uproar.over(&self.defaults) })
     }
 }
 

@@ -25,7 +25,7 @@ pub fn of<'b>(request: &Request<'b>, cookie: Option<&str>) -> Option<Cow<'b, str
     (!token.is_empty() && token.len() <= MAX_TOKEN).then_some(token)
 }
 
-/// The token of an `Authorization` field (RFC 6750 section 2.1).
+/// The token of an `Authorization` field (RFC 6750 section 2.1). The name of the scheme may be in any case (RFC 9110 section 11.1).
 pub fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
@@ -82,6 +82,20 @@ mod tests {
             ("/?access_token=query", "Cookie: session=c\r\n", Some("query")),
         ] {
             assert_eq!(found(target, fields).as_deref(), token, "{target} {fields}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_behind_the_scheme() {
+        for (credentials, token) in [
+            ("Bearer abc", Some("abc")),
+            ("bEARER  abc ", Some("abc")),
+            ("Bearer ", Some("")),
+            ("Bearer", None),
+            ("Basic abc", None),
+            ("", None),
+        ] {
+            assert_eq!(bearer(credentials.as_bytes()), token.map(str::as_bytes), "{credentials}");
         }
     }
 

@@ -85,6 +85,12 @@ pub struct Common {
     /// Offer permessage-deflate
     #[arg(long)]
     pub deflate: bool,
+    /// The certificates to trust, in PEM, where the URL is wss://
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub ca: Option<PathBuf>,
+    /// Trust any certificate, where the URL is wss://
+    #[arg(long)]
+    pub insecure: bool,
     /// A header for every handshake, as "Name: value"; may be given more than once
     #[arg(long = "header", value_name = "HEADER")]
     pub headers: Vec<String>,

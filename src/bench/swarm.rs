@@ -6,6 +6,7 @@
 mod conn;
 mod end;
 mod outbox;
+mod secure;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use super::target::{Role, Target};
 use super::{Error, Result};
 use conn::{Conn, Phase};
 use outbox::Outboxes;
+use secure::Sessions;
 
 /// The receive buffer of those that never read: the smallest that the kernel allows is about half of it.
 const STALLED_RECEIVE_BUFFER: usize = 4096;
@@ -94,6 +96,9 @@ struct Core {
     ops: Vec<Op>,
     frames: Frames,
     outboxes: Outboxes,
+    sessions: Sessions,
+    /// What was opened, while it is looked at.
+    plain: Vec<u8>,
     conns: Vec<Conn>,
     /// Beginnings of handshakes' answers, by slot: of those that came in pieces.
     heads: HashMap<u32, Vec<u8>>,
@@ -131,6 +136,8 @@ impl Swarm {
             ops: Vec::new(),
             frames: Frames::new(),
             outboxes: Outboxes::default(),
+            sessions: Sessions::default(),
+            plain: Vec::new(),
             conns: (0..connections).map(|_| Conn::default()).collect(),
             heads: HashMap::new(),
             free: (0..connections).rev().collect(),
@@ -174,7 +181,7 @@ impl Swarm {
     /// Sends bytes after all that the connection was given before.
     pub fn send(&mut self, id: ConnId, bytes: &[u8]) {
         if self.core.conns[id.index as usize].is(id) {
-            self.core.outboxes.push(id, bytes);
+            self.core.push(id, bytes);
         }
     }
 
@@ -183,8 +190,12 @@ impl Swarm {
         self.core.want_read(id);
     }
 
-    /// Throws away up to so many bytes of what is there, with the next turn.
+    /// Throws away up to so many bytes of what is there, with the next turn. Of TLS all that is there: its records say
+    /// nothing of messages until they are opened.
     pub fn discard(&mut self, id: ConnId, bytes: u64) {
+        if self.core.sessions.has(id.index) {
+            return self.core.want_read(id);
+        }
         // Otherwise the bytes could be of a slot's next tenant.
         if self.core.conns[id.index as usize].is(id) {
             self.core.ops.push(Op::Discard { conn: id, bytes: bytes.min(MAX_DISCARD) as u32 });
@@ -310,6 +321,7 @@ impl Core {
             self.ops.extend([Op::Unwatch(id), Op::CancelWritable(id), Op::Close(id)]);
             conn.end();
             self.heads.remove(&id.index);
+            self.sessions.end(id.index);
             self.outboxes.forget(id, &mut self.frames);
             self.closing.push(id.index);
         }
@@ -323,7 +335,7 @@ impl Core {
         }
         let Some(conn) = self.conns.get_mut(id.index as usize).filter(|conn| conn.is(id)) else { return };
         match (token.kind, result) {
-            (Kind::Writable, _) if conn.phase == Phase::Connecting => self.shake(id),
+            (Kind::Writable, _) if conn.phase == Phase::Connecting => self.shake(id, on),
             (Kind::Writable, _) => self.outboxes.retry(id),
             // It was ended, and is armed again already if it is wanted again.
             (Kind::Readable, errno) if -errno == sys::ECANCELED => {}
@@ -337,7 +349,7 @@ impl Core {
             (Kind::Receive | Kind::Discard, 0) => self.lost(id, "the server ended the connection".into(), on),
             (Kind::Receive, 1..) => {
                 let bytes = ring.buffer(buffer, result as usize);
-                self.take(id, bytes, on);
+                self.arrived(id, bytes, on);
                 let conn = &self.conns[id.index as usize];
                 if bytes.len() == READ_BUFFER_BYTES || conn.hung_up {
                     self.want_read(id)
@@ -373,16 +385,19 @@ impl Core {
     }
 
     /// The socket is connected, or has failed, which the send will tell.
-    fn shake(&mut self, id: ConnId) {
+    fn shake(&mut self, id: ConnId, on: &mut dyn FnMut(Event<'_>)) {
         let conn = &mut self.conns[id.index as usize];
         conn.phase = Phase::Shaking;
         let mut request = Vec::new();
         self.target.handshake(conn.role, conn.topic, conn.n, &mut request);
-        self.outboxes.push(id, &request);
+        if let Err(why) = self.begin_tls(id) {
+            return self.lost(id, why, on);
+        }
+        self.push(id, &request);
         self.ops.push(Op::Watch(id));
     }
 
-    /// Bytes of the server, whatever they are.
+    /// Bytes of the server, whatever they are: of TLS, what was in it.
     fn take(&mut self, id: ConnId, bytes: &mut [u8], on: &mut dyn FnMut(Event<'_>)) {
         let conn = &mut self.conns[id.index as usize];
         if conn.phase != Phase::Shaking {
@@ -410,7 +425,7 @@ impl Core {
         if let Some(text) = &text {
             let mut frame = Vec::new();
             frame::client_frame(crate::hub::frame::MessageKind::Text, text.as_bytes(), &mut frame);
-            self.outboxes.push(id, &frame);
+            self.push(id, &frame);
         }
         if text.is_none() || !self.target.awaits_subscribed() {
             self.opened(id, on);
@@ -433,6 +448,7 @@ impl Core {
         if bytes.is_empty() {
             return;
         }
+        let silent = self.is_silent(id);
         let conn = &mut self.conns[id.index as usize];
         let (mut answers, mut subscribed, mut closed) = (Vec::new(), false, None);
         let (target, phase, entered, mut pings, mut control) = (&self.target, conn.phase, self.entered, 0, 0);
@@ -440,6 +456,7 @@ impl Core {
             reader::Event::Message(text) if phase == Phase::Subscribing && !subscribed => {
                 subscribed = target.is_subscribed(text);
             }
+            reader::Event::Message(_) if silent => {}
             reader::Event::Message(message) => on(Event::Message(id, message, entered)),
             reader::Event::Ping(payload) => {
                 pings += 1;
@@ -456,38 +473,13 @@ impl Core {
         conn.received = conn.received.saturating_sub(control as u64);
         // Who pings and does not read gets no more pongs than this.
         if !answers.is_empty() && self.outboxes.bytes(id) < MAX_UNSENT_PONGS {
-            self.outboxes.push(id, &answers);
+            self.push(id, &answers);
         }
         match (fed, closed) {
             (Err(violation), _) => self.lost(id, format!("the server broke the protocol: {violation}"), on),
             (Ok(()), Some(why)) => self.lost(id, why, on),
             (Ok(()), None) if subscribed => self.opened(id, on),
             (Ok(()), None) => {}
-        }
-    }
-
-    /// The connection is over, and not because we wanted it.
-    fn lost(&mut self, id: ConnId, why: String, on: &mut dyn FnMut(Event<'_>)) {
-        let conn = &self.conns[id.index as usize];
-        if conn.is(id) {
-            let open = conn.phase == Phase::Open;
-            self.close(id);
-            on(if open { Event::Closed(id, why) } else { Event::Refused(id, why) });
-        }
-    }
-
-    /// Gives up those that were not open in time.
-    fn expire(&mut self, on: &mut dyn FnMut(Event<'_>)) {
-        while let Some(&(id, deadline)) = self.hurrying.front() {
-            let conn = &self.conns[id.index as usize];
-            let pending = conn.is(id) && conn.phase != Phase::Open;
-            if pending && Instant::now() < deadline {
-                break;
-            }
-            self.hurrying.pop_front();
-            if pending {
-                self.lost(id, "no answer in time".into(), on);
-            }
         }
     }
 }

@@ -1,8 +1,13 @@
 //! Where connections go, and what is said there: addresses, handshakes, subscriptions, publications.
 
 mod template;
+mod trust;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 
 use super::options::Common;
 use super::{Result, Usage};
@@ -59,6 +64,8 @@ pub struct Target {
     publish: Option<Template>,
     text: bool,
     sources: Sources,
+    /// Where a URL is `wss`.
+    tls: Option<Arc<ClientConfig>>,
 }
 
 /// A URL, taken apart.
@@ -67,6 +74,8 @@ struct Endpoint {
     address: SocketAddr,
     /// Host and port as the URL has them.
     authority: String,
+    /// Whom TLS is spoken with, if it is.
+    secure: Option<ServerName<'static>>,
     /// Path and query.
     path: Template,
 }
@@ -97,6 +106,8 @@ impl Target {
         let (headers, protocols) = parse_headers(&common.headers)?;
         let sources = common.source.as_deref().map_or(Ok(Sources::Any), parse_sources)?;
         sources.check(&[subscribers.address, publishers.address])?;
+        let secure = subscribers.secure.is_some() || publishers.secure.is_some();
+        let tls = secure.then(|| trust::client_config(common.ca.as_deref(), common.insecure)).transpose()?;
         Ok(Target {
             subscribers,
             publishers,
@@ -109,12 +120,18 @@ impl Target {
             publish: common.publish.as_deref().map(parse_publish).transpose()?,
             text: common.text,
             sources,
+            tls,
         })
     }
 
     /// Where such a connection goes.
     pub fn address(&self, role: Role) -> SocketAddr {
         self.endpoint(role).address
+    }
+
+    /// How such a connection speaks TLS, and with whom; `None`: it does not.
+    pub fn tls(&self, role: Role) -> Option<(&Arc<ClientConfig>, &ServerName<'static>)> {
+        self.tls.as_ref().zip(self.endpoint(role).secure.as_ref())
     }
 
     /// Says how many connections there will be, of all threads. If one source address cannot have as many, and none was
@@ -213,29 +230,31 @@ fn append(out: &mut Vec<u8>, parts: &[&str]) {
 impl Endpoint {
     fn parse(option: &str, url: &str) -> Result<Endpoint> {
         let wrong = |why: &str| Usage(format!("{option} {url}: {why}"));
-        if url.starts_with("wss://") {
-            return Err(wrong("TLS is not spoken yet; use ws://").into());
-        }
-        let Some(rest) = url.strip_prefix("ws://") else {
-            return Err(wrong("a URL begins with ws://").into());
+        let (rest, default_port) = match (url.strip_prefix("ws://"), url.strip_prefix("wss://")) {
+            (Some(rest), _) => (rest, 80),
+            (None, Some(rest)) => (rest, 443),
+            (None, None) => return Err(wrong("a URL begins with ws:// or wss://").into()),
         };
         if !rest.bytes().all(|byte| byte.is_ascii_graphic()) || rest.contains('#') {
             return Err(wrong("blanks, # and what is not ASCII are percent-encoded").into());
         }
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let (host, port) = host_and_port(authority).ok_or_else(|| wrong("expected ws://host:port/path"))?;
+        let (host, port) =
+            host_and_port(authority, default_port).ok_or_else(|| wrong("expected ws://host:port/path"))?;
         let root = if path.starts_with('/') { "" } else { "/" };
         let path = Template::parse(option, &format!("{root}{path}"), &[Word::Topic, Word::N])?;
+        let name = || ServerName::try_from(host.to_owned()).map_err(|_| wrong("this host has no certificate"));
+        let secure = url.starts_with("wss://").then(name).transpose()?;
         let address = resolve(host, port).map_err(|error| wrong(&error.to_string()))?;
-        Ok(Endpoint { address, authority: authority.to_owned(), path })
+        Ok(Endpoint { address, authority: authority.to_owned(), secure, path })
     }
 }
 
 /// `host`, `host:port`, `[::1]` or `[::1]:port`.
-fn host_and_port(authority: &str) -> Option<(&str, u16)> {
+fn host_and_port(authority: &str, default_port: u16) -> Option<(&str, u16)> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-        _ => (authority, 80),
+        _ => (authority, default_port),
     };
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     (!host.is_empty() && !host.contains('@')).then_some((host, port))

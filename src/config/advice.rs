@@ -1,6 +1,7 @@
 //! What is allowed, and hardly meant.
 
 use super::load::Resolved;
+use super::url::is_open_to_others;
 use super::{Config, cores};
 
 impl Config {
@@ -14,7 +15,19 @@ impl Config {
         let open = open.map(|(name, address)| {
             format!("insecure_open: whoever reaches {name} ({address}) may come in, without saying who he is")
         });
-        self.history.shadowed().map(never).chain(open).collect()
+        self.history.shadowed().map(never).chain(open).chain(self.asked_in_the_open()).collect()
+    }
+}
+
+impl Config {
+    /// Warns of what decides who may come in, and comes over a network that others may write to.
+    fn asked_in_the_open(&self) -> impl Iterator<Item = String> {
+        let keys = "whoever is on the way can put keys of his own in place of these, and make himself any token";
+        let hook = "whoever is on the way reads what clients prove themselves by, and can answer himself";
+        let asked = [("jwks_url", &self.jwks_url, keys), ("auth_hook", &self.auth_hook, hook)];
+        let open = asked.into_iter().filter_map(|(name, url, risk)| Some((name, url.as_deref()?, risk)));
+        let open = open.filter(|(_, url, _)| is_open_to_others(url));
+        open.map(|(name, url, risk)| format!("{name}: {url} is another machine, and not https: {risk}"))
     }
 }
 
@@ -56,10 +69,13 @@ mod tests {
             ("shards = 256", "256 are more than"),
             ("backlog = '1KiB'", "below max_message"),
             ("listen = '0.0.0.0:1'\ninsecure_open = true", "listen (0.0.0.0:1)"),
+            ("jwks_url = 'http://issuer/jwks.json'", "jwks_url: http://issuer/jwks.json is another machine"),
+            ("auth_hook = 'http://10.0.0.1/hook'", "can answer himself"),
         ] {
             let warnings = warnings(file);
             assert!(warnings.len() == 1 && warnings[0].contains(word), "{warnings:?}");
         }
         assert_eq!(warnings("backlog = '1KiB'\nmax_message = '1KiB'"), [""; 0]);
+        assert_eq!(warnings("auth_hook = 'http://localhost/hook'\njwks_url = 'https://issuer/'"), [""; 0]);
     }
 }

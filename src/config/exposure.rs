@@ -8,9 +8,10 @@ use super::{AdminListen, Config, ConfigError};
 const ANYWAY: &str = "set insecure_open (--insecure-open, UPROAR_INSECURE_OPEN=true)";
 
 impl Config {
-    /// Whether all clients of the public listeners have to say who they are: they need tokens, and nobody is let in without.
+    /// Whether all clients of the public listeners have to say who they are: they need tokens, and nobody is let in without; or
+    /// the application is asked about all of them.
     pub fn authenticates(&self) -> bool {
-        self.wants_tokens() && !self.anonymous
+        self.wants_tokens() && !self.anonymous || self.auth_hook.is_some() && self.auth_hook_events.connect
     }
 
     /// Refuses public listeners that strangers can reach while nothing authenticates clients, unless `insecure_open` says that
@@ -48,7 +49,7 @@ impl Config {
 fn unauthenticated(name: &str, address: SocketAddr) -> String {
     format!(
         "{name} ({address}) can be reached from other machines, and not all clients are authenticated: whoever reaches it could \
-         read and publish. Configure tokens (jwks_url, jwt_public_key or jwt_secret, without anonymous); or listen on 127.0.0.1, \
+         read and publish. Configure tokens (jwks_url, jwt_public_key or jwt_secret, without anonymous) or an auth_hook; or listen on 127.0.0.1, \
          behind a proxy that authenticates; or, where everybody who can reach it may come in, {ANYWAY}"
     )
 }
@@ -88,6 +89,10 @@ mod tests {
             assert_eq!(config.refuse_strangers(), Ok(()), "{listen}: whoever connects says who he is");
             config.anonymous = true;
             assert_eq!(config.refuse_strangers().is_err(), !refused.is_empty(), "{listen}: not all do");
+            config.auth_hook = Some("https://app.example.org/hook".into());
+            assert_eq!(config.refuse_strangers(), Ok(()), "{listen}: the application is asked about all");
+            config.auth_hook_events = crate::config::HookEvents { connect: false, publish: true, ..Default::default() };
+            assert_eq!(config.refuse_strangers().is_err(), !refused.is_empty(), "{listen}: not about all");
             config.insecure_open = true;
             assert_eq!(config.refuse_strangers(), Ok(()), "{listen}");
         }

@@ -429,11 +429,11 @@ mod tests {
     fn a_secret_is_shown_nowhere() {
         const KEY: &str = "correct-horse-battery";
         let resolved = load(&inputs("", &[("UPROAR_BACKEND_KEY", KEY)], &[])).unwrap();
-        assert!(resolved.config.backend_key.as_ref().unwrap().is(KEY.as_bytes()));
+        assert!(resolved.config.backend_key[0].is(KEY.as_bytes()));
         let text = resolved.to_toml();
         assert!(text.contains("; from UPROAR_BACKEND_KEY\n# backend_key is set, and not shown\n"), "{text}");
         assert!(!text.contains(KEY) && !format!("{resolved:?}").contains(KEY));
-        assert!(load(&inputs(&text, &[], &[])).unwrap().config.backend_key.is_none());
+        assert!(load(&inputs(&text, &[], &[])).unwrap().config.backend_key.is_empty());
         for (env, flags) in [(&[("UPROAR_BACKEND_KEY", "too-short")][..], &[][..]), (&[], &[("backend_key", KEY)])] {
             let problems = problems("", env, flags).join("\n");
             assert!(!problems.contains("too-short") && !problems.contains(KEY), "{problems}");

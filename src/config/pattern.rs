@@ -1,12 +1,14 @@
 //! Topics by pattern: the language that the knobs `history` and `client_publish` share.
 
+use serde::Deserialize;
+
 use super::value::Grammar;
 
 /// Bytes of a pattern: as many as a topic's name has at most.
 const MAX_PATTERN_BYTES: usize = 256;
 
 /// Topics, named by patterns: those that any of them stands for.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub struct Patterns(pub Vec<String>);
 
 impl Patterns {

@@ -34,6 +34,14 @@ impl Secret {
     }
 }
 
+impl Secret {
+    /// The place of the key in a list that was given. Takes as long whichever it is, and whether it is one.
+    pub fn position(keys: &[Secret], given: &[u8]) -> Option<usize> {
+        let places = keys.iter().enumerate().map(|(place, key)| key.is(given).then_some(place));
+        places.fold(None, |found, place| place.or(found))
+    }
+}
+
 impl PartialEq for Secret {
     fn eq(&self, other: &Secret) -> bool {
         self.is(other.0.as_bytes())
@@ -120,6 +128,11 @@ mod tests {
         for other in [&b""[..], b"correct horse", b"correct horse batterz", b"correct horse battery "] {
             assert!(!secret.is(other));
         }
+        let keys = [secret.clone(), Secret::new("another secret, longer")];
+        for (given, place) in [("correct horse battery", Some(0)), ("another secret, longer", Some(1)), ("", None)] {
+            assert_eq!(Secret::position(&keys, given.as_bytes()), place, "{given}");
+        }
+        assert_eq!(Secret::position(&[], b""), None);
         assert_eq!(format!("{secret:?} {:?}", Some(&secret)), "Secret(..) Some(Secret(..))");
     }
 }

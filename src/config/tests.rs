@@ -14,7 +14,7 @@ fn defaults_are_valid_and_survive_being_shown() {
 }
 
 /// Name, the least value, one below it, the greatest, one above it.
-const BOUNDS: [[&str; 5]; 33] = [
+const BOUNDS: [[&str; 5]; 35] = [
     ["topic_publish_rate", "1", "-1", "10000000", "10000001"],
     ["address_connections", "1", "-1", "268435456", "268435457"],
     ["address_connect_rate", "1", "-1", "1000000", "1000001"],
@@ -36,6 +36,8 @@ const BOUNDS: [[&str; 5]; 33] = [
     ["ping_timeout", "100ms", "99ms", "10m", "601s"],
     ["sse_heartbeat", "1s", "999ms", "10m", "601s"],
     ["jwks_refresh", "1s", "999ms", "1d", "25h"],
+    ["auth_hook_timeout", "10ms", "9ms", "30s", "31s"],
+    ["auth_hook_concurrency", "1", "0", "1024", "1025"],
     ["max_lifetime", "1s", "999ms", "30d", "31d"],
     ["lifetime_jitter", "0", "-1", "100", "101"],
     ["close_timeout", "100ms", "99ms", "10m", "601s"],
@@ -51,7 +53,7 @@ const BOUNDS: [[&str; 5]; 33] = [
 ];
 
 /// Values of knobs that have no bounds: good ones, bad ones.
-const WORDS: [(&str, &[&str], &[&str]); 39] = [
+const WORDS: [(&str, &[&str], &[&str]); 43] = [
     ("trusted_proxies", &["none", "127.0.0.1", "10.0.0.0/8,2001:db8::/32"], &["", "10.0.0.0/8,", "10.0.0.1/8"]),
     ("proxy_protocol", &["off", "v1v2"], &["v1", "on"]),
     ("address_connections", &["auto", "off", "0"], &["-1", "automatic"]),
@@ -64,7 +66,15 @@ const WORDS: [(&str, &[&str], &[&str]); 39] = [
     ("insecure_open", &["true", "false"], &["yes"]),
     ("jwt_secret", &["off", "0123456789abcdef"], &["", "0123456789abcde"]),
     ("jwt_public_key", &["none", "/etc/a.pem"], &[""]),
-    ("jwks_url", &["off", "https://issuer/jwks.json"], &[""]),
+    ("jwks_url", &["off", "https://issuer/jwks.json"], &["", "issuer/jwks.json", "file:///jwks.json"]),
+    ("auth_hook", &["off", "http://127.0.0.1:9000/auth"], &["", "127.0.0.1:9000", "https://a:b@host/"]),
+    (
+        "auth_hook_events",
+        &["connect", "subscribe,publish", "connect,subscribe,publish"],
+        &["", "all", "connect,", "none"],
+    ),
+    ("auth_hook_secret", &["off", "0123456789abcdef"], &["", "0123456789abcde"]),
+    ("auth_hook_headers", &["none", "cookie", "cookie,x-session"], &["", "a,,b"]),
     ("jwt_issuer", &["off", "https://issuer/"], &[""]),
     ("jwt_audience", &["off", "uproar"], &[""]),
     ("anonymous", &["true", "false"], &["no"]),
@@ -85,7 +95,11 @@ const WORDS: [(&str, &[&str], &[&str]); 39] = [
     ("presence", &["true", "false"], &["on"]),
     ("relay", &["none", "chat", "chat,playerMove"], &["", "a,,b"]),
     ("handover", &["none", "prompt"], &["", "a,,b"]),
-    ("backend_key", &["off", "0123456789abcdef"], &["", "0123456789abcde", "0123456789 abcdef", "0123456789abcdéf"]),
+    (
+        "backend_key",
+        &["off", "0123456789abcdef", "0123456789abcdef,fedcba9876543210"],
+        &["", "0123456789abcde", "0123456789 abcdef", "0123456789abcdéf", "0123456789abcdef,"],
+    ),
     ("client_publish", &["none", "*", "chat.*,lobby"], &["", "a,,b", ","]),
     ("history", &["off", "a* count=1 age=1s bytes=1KiB last_value"], &["", "count=1", "a; b=2"]),
     ("max_connections", &["auto"], &["off", "-1", "1k"]),

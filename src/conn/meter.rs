@@ -111,11 +111,14 @@ impl Meters {
         }
     }
 
-    /// Bytes have come from a connection.
+    /// Bytes have come from a connection, or were inflated for it.
     #[inline]
-    pub fn charge_bytes(&mut self, index: u32, bytes: usize, now: Tick) {
-        let (Some(Bound { bucket, .. }), Some(meter)) = (self.bytes, self.filled(index, now)) else { return };
+    pub fn charge_bytes(&mut self, index: u32, bytes: usize, now: Tick) -> Pace {
+        let (Some(Bound { bucket, .. }), Some(meter)) = (self.bytes, self.filled(index, now)) else {
+            return Pace::Good;
+        };
         take(bucket, &mut meter.bytes, u32::try_from(bytes).unwrap_or(u32::MAX));
+        pace(bucket, meter.bytes)
     }
 
     /// A message, a ping or a request has come from a connection, whose bytes are charged.
@@ -173,11 +176,11 @@ mod tests {
     #[test]
     fn bytes_are_charged_before_the_message_that_they_end() {
         let mut meters = meters(None, Some(Rate { per_second: 1000, burst: 2000 }));
-        meters.charge_bytes(3, 2000, Tick(0));
+        assert_eq!(meters.charge_bytes(3, 2000, Tick(0)), Pace::Good);
         assert_eq!(meters.charge_message(3, Tick(0)), Pace::Good);
-        meters.charge_bytes(3, 1, Tick(0));
+        assert_eq!(meters.charge_bytes(3, 1, Tick(0)), Pace::TooFast);
         assert_eq!(meters.charge_message(3, Tick(0)), Pace::TooFast);
-        meters.charge_bytes(3, usize::MAX, Tick(0));
+        assert_eq!(meters.charge_bytes(3, usize::MAX, Tick(0)), Pace::Persistent);
         assert_eq!(meters.charge_message(3, Tick(0)), Pace::Persistent);
         assert_eq!(meters.charge_message(3, Tick(200)), Pace::Good);
     }

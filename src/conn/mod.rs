@@ -37,7 +37,7 @@ pub enum Phase {
 pub enum Session {
     /// HTTP so far, with what has come of an incomplete request.
     Head(Option<Box<Unparsed>>),
-    /// HTTP: a request waits until its token is checked; with what came behind it.
+    /// HTTP: a request waits until its token is checked, or the application has said something; with what came behind it.
     Asked(Box<Unparsed>),
     /// HTTP: a message was posted, and is to be answered when it is ordered.
     Posted {
@@ -259,7 +259,7 @@ flags! {
     21 counted set_counted "It is counted with the address that it comes from.",
     22 proxied set_proxied "It comes from a trusted proxy, and its requests say who is behind that.",
     23 headless set_headless "Its PROXY header has not come.",
-    20 asking set_asking "Its token is being checked; it is not read from meanwhile.",
+    20 asking set_asking "Its token is being checked, or the application asked about it; it is not read from meanwhile.",
     24 lagging set_lagging "It is in the table of those for whom something waits, with when that began.",
     17 stamped set_stamped "An event stream of several topics: each of its messages says where it is in all of them.",
 }

@@ -1,5 +1,7 @@
 //! Who may ask what of the admin listener.
 
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -21,8 +23,17 @@ const OPEN: [&str; 3] = ["/health", "/live", "/ready"];
 pub enum Caller {
     /// From this machine, or over the Unix socket.
     Here,
-    /// From anywhere else.
-    Elsewhere,
+    /// From anywhere else: where.
+    Elsewhere(IpAddr),
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Caller::Here => f.write_str("this machine"),
+            Caller::Elsewhere(address) => address.fmt(f),
+        }
+    }
 }
 
 /// Why a request is let in, or that it is not.
@@ -60,7 +71,7 @@ impl Access {
         match (is_right, first, caller) {
             (true, _, _) => Verdict::Keyed,
             (false, None, Caller::Here) => Verdict::Trusted,
-            (false, None, Caller::Elsewhere) if self.insecure_open && self.keys.is_empty() => Verdict::Trusted,
+            (false, None, Caller::Elsewhere(_)) if self.insecure_open && self.keys.is_empty() => Verdict::Trusted,
             _ => Verdict::Refused,
         }
     }
@@ -77,10 +88,11 @@ pub async fn admit(State(api): State<Arc<Api>>, mut request: Request, next: Next
         return next.run(request).await;
     }
     // Whoever does not say where a request comes from is no friend.
-    let caller = request.extensions().get::<Caller>().copied().unwrap_or(Caller::Elsewhere);
+    let caller = request.extensions().get::<Caller>().copied();
+    let caller = caller.unwrap_or(Caller::Elsewhere(Ipv4Addr::UNSPECIFIED.into()));
     match api.settings().access.judge(caller, request.headers()) {
         Verdict::Refused => {
-            api.tally().turn_away();
+            api.tally().turn_away(caller);
             UNAUTHORIZED.into_response()
         }
         verdict => {
@@ -111,7 +123,8 @@ mod tests {
 
     #[test]
     fn a_key_is_wanted_of_strangers_and_a_wrong_one_is_wrong_for_all() {
-        use {Caller::*, Verdict::*};
+        use Verdict::*;
+        let (near, far) = (Caller::Here, Caller::Elsewhere([192, 0, 2, 7].into()));
         let [keyed, none, open] = [access(&[KEY, NEXT], false), access(&[], false), access(&[], true)];
         let [right, rotated] = [KEY, NEXT].map(|key| format!("Bearer {key}"));
         let lower = format!("bearer  {KEY}");
@@ -133,10 +146,10 @@ mod tests {
             (&open, &[], Trusted, Trusted),
             (&open, &[&*right], Refused, Refused),
         ] {
-            assert_eq!(judged(access, Here, fields), here, "{fields:?}");
-            assert_eq!(judged(access, Elsewhere, fields), elsewhere, "{fields:?}");
+            assert_eq!(judged(access, near, fields), here, "{fields:?}");
+            assert_eq!(judged(access, far, fields), elsewhere, "{fields:?}");
         }
         let both = Access { insecure_open: true, ..keyed };
-        assert_eq!(judged(&both, Elsewhere, &[]), Refused, "where there is a key, it is wanted");
+        assert_eq!(judged(&both, far, &[]), Refused, "where there is a key, it is wanted");
     }
 }

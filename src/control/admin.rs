@@ -123,7 +123,8 @@ impl Admin {
 }
 
 fn caller(address: &SocketAddr) -> Caller {
-    if address.ip().to_canonical().is_loopback() { Caller::Here } else { Caller::Elsewhere }
+    let ip = address.ip().to_canonical();
+    if ip.is_loopback() { Caller::Here } else { Caller::Elsewhere(ip) }
 }
 
 fn router(api: Arc<Api>) -> Router {
@@ -134,9 +135,12 @@ fn router(api: Arc<Api>) -> Router {
         .route("/health", get(show_health))
         .route("/live", get(show_live))
         .route("/ready", get(show_ready))
+        .method_not_allowed_fallback(api::wrong_method);
+    let metrics = Router::new()
         .route("/metrics", get(show_metrics))
         .method_not_allowed_fallback(api::wrong_method)
-        .with_state(api.clone());
+        .route_layer(from_fn_with_state(api.clone(), api::show_to_no_page));
+    let own = own.merge(metrics).with_state(api.clone());
     // Around everything, also what is nowhere: a path that is added needs the key, unless it is said that it does not.
     own.merge(api::router(api.clone())).layer(from_fn_with_state(api, access::admit))
 }

@@ -119,6 +119,8 @@ impl Collector for Process {
         gauge("tls_certificate_expiry_timestamp_seconds", help, process.certificate_expiry.get())?;
         let help = "When the set of keys at jwks_url was last fetched, in seconds since 1970; 0: never";
         gauge("jwks_last_success_timestamp_seconds", help, process.jwks_fetched_at.get())?;
+        let help = "Circuit breaker before the application that is asked about clients: 0 closed, 1 half open, 2 open";
+        gauge("auth_hook_breaker_state", help, process.hook_breaker.get())?;
         encode_memory(&mut encoder, shared, resident)?;
         let mut family = encoder.encode_descriptor("jwks_fetches", "Fetches of jwks_url", None, MetricType::Counter)?;
         for (result, count) in [("ok", &process.jwks_ok), ("failed", &process.jwks_failed)] {
@@ -257,7 +259,7 @@ mod tests {
         let api = Arc::new(Api::new(shards, true, Arc::new(reloader)));
         api.tally().count(0, axum::http::StatusCode::NOT_FOUND);
         api.tally().refuse();
-        api.tally().turn_away();
+        api.tally().turn_away(crate::control::access::Caller::Here);
         let text = text(&api, Format::OpenMetrics);
         for line in [
             "uproar_deliveries_total{shard=\"0\"} 5",

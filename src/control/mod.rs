@@ -93,10 +93,10 @@ async fn run(setup: Setup, signals: Option<Signals>, stopped: flume::Receiver<()
         tokio_uring::spawn(signals::reload_on_signal(hang_up, reloader.clone()));
     }
     tokio_uring::spawn(tls::watch(reloader.clone()));
-    tokio_uring::spawn(warnings::watch(shards.clone()));
     tokio_uring::spawn(notifier.watch(shards.clone(), reloader.watch()));
-    let api = Api::new(shards, admin.is_tcp(), reloader);
-    tokio_uring::spawn(admin.serve(Arc::new(api)));
+    let api = Arc::new(Api::new(shards, admin.is_tcp(), reloader));
+    tokio_uring::spawn(warnings::watch(api.clone()));
+    tokio_uring::spawn(admin.serve(api));
     let _ = stopped.recv_async().await;
 }
 

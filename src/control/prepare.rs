@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 
 use crate::auth::gate::fetch_set;
-use crate::auth::{Gate, Keys};
+use crate::auth::{Gate, Hook, Keys, hook};
 use crate::config::{Config, ConfigError};
 use crate::shard::Aides;
 use crate::shard::handle::Shards;
@@ -50,7 +50,8 @@ impl Prepared {
     pub fn start(self, config: &Config, shards: &Shards) -> io::Result<Aides> {
         let handshakes = self.certificates.map(|tls| shake_hands(config, tls, shards)).transpose()?;
         let gate = self.keys.map(|keys| guard(config, keys, shards)).transpose()?;
-        Ok(Aides { handshakes, gate })
+        let hook = ask_application(config, shards)?;
+        Ok(Aides { handshakes, gate, hook })
     }
 
     /// What is to take the place of those that are there, which were made of the configuration `running`. Nothing is changed yet.
@@ -78,7 +79,10 @@ impl Prepared {
                 (Some(gate.map_err(no_thread)?), None)
             }
         };
-        let aides = Aides { gate, ..aides.clone() };
+        let is_same_hook = hook_options(before) == hook_options(config);
+        let hook = if is_same_hook { Ok(aides.hook.clone()) } else { ask_application(config, shards) };
+        let no_thread = |error| ConfigError::new(format!("cannot start the threads for auth_hook: {error}"));
+        let aides = Aides { gate, hook: hook.map_err(no_thread)?, ..aides.clone() };
         Ok(Next { settings: self.settings, certificates: self.certificates, keys: renewed, aides })
     }
 }
@@ -151,4 +155,27 @@ fn guard(config: &Config, keys: Keys, shards: &Shards) -> io::Result<Gate> {
     };
     let set = config.jwks_url.clone().map(|address| (address, config.jwks_refresh));
     Gate::start(keys, set, shards.shared().process().clone(), done)
+}
+
+/// The threads that ask the application; `None` where it is not asked.
+fn ask_application(config: &Config, shards: &Shards) -> io::Result<Option<Hook>> {
+    let Some(options) = hook_options(config) else { return Ok(None) };
+    let postboxes = shards.postboxes().to_vec();
+    let done = move |shard: u16, outcome| {
+        if let Some(postbox) = postboxes.get(usize::from(shard)) {
+            postbox.post(Mail::Decided(Box::new(outcome)));
+            postbox.wake();
+        }
+    };
+    Hook::start(options, shards.shared().process().clone(), done).map(Some)
+}
+
+/// How it is asked.
+fn hook_options(config: &Config) -> Option<hook::Options> {
+    Some(hook::Options {
+        url: config.auth_hook.clone()?,
+        secret: config.auth_hook_secret.clone(),
+        timeout: config.auth_hook_timeout,
+        concurrency: config.auth_hook_concurrency as usize,
+    })
 }

@@ -215,6 +215,9 @@ impl Reloader {
         self.shards.shared().set_max_connections(most);
         next.hand_out();
         let Next { settings, aides, .. } = next;
+        if aides.hook.is_none() {
+            self.shards.shared().process().hook_breaker.set(0);
+        }
         let (pending, taken) = flume::bounded(0);
         let update = Update { settings, aides: aides.clone(), pending: Some(pending) };
         tell(&self.shards, || Mail::Configure(Box::new(update.clone())));

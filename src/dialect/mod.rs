@@ -157,6 +157,13 @@ pub struct Receipt<'a> {
     pub ack: bool,
 }
 
+impl Receipt<'_> {
+    /// One that needs the message no more.
+    pub fn into_owned(self) -> Receipt<'static> {
+        Receipt { id: Cow::Owned(self.id.into_owned()), ack: self.ack }
+    }
+}
+
 /// Why a topic was not joined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
@@ -169,6 +176,9 @@ pub enum Refusal {
     /// The client has no permission.
     #[error("the client may not have it")]
     NotAllowed,
+    /// The application that decides it could not be asked.
+    #[error("whether the client may have it could not be found out")]
+    Undecided,
     /// It was given up before the topic was joined.
     #[error("the subscription was given up")]
     GivenUp,
@@ -181,6 +191,7 @@ impl Refusal {
             Refusal::BadName => "bad_topic",
             Refusal::TooMany => "too_many_topics",
             Refusal::NotAllowed => "not_allowed",
+            Refusal::Undecided => "busy",
             Refusal::GivenUp => "unsubscribed",
         }
     }
@@ -201,6 +212,9 @@ pub enum Failure {
     /// Clients may not publish to that topic.
     #[error("Clients may not publish to this topic")]
     NotAllowed,
+    /// The application that decides whether they may could not be asked.
+    #[error("Whether this is allowed could not be found out: try again later")]
+    Undecided,
     /// The client is in as many rooms as a backend may bring it into.
     #[error("The client is in too many rooms")]
     TooManyRooms,
@@ -214,7 +228,7 @@ impl Failure {
     pub fn code(self) -> &'static str {
         match self {
             Failure::NoBackend => "no_backend",
-            Failure::Busy => "busy",
+            Failure::Busy | Failure::Undecided => "busy",
             Failure::NoRoom => "no_room",
             Failure::NotAllowed => "not_allowed",
             Failure::TooManyRooms => "too_many_rooms",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::auth::hook::{Answer, Event as Asked};
 use crate::auth::{Denied, Grant, Permissions, Purpose, Verdict, token};
 use crate::conn::{Phase, Session, Unparsed};
 use crate::dialect::{Event, Refusal};
@@ -19,15 +20,21 @@ use crate::ring::token::ConnId;
 use crate::time::Tick;
 
 use super::Core;
-use super::command::Wish;
+use super::hook::{Queue, Waiting};
 use super::inbound::Next;
+use super::subscribe::Wish;
 
 /// Topics that a connection may have by tokens of their own.
 const MAX_TOKEN_TOPICS: usize = 1024;
 
 /// What a connection was granted.
-struct Admission {
-    grant: Grant,
+pub(super) struct Admission {
+    /// By its token, and by the application.
+    pub(super) grant: Grant,
+    /// What the application has said when it was asked whether the client may come in.
+    pub(super) answer: Option<Box<Answer>>,
+    /// Messages that wait for its word.
+    pub(super) queue: Option<Box<Queue>>,
     /// When its lifetime would be over, whatever its token says.
     lifetime: Option<Tick>,
     /// Topics that tokens of their own allow.
@@ -41,13 +48,25 @@ struct Admission {
 pub(super) struct Admissions(HashMap<u32, Admission>);
 
 impl Admissions {
-    fn insert(&mut self, index: u32, grant: Grant) {
-        self.0.insert(index, Admission { grant, lifetime: None, topics: Vec::new(), wishes: Vec::new() });
+    pub(super) fn insert(&mut self, index: u32, grant: Grant) {
+        let (topics, wishes) = (Vec::new(), Vec::new());
+        self.0.insert(index, Admission { grant, answer: None, queue: None, lifetime: None, topics, wishes });
     }
 
-    /// A connection is over, or its request is.
-    pub(super) fn end(&mut self, index: u32) {
-        self.0.remove(&index);
+    /// Of a connection, if it has one.
+    pub(super) fn get(&self, id: ConnId) -> Option<&Admission> {
+        self.0.get(&id.index)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Admission> {
+        self.0.get_mut(&id.index)
+    }
+
+    /// A connection is over, or its request is. Returns the bytes that were kept of messages.
+    pub(super) fn end(&mut self, index: u32) -> usize {
+        let queue = self.0.remove(&index).and_then(|admission| admission.queue);
+        queue.map_or(0, |queue| queue.bytes())
     }
 
     /// What the configuration allows has changed: so has what is allowed to those of whom nothing else is said.
@@ -65,7 +84,8 @@ impl Admissions {
 impl Core {
     /// Whether somebody has to be admitted before a request for this is answered.
     fn is_guarded(&self, route: &Route<'_>) -> bool {
-        self.aides.gate.is_some() && matches!(route, Route::Raw { .. } | Route::Json | Route::Events | Route::Publish)
+        let has_guard = self.aides.gate.is_some() || self.aides.hook.is_some();
+        has_guard && matches!(route, Route::Raw { .. } | Route::Json | Route::Events | Route::Publish)
     }
 
     /// Sees to it that a client is admitted before its request is answered: `None` if it is. `rest`: the request, and what came
@@ -74,16 +94,24 @@ impl Core {
         if !self.is_from_here(request) && !matches!(route, Route::Probe(_) | Route::Page(_)) {
             return Some(self.deny(id, request, 403, "This page may not connect here."));
         }
-        if !self.is_guarded(route) || self.admissions.0.contains_key(&id.index) {
+        // What a browser asks before it posts has no token.
+        if !self.is_guarded(route) || request.method == crate::http::request::Method::Options {
             return None;
         }
-        // What a browser asks before it posts has no token.
-        if request.method == crate::http::request::Method::Options {
+        let waits = if self.admissions.get(id).is_none() { self.admit_by_token(id, request) } else { None };
+        waits.or_else(|| self.ask_at_the_door(id, route, request))
+    }
+
+    /// Sees to it that a client's token is checked, if it needs one: `None` if it does not.
+    fn admit_by_token(&mut self, id: ConnId, request: &Request<'_>) -> Option<Next> {
+        let anonymous = Grant::anonymous(self.settings.permissions.clone());
+        if self.aides.gate.is_none() {
+            self.admissions.insert(id.index, anonymous);
             return None;
         }
         let Some(token) = token::of(request, self.settings.auth_cookie.as_deref()) else {
             if self.settings.anonymous {
-                self.admissions.insert(id.index, Grant::anonymous(self.settings.permissions.clone()));
+                self.admissions.insert(id.index, anonymous);
                 return None;
             }
             return Some(self.deny(id, request, 401, "A token is wanted here."));
@@ -136,21 +164,24 @@ impl Core {
         }
     }
 
-    fn judged_to_connect(&mut self, id: ConnId, outcome: Result<Grant, Denied>) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        let Session::Asked(kept) = &mut conn.session else { return };
+    /// A request need not wait any more: what it is and what came behind it, if somebody waits for the answer.
+    pub(super) fn take_asked(&mut self, id: ConnId) -> Option<Vec<u8>> {
+        let conn = self.conns.get_mut(id)?;
+        let Session::Asked(kept) = &mut conn.session else { return None };
         let kept = std::mem::take(&mut **kept);
         self.partial_bytes -= kept.body_bytes();
         conn.session = Session::Head(None);
         conn.flags.set_asking(false);
-        if conn.phase != Phase::Head {
-            return;
-        }
+        (conn.phase == Phase::Head).then_some(kept.bytes)
+    }
+
+    fn judged_to_connect(&mut self, id: ConnId, outcome: Result<Grant, Denied>) {
+        let Some(bytes) = self.take_asked(id) else { return };
         match outcome.and_then(|grant| if self.is_current(&grant) { Ok(grant) } else { Err(Denied::Expired) }) {
             Ok(grant) => {
                 self.counters.auth_granted.add(1);
                 self.admissions.insert(id.index, grant);
-                self.take_up(id, kept.bytes);
+                self.take_up(id, bytes);
             }
             Err(_) => {
                 self.counters.auth_denied.add(1);
@@ -163,18 +194,18 @@ impl Core {
     }
 
     /// Takes up bytes as if they had just been read.
-    fn take_up(&mut self, id: ConnId, bytes: Vec<u8>) {
+    pub(super) fn take_up(&mut self, id: ConnId, bytes: Vec<u8>) {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.flags.set_undecoded(true);
             self.undecoded.push_back((id, bytes));
         }
     }
 
-    /// The token did not get checked in time.
+    /// The token did not get checked in time, or the application has not said anything.
     pub(super) fn verdict_timed_out(&mut self, id: ConnId) {
         self.counters.http_errors.add(1);
         self.counters.auth_shed.add(1);
-        let response = Response::unavailable(1, "The token was not checked in time.");
+        let response = Response::unavailable(1, "Whether you may come in could not be found out in time.");
         self.respond(id, &response, Framing::CLOSE, CloseReason::HeadTimeout);
     }
 
@@ -194,6 +225,9 @@ impl Core {
         }
         let grant = outcome.ok().filter(|grant| self.is_current(grant));
         let admission = self.admissions.0.get_mut(&id.index);
+        // What the application has said holds as long as the connection, whatever the token.
+        let answer = admission.as_ref().and_then(|admission| admission.answer.as_deref());
+        let grant = grant.and_then(|grant| answer.map_or(Ok(grant.clone()), |answer| answer.over(grant)).ok());
         let Some((grant, admission)) = grant.zip(admission).filter(|(new, old)| new.user == old.grant.user) else {
             self.counters.auth_denied.add(1);
             return self.tell(id, Event::BadToken);
@@ -202,7 +236,7 @@ impl Core {
         let (expires, lifetime) = (grant.expires, admission.lifetime);
         admission.grant = grant;
         self.set_end(id, lifetime);
-        self.tell(id, Event::Refreshed { expires: expires.map(|seconds| seconds.saturating_mul(1000)) });
+        self.tell(id, Event::Refreshed { expires });
     }
 
     /// Has the token for a topic checked.
@@ -236,7 +270,13 @@ impl Core {
         }
         let result = if is_allowed { &self.counters.auth_granted } else { &self.counters.auth_denied };
         result.add(1);
-        let result = match self.begin_to_subscribe(id, &topic, wish) {
+        let result = match self.may_join(id, &topic, wish) {
+            Ok(()) if self.asks_about(Asked::Subscribe) => {
+                return self.wait_for_word(id, Waiting::Subscribe(vec![(topic, wish)]));
+            }
+            allowed => allowed.and_then(|()| self.join(id, &topic, wish)),
+        };
+        let result = match result {
             Ok(true) => Ok(None),
             Ok(false) => return,
             Err(refusal) => Err(refusal),
@@ -246,7 +286,7 @@ impl Core {
 
     /// Whether a grant's time is not over.
     fn is_current(&self, grant: &Grant) -> bool {
-        grant.expires.is_none_or(|seconds| seconds.saturating_mul(1000) > self.unix_ms)
+        grant.expires.is_none_or(|expires| expires > self.unix_ms)
     }
 
     /// What a connection may do.
@@ -267,7 +307,7 @@ impl Core {
 
     /// Milliseconds since 1970 at which a connection's token is over.
     pub(super) fn grant_expires(&self, id: ConnId) -> Option<u64> {
-        Some(self.admissions.0.get(&id.index)?.grant.expires?.saturating_mul(1000))
+        self.admissions.get(id)?.grant.expires
     }
 
     /// When a connection ends that would live until `lifetime`: then, or when its token is over.

@@ -1,5 +1,7 @@
 //! The connection of a backend: who may have one, what it is sent, and what it asks for.
 
+use crate::auth::token::bearer;
+use crate::config::Secret;
 use crate::conn::Session;
 use crate::dialect::{Deed, Event, Failure, Instruction, Receipt};
 use crate::http::request::Request;
@@ -13,12 +15,13 @@ use super::mail::{Act, Addressed, Ask, Mail, Origin, Question, Return, Stage};
 use super::publish::Publication;
 
 impl Core {
-    /// Whether a request has the key of backends: as a bearer token (RFC 6750 section 2.1), or as `key` in its query.
-    pub(super) fn is_from_backend(&self, request: &Request<'_>) -> bool {
-        let Some(key) = &self.settings.backend_key else { return false };
+    /// Which of the keys of backends a request has, if it has one: as a bearer token (RFC 6750 section 2.1), or as `key` in its query.
+    pub(super) fn backend_key_of(&self, request: &Request<'_>) -> Option<usize> {
         let token = request.header("Authorization").and_then(bearer);
-        token.is_some_and(|token| key.is(token))
-            || request.query_value("key").is_some_and(|given| key.is(given.as_bytes()))
+        let given = request.query_value("key");
+        let keys = &self.settings.backend_key;
+        let by = |given: &[u8]| Secret::position(keys, given);
+        token.and_then(by).or_else(|| given.and_then(|given| by(given.as_bytes())))
     }
 
     /// Begins to serve a backend whose handshake is answered.
@@ -131,30 +134,5 @@ impl Core {
         };
         let asker = self.asker(id, None, receipt);
         self.pass_on(Addressed { receiver: receiver.into(), to_room: true, stage: Stage::Sent, act, asker });
-    }
-}
-
-/// The token of the scheme `Bearer`, whose name may be in any case (RFC 9110 section 11.1).
-fn bearer(credentials: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = credentials.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_token_is_behind_the_scheme() {
-        for (credentials, token) in [
-            ("Bearer abc", Some("abc")),
-            ("bEARER  abc ", Some("abc")),
-            ("Bearer ", Some("")),
-            ("Bearer", None),
-            ("Basic abc", None),
-            ("", None),
-        ] {
-            assert_eq!(bearer(credentials.as_bytes()), token.map(str::as_bytes), "{credentials}");
-        }
     }
 }

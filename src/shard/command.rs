@@ -1,11 +1,10 @@
 //! Commands → hub: who is subscribed to what, and what that means for other shards.
 
-use std::borrow::Cow;
-
 use smallvec::SmallVec;
 
+use crate::auth::hook::Event as Asked;
 use crate::conn::{Awaited, Session, outbox};
-use crate::dialect::{self, Command, Event, Failure, Refusal, Since, json};
+use crate::dialect::{self, Command, Event, Failure, Refusal, json};
 use crate::error::CloseReason;
 use crate::hub::frame::{Class, Frames, MessageKind, Span};
 use crate::hub::{Hub, TopicHandle};
@@ -13,20 +12,11 @@ use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
 
 use super::events::Copies;
+use super::hook::Draft;
 use super::mail::{Ask, Mail, Origin, Question, Receipt, Return, TopicRef};
 use super::publish::Publication;
 use super::shared::Shared;
 use super::{Core, NO_TOPIC, Notice};
-
-/// Topics to subscribe to, and where the client was in them.
-type Wishes<'a> = Vec<(Cow<'a, str>, Option<Since>)>;
-
-/// What of a topic's past a client wants that subscribes to it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
-    pub(super) since: Option<Since>,
-    pub(super) recover: bool,
-}
 
 impl Core {
     /// Carries out what a client's message asks for. Says whether other shards may have work of it, as the topics' homes.
@@ -82,6 +72,10 @@ impl Core {
         if !self.permissions(id).publish.includes(topic) {
             return self.not_allowed(id, name.as_deref());
         }
+        if self.asks_about(Asked::Publish) && is_topic_name(topic) {
+            let receipt = receipt.map(dialect::Receipt::into_owned);
+            return self.ask_to_publish(id, Draft { receipt, ..Draft::new(topic, kind, payload) });
+        }
         let receipt = self.receipt(id, receipt, true);
         if !self.publish(topic, Publication { receipt, ..Publication::new(kind, payload) }) {
             self.tell(id, Event::BadTopic { id: name.as_deref() });
@@ -98,13 +92,17 @@ impl Core {
         if !self.permissions(id).publish.includes(self.hub.name(topic)) {
             return self.not_allowed(id, None);
         }
+        if self.asks_about(Asked::Publish) {
+            let draft = Draft::new(self.hub.name(topic), kind, payload);
+            return self.ask_to_publish(id, Draft { but_own: !own, ..draft });
+        }
         let receipt = self.receipt(id, None, false);
         let publication = Publication::new(kind, payload).but((!own).then_some(id));
         self.publish_joined(topic, Publication { receipt, ..publication });
     }
 
     /// A client has published where it may not. Its dialect has a word for that, or else it would take it for published.
-    fn not_allowed(&mut self, id: ConnId, message: Option<&str>) {
+    pub(super) fn not_allowed(&mut self, id: ConnId, message: Option<&str>) {
         self.counters.not_allowed.add(1);
         match self.conns.get(id).map(|conn| &conn.session) {
             Some(Session::Json { .. }) => self.tell(id, Event::Failed { why: Failure::NotAllowed, id: message }),
@@ -159,68 +157,6 @@ impl Core {
         let to = Return::Conn(Origin { shard: self.id, conn: id });
         let question = Question::Presence(room.clone());
         self.ask(&room, Ask { question, to });
-    }
-
-    fn subscribe_all(
-        &mut self,
-        id: ConnId,
-        topics: Wishes<'_>,
-        recover: bool,
-        tokens: &[(Cow<'_, str>, Cow<'_, str>)],
-    ) {
-        let mut results = Vec::new();
-        for (topic, since) in topics {
-            let wish = Wish { since: since.filter(|_| recover), recover };
-            let token = tokens.iter().find(|(name, _)| *name == topic).map(|(_, token)| &**token);
-            let begun = match token.filter(|_| !self.may_subscribe(id, &topic)) {
-                Some(token) => self.ask_to_subscribe(id, &topic, wish, token).map(|()| false),
-                None => self.begin_to_subscribe(id, &topic, wish),
-            };
-            match begun {
-                Ok(true) => results.push((topic, Ok(None))),
-                // The client is told when somebody else has answered.
-                Ok(false) => {}
-                Err(refusal) => results.push((topic, Err(refusal))),
-            }
-        }
-        if !results.is_empty() {
-            self.tell(id, Event::Subscribed(&results));
-        }
-    }
-
-    /// Subscribes to a topic as far as that is allowed: whether it is done, or begun.
-    pub(super) fn begin_to_subscribe(&mut self, id: ConnId, topic: &str, wish: Wish) -> Result<bool, Refusal> {
-        if !is_topic_name(topic) {
-            return Err(Refusal::BadName);
-        }
-        if !self.may_subscribe(id, topic) || wish.recover && !self.permissions(id).history.includes(topic) {
-            self.counters.not_allowed.add(1);
-            log_conn!(self, id, topic, "a subscription was not allowed");
-            return Err(Refusal::NotAllowed);
-        }
-        // Whoever wants to know of the past is told when the home shard has answered.
-        match wish.recover || self.has_last_value(topic) {
-            true => self.recover(id, topic, wish.since, wish.recover).map(|()| false),
-            false => self.subscribe(id, topic).map(|_| true),
-        }
-    }
-
-    fn unsubscribe_all(&mut self, id: ConnId, topics: Vec<Cow<'_, str>>) {
-        let results: Vec<_> = topics
-            .into_iter()
-            .map(|topic| {
-                // A connection stays in its rooms.
-                let left = !self.is_member(id, &topic) && self.give_up(id, &topic);
-                (topic, left)
-            })
-            .collect();
-        self.tell(id, Event::Unsubscribed(&results));
-    }
-
-    /// Ends a subscription, or the wait for one; `false` if there was neither.
-    pub(super) fn give_up(&mut self, id: ConnId, topic: &str) -> bool {
-        let awaited = self.cancel_waits(id, topic);
-        self.unsubscribe(id, topic) || awaited
     }
 
     /// Tells a client what came of its command, or what happened to its messages.

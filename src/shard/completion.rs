@@ -99,7 +99,7 @@ impl Core {
             count if count > 0 => {
                 let bytes = count as usize;
                 self.counters.bytes_in.add(bytes as u64);
-                self.meters.charge_bytes(id.index, bytes, self.now);
+                let pace = self.meters.charge_bytes(id.index, bytes, self.now);
                 conn.flags.set_heard(true);
                 // A short read has drained the socket; the poll tells of what comes later, but not of the end that
                 // it has told of already.
@@ -107,7 +107,7 @@ impl Core {
                 if more {
                     self.want_read(id);
                 }
-                return bytes;
+                return if self.floods(id, pace) { 0 } else { bytes };
             }
             error if error == -sys::EAGAIN || error == -sys::EINTR => {}
             _ => {

@@ -56,6 +56,11 @@ impl Core {
         Next::End
     }
 
+    /// The topics that a request for a stream names, if it is going to be one.
+    pub(super) fn topics_of_stream<'a>(&self, request: &Request<'a>) -> Option<Vec<Cow<'a, str>>> {
+        self.topics_for_stream(request, last_event_id(request).is_empty()).ok()
+    }
+
     /// The topics of a request, each once; or the status and the sentence that refuse it.
     fn topics_for_stream<'a>(
         &self,

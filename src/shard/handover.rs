@@ -169,7 +169,8 @@ impl Core {
         match why {
             Failure::NoBackend => self.counters.not_handed_over_none.add(1),
             Failure::Busy => self.counters.not_handed_over_busy.add(1),
-            Failure::NoRoom | Failure::NotAllowed | Failure::TooManyRooms | Failure::TooFast => {}
+            Failure::NoRoom | Failure::NotAllowed | Failure::Undecided => {}
+            Failure::TooManyRooms | Failure::TooFast => {}
         }
         self.inform(&asker.to, Answer::Failed { why, id: asker.id });
     }

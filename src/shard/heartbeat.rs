@@ -51,7 +51,8 @@ impl Core {
             return self.stream_heartbeat(id);
         }
         // What waits to be read may be the answer: that it waits is the shard's doing, not the peer's.
-        let unread = conn.flags.readable() || conn.flags.paused() || conn.flags.undecoded();
+        let flags = conn.flags;
+        let unread = flags.readable() || flags.paused() || flags.undecoded() || flags.asking();
         let (pinged, heard) = (conn.flags.pinged(), conn.flags.heard() || unread);
         if pinged && !heard {
             return self.ping_overdue(id);

@@ -42,7 +42,7 @@ pub(super) enum Next {
     Frames,
     /// Nothing, before what was posted is answered.
     Answer,
-    /// The same request, when its token is checked.
+    /// The same request, when its token is checked, or the application has said something.
     Wait,
     /// Nothing.
     End,
@@ -149,7 +149,8 @@ impl Shard {
         let next = self.answer_for(id, route, request, body);
         // What one request was granted is not for the next.
         if matches!(next, Next::Request | Next::Answer) {
-            self.core.admissions.end(id.index);
+            let kept = self.core.admissions.end(id.index);
+            debug_assert_eq!(kept, 0, "of a request, no message waits");
         }
         next
     }
@@ -214,7 +215,7 @@ impl Shard {
         let settings = message::Settings { max_message, max_skipped, compression };
         let mut decoder = Decoder::new(settings, &mut partial, &mut codec.inflater, &mut codec.arena);
         let mut posted = false;
-        while !core.codec_is_spent() {
+        while !core.codec_is_spent() && !core.awaits_word(id) {
             match decoder.next(&mut bytes) {
                 Ok(Some(event)) => posted |= on_event(core, routes, &mut codec.json, id, event),
                 Ok(None) => break,
@@ -265,11 +266,16 @@ pub(super) fn kept(partial: &Partial) -> usize {
 /// Acts on what a client has sent; says whether it published or did something else that other shards have to know.
 fn on_event(core: &mut Core, routes: &mut Routes, scratch: &mut Vec<u8>, id: ConnId, event: Event<'_>) -> bool {
     let Some(conn) = core.conns.get_mut(id) else { return false };
-    core.inflated_bytes += match &event {
+    let inflated = match &event {
         Event::Message { compressed: true, payload, .. } => payload.len(),
         Event::TooBig { inflated } => *inflated,
         _ => 0,
     };
+    if inflated > 0 {
+        core.inflated_bytes += inflated;
+        // A thousandth of it may have been on the wire. The message that it is, or was to be, is judged by this too.
+        core.meters.charge_bytes(id.index, inflated, core.now);
+    }
     match (event, conn.phase) {
         (Event::Close { code, .. }, _) => core.peer_closed(id, code),
         (Event::Message { kind, compressed, payload }, Phase::Open) => {
@@ -336,7 +342,9 @@ impl Core {
     /// Keeps what is not decoded for a later turn.
     fn put_off(&mut self, id: ConnId, rest: &[u8]) {
         let Some(conn) = self.conns.get_mut(id).filter(|_| !rest.is_empty()) else { return };
-        if matches!(conn.phase, Phase::Open | Phase::Closing) {
+        if conn.flags.asking() {
+            self.keep_behind(id, rest);
+        } else if matches!(conn.phase, Phase::Open | Phase::Closing) {
             conn.flags.set_undecoded(true);
             self.undecoded.push_back((id, rest.to_vec()));
         }

@@ -203,7 +203,7 @@ impl Core {
         }
         self.counters.dropped_gone.add(u64::from(lost));
         self.partial_bytes -= kept(&conn.partial);
-        self.admissions.end(id.index);
+        self.partial_bytes -= self.admissions.end(id.index);
         if let Session::Head(Some(unparsed)) | Session::Asked(unparsed) = &conn.session {
             self.partial_bytes -= unparsed.body_bytes();
         }

@@ -10,6 +10,8 @@ use crate::ring::token::ConnId;
 use super::Core;
 use super::mail::{Answer, Receipt};
 
+const TOO_FAST: &str = "too fast";
+
 impl Core {
     /// Whether a message may be acted upon. One that may not is answered where its dialect has a word for that; other
     /// clients would take it for delivered, and are closed.
@@ -48,6 +50,18 @@ impl Core {
         Some(Response::too_many(1, "There are too many requests, or too much in them: wait a moment."))
     }
 
+    /// Whether so many bytes have come, whatever they are, that the connection is closed. What never becomes a message, pongs or
+    /// fragments without an end, is found here alone.
+    pub(super) fn floods(&mut self, id: ConnId, pace: Pace) -> bool {
+        let is_client = |conn: &Conn| conn.is_open() && !conn.is_backend();
+        if pace != Pace::Persistent || !self.conns.get(id).is_some_and(is_client) {
+            return false;
+        }
+        self.counters.too_fast.add(1);
+        self.fail(id, 1008, TOO_FAST, CloseReason::TooFast);
+        true
+    }
+
     /// A backend is as fast as it likes.
     fn pace_of(&mut self, id: ConnId) -> Pace {
         match self.meters.charge_message(id.index, self.now) {
@@ -79,6 +93,6 @@ impl Core {
     }
 
     fn close_too_fast(&mut self, id: ConnId) {
-        self.close(id, 1008, "too fast", CloseReason::TooFast);
+        self.close(id, 1008, TOO_FAST, CloseReason::TooFast);
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::auth::Verdict;
+use crate::auth::hook::Outcome;
 use crate::dialect::Since;
 use crate::hub::TopicHandle;
 use crate::hub::frame::MessageKind;
@@ -316,6 +317,8 @@ pub enum Mail {
     Shaken(Box<Shaken>),
     /// From the thread that checks tokens.
     Verdict(Box<Verdict>),
+    /// From a thread that asks the application.
+    Decided(Box<Outcome>),
     /// Memory is short: give back what is kept for later.
     Trim,
     /// The same, and more is given up.
@@ -365,6 +368,7 @@ impl Mail {
                 Mail::Shaken(shaken) => shaken.reply.len() + shaken.plain.len(),
                 Mail::Confirm { .. }
                 | Mail::Verdict(_)
+                | Mail::Decided(_)
                 | Mail::Claim { .. }
                 | Mail::Backend { .. }
                 | Mail::WhenRead { .. }

@@ -32,6 +32,7 @@ mod flush;
 pub mod handle;
 mod handover;
 mod heartbeat;
+mod hook;
 pub mod identity;
 mod inbound;
 mod introduce;
@@ -52,6 +53,7 @@ pub mod settings;
 pub mod shared;
 mod shed;
 mod stop;
+mod subscribe;
 pub mod survey;
 mod turn;
 mod upgrade;
@@ -63,7 +65,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::auth::Gate;
+use crate::auth::{Gate, Hook};
 use crate::conn::meter::Meters;
 use crate::conn::peer::{Peer, Peers};
 use crate::conn::table::Table;
@@ -141,6 +143,8 @@ pub struct Core {
     partial_bytes: usize,
     /// Bytes inflated in this turn.
     inflated_bytes: usize,
+    /// The most that was held since memory was last given back.
+    peak: usize,
     /// Read buffers that no receive is using.
     buffers: Vec<u16>,
     /// Connections that have something to be sent.
@@ -198,8 +202,6 @@ pub struct Core {
     aides: Aides,
     mailbox: Mailbox,
     postboxes: Vec<Postbox>,
-    /// Shards that were posted mail in this turn.
-    posted: Vec<u16>,
     id: u16,
     settings: Settings,
     /// What it works with from the next turn on.
@@ -229,6 +231,8 @@ pub struct Aides {
     pub handshakes: Option<Handshakes>,
     /// Where clients need tokens: whether they are good.
     pub gate: Option<Gate>,
+    /// Where the application decides what clients may do: asks it.
+    pub hook: Option<Hook>,
 }
 
 /// What a shard is made of.
@@ -265,6 +269,8 @@ struct Scratch {
     envelope: Vec<u8>,
     /// Blocks of an event stream.
     block: Vec<u8>,
+    /// Shards that were posted mail in this turn.
+    posted: Vec<u16>,
 }
 
 impl Shard {
@@ -299,6 +305,7 @@ impl Core {
             undecoded: VecDeque::new(),
             partial_bytes: 0,
             inflated_bytes: 0,
+            peak: 0,
             buffers: (0..READ_BUFFERS).collect(),
             dirty: Vec::new(),
             sent: Vec::new(),
@@ -332,7 +339,6 @@ impl Core {
             aides: parts.aides,
             mailbox: parts.mailbox,
             postboxes: parts.postboxes,
-            posted: Vec::new(),
             id: parts.id,
             settings: parts.settings,
             update: None,

@@ -59,6 +59,9 @@ impl Core {
             let why = Failure::NotAllowed;
             return self.answer(id, request, &refused(403, why.code(), &why.to_string()));
         }
+        if let Some(next) = self.ask_to_post(id, request, &publication.topic) {
+            return next;
+        }
         let head_timeout = self.settings.head_timeout;
         // An id is a client's: what nobody proves to have sent may be anybody's, and is not known again.
         let client = publication.id.as_ref().and_then(|_| self.claimed(request));

@@ -412,8 +412,8 @@ impl Core {
 
     /// Posts mail to a shard, to be woken at the end of the turn.
     pub(super) fn post(&mut self, shard: u16, mail: Mail) {
-        if !self.posted.contains(&shard) {
-            self.posted.push(shard);
+        if !self.scratch.posted.contains(&shard) {
+            self.scratch.posted.push(shard);
         }
         self.postboxes[usize::from(shard)].post(mail);
     }

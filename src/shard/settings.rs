@@ -8,8 +8,8 @@ use crate::auth::Permissions;
 use crate::bucket::Bucket;
 use crate::config::ConfigError;
 use crate::config::{
-    AUTO_ADDRESS_CONNECT_RATE, AUTO_ADDRESS_CONNECTIONS, BacklogPolicy, Config, HistoryRule, HistoryRules, Limit,
-    Networks, Patterns, ProxyProtocol, Rate, Secret,
+    AUTO_ADDRESS_CONNECT_RATE, AUTO_ADDRESS_CONNECTIONS, BacklogPolicy, Config, HistoryRule, HistoryRules, HookEvents,
+    Limit, Networks, Patterns, ProxyProtocol, Rate, Secret,
 };
 use crate::conn::peer::Peer;
 use crate::dialect::json::Types;
@@ -49,6 +49,10 @@ pub struct Settings {
     pub anonymous: bool,
     /// The cookie that may have the token.
     pub auth_cookie: Option<String>,
+    /// What the application is asked about.
+    pub hook_events: HookEvents,
+    /// The fields of a request that it is told, in lower case.
+    pub hook_headers: Vec<String>,
     /// Pages that may connect.
     pub allowed_origins: Patterns,
     /// Bytes that an outbox may refer to while the socket takes nothing.
@@ -79,8 +83,8 @@ pub struct Settings {
     pub presence: presence::Rules,
     /// The application's own types of messages.
     pub types: Types,
-    /// By which a backend proves itself; without one, there is none.
-    pub backend_key: Option<Secret>,
+    /// By one of which a backend proves itself; without one, there is none.
+    pub backend_key: Vec<Secret>,
     /// Topics that keep messages.
     pub history: HistoryRules,
     /// Bytes of all histories of this shard.
@@ -116,6 +120,8 @@ impl TryFrom<&Config> for Settings {
             permissions: Arc::new(permissions(config)),
             anonymous: config.anonymous,
             auth_cookie: config.auth_cookie.clone(),
+            hook_events: config.auth_hook_events,
+            hook_headers: config.auth_hook_headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
             allowed_origins: config.allowed_origins.clone(),
             backlog: config.backlog,
             backlog_policy: config.backlog_policy,

@@ -122,6 +122,7 @@ impl Core {
                 Mail::Disinterest { topic, shard, local } => self.disinterest(topic, shard, local),
                 Mail::Shaken(mail) => self.shaken(*mail),
                 Mail::Verdict(mail) => self.judged(*mail),
+                Mail::Decided(mail) => self.decided(*mail),
                 Mail::Trim => self.trim(),
                 Mail::Configure(update) => self.update = Some(update),
                 Mail::Shed(what) => self.shed(what),
@@ -159,7 +160,7 @@ impl Core {
     }
 
     fn send_wakes(&mut self) {
-        for shard in self.posted.drain(..) {
+        for shard in self.scratch.posted.drain(..) {
             if self.postboxes[usize::from(shard)].wake() {
                 self.counters.wakes.add(1);
             }
@@ -174,6 +175,7 @@ impl Core {
         self.replies.settle(&mut self.frames);
         self.settle_backends();
         (self.inflated_bytes, self.encoder.bytes) = (0, 0);
+        self.trim_after_peak();
     }
 
     fn wait(&self) -> WaitFor {

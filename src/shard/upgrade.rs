@@ -75,10 +75,12 @@ impl Core {
     }
 
     pub(super) fn upgrade_to_backend(&mut self, id: ConnId, request: &Request<'_>) -> Next {
-        if !self.is_from_backend(request) {
+        let Some(position) = self.backend_key_of(request) else {
             self.counters.handshakes_backend.add(1);
             return self.answer(id, request, &Response::error(401, "This is for backends that have the key."));
-        }
+        };
+        // By its place in the list, whoever replaces keys sees which are still in use.
+        log_conn!(self, id, key = position + 1, "a backend has a key");
         let presence = request.query_value("presence") == Some(Cow::Borrowed("true"));
         let next = self.upgrade(id, request, &[], Session::Backend { presence });
         if matches!(next, Next::Frames) {
@@ -166,7 +168,7 @@ impl Core {
 }
 
 /// The room that a request names: by query, else by the last segment of its path. `None` if that cannot be one.
-fn room_of<'a>(request: &Request<'a>) -> Option<Cow<'a, str>> {
+pub(super) fn room_of<'a>(request: &Request<'a>) -> Option<Cow<'a, str>> {
     let room = match request.query_value("room") {
         Some(room) => room,
         None => match request.path.rsplit('/').find(|segment| !segment.is_empty()) {

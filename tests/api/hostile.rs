@@ -39,6 +39,7 @@ fn requests_that_are_not_in_order_are_refused() {
         ),
         (format!("POST http://evil.example/publish HTTP/1.1\r\n{host}{JSON}{length}"), body, 421, "bad_host"),
         ("GET /rooms HTTP/1.1\r\nHost: evil.example\r\n".into(), "", 421, "bad_host"),
+        ("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n".into(), "", 421, "bad_host"),
         (format!("PUT /publish HTTP/1.1\r\n{host}{JSON}{length}"), body, 405, "method_not_allowed"),
         (format!("PUT /metrics HTTP/1.1\r\n{host}{JSON}{length}"), body, 405, "method_not_allowed"),
         (format!("DELETE /rooms HTTP/1.1\r\n{host}"), "", 405, "method_not_allowed"),

@@ -165,7 +165,7 @@ fn a_message_is_sent_to_a_client_or_a_room() {
 fn a_message_is_sent_to_every_connection_of_a_user() {
     for shards in SHARDS {
         let mut config = config(shards);
-        config.backend_key = Some(Secret::new("correct-horse-battery"));
+        config.backend_key = vec![Secret::new("correct-horse-battery")];
         let server = TestServer::start(config);
         let mut backend = server.ws("/backend?key=correct-horse-battery");
         assert!(backend.frame().expect("a welcome").text().contains("backend"));

@@ -2,6 +2,9 @@
 
 use std::net::TcpListener;
 
+use tempfile::TempDir;
+
+use crate::common::tls::certificate;
 use crate::common::{TestServer, config};
 use crate::{Ended, bench, run, url};
 
@@ -47,6 +50,39 @@ fn fanout_delivers() {
         }
         assert!(ended.times("published to delivered, of one subscriber") >= 10);
     }
+}
+
+#[test]
+fn all_goes_over_tls_too() {
+    let dir = TempDir::new().expect("a directory");
+    let [ours, other] = ["ours", "other"].map(|name| certificate(dir.path(), name, &["localhost"]));
+    let path = |path: &std::path::Path| path.display().to_string();
+    let mut config = config(2);
+    config.tls_listen = Some(([127, 0, 0, 1], 0).into());
+    (config.tls_certificate, config.tls_key) = (vec![path(&ours.certificate)], vec![path(&ours.key)]);
+    let server = TestServer::start(config);
+    let port = server.running().tls_address().expect("a TLS listener").port();
+    let url = format!("wss://localhost:{port}{RAW}");
+    let with = |mode: &str, trust: &[&str], more: &[&str]| bench(&[&[mode, "--url", &url], trust, more].concat());
+    let trusted = ["--ca", &path(&ours.certificate)];
+    for (mode, more) in [
+        ("fanout", &["--subscribers", "12", "--topics", "2", "--burst", "3", "--window", "2", "--time", "150ms"][..]),
+        ("fanout", &["--subscribers", "12", "--payload", "5000", "--deflate", "--stalled", "25", "--time", "150ms"]),
+        ("rate", &["--subscribers", "12", "--samples", "2", "--rate", "400", "--time", "300ms"]),
+        ("echo", &["--connections", "4", "--time", "150ms"]),
+        ("churn", &["--time", "150ms"]),
+        ("storm", &["--connections", "20"]),
+    ] {
+        let ended = with(mode, &trusted, more);
+        assert_fine(&ended);
+        if more.contains(&"--burst") {
+            assert_eq!(ended.figure("bytes on the wire a delivery"), 64.0 + 2.0, "those within TLS");
+        }
+    }
+    assert_fine(&with("fanout", &["--insecure"], &FEW));
+    let refused = with("fanout", &["--ca", &path(&other.certificate)], &FEW);
+    assert!(refused.code != 0 && refused.stderr.contains("certificate"), "{refused:?}");
+    assert_eq!(with("fanout", &["--ca", "/no/such/file"], &FEW).code, 2);
 }
 
 #[test]

@@ -130,9 +130,13 @@ impl Drop for TestServer {
 
 /// The sum, over shards, of a metric's series: `connections`, or `dropped_total reason="drop_oldest"`.
 pub fn metric(admin: &str, series: &str) -> u64 {
+    sum(&scrape(admin), series)
+}
+
+/// As [`metric`], of a page that is there.
+pub fn sum(text: &str, series: &str) -> u64 {
     let (name, label) = series.split_once(' ').unwrap_or((series, ""));
     let prefix = format!("uproar_{name}{{");
-    let text = scrape(admin);
     let values: Vec<u64> = text
         .lines()
         .filter(|line| line.starts_with(&prefix) && line.contains(label))

@@ -180,7 +180,7 @@ fn readiness_turns_first_and_newcomers_are_served_until_the_delay_is_over() {
 #[test]
 fn backends_are_sent_away_last() {
     let mut config = draining(2, Duration::from_secs(1));
-    config.backend_key = Some(uproar::config::Secret::new("0123456789abcdef"));
+    config.backend_key = vec![uproar::config::Secret::new("0123456789abcdef")];
     let server = TestServer::start(config);
     let backend = until_closed(server.ws("/backend?key=0123456789abcdef"));
     let clients: Vec<_> = (0..8).map(|_| json_until_closed(Client::json(server.addr, "room"))).collect();

@@ -362,7 +362,7 @@ fn an_embedder_reloads_what_it_has() {
     assert_eq!(names(&report.restart), ["accept_backlog"]);
     assert_eq!(publishes(&mut client), "not_allowed");
     let mut bad = started();
-    (bad.backlog, bad.max_topics, bad.backend_key) = (1, 0, Some(Secret::new("short")));
+    (bad.backlog, bad.max_topics, bad.backend_key) = (1, 0, vec![Secret::new("short")]);
     let error = server.running().reload(bad).expect_err("it is not");
     assert!(error.problems().len() == 3 && !error.to_string().contains("short"), "{error}");
     // Without sources, what is there is read again.

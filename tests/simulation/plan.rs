@@ -139,7 +139,7 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
     // What is dropped is counted: notices would be among it.
     settings.presence.notices = false;
     settings.max_errors = 1_000_000;
-    settings.backend_key = Some(Secret::new(BACKEND_KEY));
+    settings.backend_key = vec![Secret::new(BACKEND_KEY)];
     settings.history = parse_history(rng.pick(&HISTORIES)).expect("rules");
     if rng.percent(30) {
         // The room of all: whoever comes is held until its home shard has said what is kept of it, which is nothing.

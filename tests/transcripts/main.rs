@@ -90,7 +90,7 @@ fn run_with(file: &str, text: &str, change: impl Fn(&mut Config)) {
             let rules = "kept.* count=3 last_value; deep.* count=100; newest.* count=1 last_value";
             config.history = uproar::config::parse_history(rules).expect("rules");
             config.relay = vec!["chat".into(), "playerMove".into()];
-            config.backend_key = Some(Secret::new(BACKEND_KEY));
+            config.backend_key = vec![Secret::new(BACKEND_KEY)];
             config.presence_limit = 3;
             config.max_errors = 5;
             change(&mut config);

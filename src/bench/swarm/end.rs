@@ -1,5 +1,7 @@
 //! The end of a thread's connections.
 
+use std::time::Instant;
+
 use crate::ring::op::Wait;
 use crate::ring::token::ConnId;
 
@@ -16,6 +18,31 @@ impl Core {
             _ => format!("{}: {error}", self.target.address(conn.role)),
         };
         self.lost(id, why, on);
+    }
+
+    /// The connection is over, and not because we wanted it.
+    pub(super) fn lost(&mut self, id: ConnId, why: String, on: &mut dyn FnMut(Event<'_>)) {
+        let conn = &self.conns[id.index as usize];
+        if conn.is(id) {
+            let open = conn.phase == Phase::Open;
+            self.close(id);
+            on(if open { Event::Closed(id, why) } else { Event::Refused(id, why) });
+        }
+    }
+
+    /// Gives up those that were not open in time.
+    pub(super) fn expire(&mut self, on: &mut dyn FnMut(Event<'_>)) {
+        while let Some(&(id, deadline)) = self.hurrying.front() {
+            let conn = &self.conns[id.index as usize];
+            let pending = conn.is(id) && conn.phase != Phase::Open;
+            if pending && Instant::now() < deadline {
+                break;
+            }
+            self.hurrying.pop_front();
+            if pending {
+                self.lost(id, "no answer in time".into(), on);
+            }
+        }
     }
 }
 

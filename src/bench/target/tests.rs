@@ -64,8 +64,9 @@ fn addresses_are_those_of_the_urls() {
 #[test]
 fn urls_that_cannot_be_are_refused_in_words() {
     for (url, why) in [
-        ("wss://127.0.0.1/", "TLS is not spoken yet; use ws://"),
-        ("http://127.0.0.1/", "a URL begins with ws://"),
+        ("http://127.0.0.1/", "a URL begins with ws:// or wss://"),
+        ("wss://:80/", "expected ws://host:port/path"),
+        ("wss://127..0.1/", "this host has no certificate"),
         ("ws://", "expected ws://host:port/path"),
         ("ws://:80/", "expected ws://host:port/path"),
         ("ws://127.0.0.1:99999/", "expected ws://host:port/path"),

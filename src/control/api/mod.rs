@@ -45,7 +45,7 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::control::access::Verdict;
+use crate::control::access::{Caller, Verdict};
 use crate::control::{Reloader, Settings};
 use crate::shard::handle::Shards;
 use problem::Problem;
@@ -179,11 +179,7 @@ pub async fn wrong_method(uri: Uri) -> impl IntoResponse {
 async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let endpoint = ENDPOINTS.iter().position(|endpoint| endpoint.path == path);
-    let authority = request.uri().authority().map(|authority| authority.as_str());
-    // A page of another origin cannot have the key.
-    let is_keyed = request.extensions().get() == Some(&Verdict::Keyed);
-    let is_here = is_keyed || !api.is_tcp || is_local(request.headers(), authority);
-    let response = if !is_here {
+    let response = if !is_for_us(&api, &request) {
         problem::MISDIRECTED.into_response()
     } else if let Ok(_slot) = api.slots.try_acquire() {
         next.run(request).await
@@ -194,6 +190,23 @@ async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
         api.tally.count(endpoint, response.status());
     }
     response
+}
+
+/// Whether a request is for this server, and not for one that a page has made it by giving it a name.
+fn is_for_us(api: &Api, request: &Request) -> bool {
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    // A page of another origin cannot have the key.
+    let is_keyed = request.extensions().get() == Some(&Verdict::Keyed);
+    is_keyed || !api.is_tcp || is_local(request.headers(), authority)
+}
+
+/// Keeps what is told of the server from pages in a browser on its machine. Others may ask by any name, if they may ask at all.
+pub async fn show_to_no_page(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let comes_from_here = request.extensions().get() == Some(&Caller::Here);
+    if comes_from_here && !is_for_us(&api, &request) {
+        return problem::MISDIRECTED.into_response();
+    }
+    next.run(request).await
 }
 
 /// Whether every name that the request has for this server is an address or `localhost`. A page can make a browser take a

@@ -1,8 +1,11 @@
 //! Requests, counted by endpoint and class of status; and connections that were refused.
 
+use std::sync::{Mutex, PoisonError};
+
 use axum::http::StatusCode;
 
 use super::ENDPOINTS;
+use crate::control::access::Caller;
 use crate::counters::Cell;
 
 /// The classes that are answered with.
@@ -14,6 +17,7 @@ pub struct Tally {
     requests: [[Cell; CLASSES.len()]; ENDPOINTS.len()],
     refused: Cell,
     turned_away: Cell,
+    last_turned_away: Mutex<Option<Caller>>,
 }
 
 impl Tally {
@@ -40,13 +44,19 @@ impl Tally {
     }
 
     /// Counts a request that was refused for its key, or for want of one.
-    pub fn turn_away(&self) {
+    pub fn turn_away(&self, caller: Caller) {
         self.turned_away.add(1);
+        *self.last_turned_away.lock().unwrap_or_else(PoisonError::into_inner) = Some(caller);
     }
 
     /// How many were.
     pub fn turned_away(&self) -> u64 {
         self.turned_away.get()
+    }
+
+    /// Where the last of them came from.
+    pub fn last_turned_away(&self) -> Option<Caller> {
+        *self.last_turned_away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Path, class of status, and number of requests.
