@@ -179,13 +179,10 @@ fn harmless<'a>(args: &[&'a str], nowhere: &'a str) -> (Vec<String>, i32, &'stat
             (words, 3, "Connection refused")
         }
         Some(&"top") => {
-            words = words.into_iter().map(|word| word.replace("unix:/run/uproar.sock", "http://127.0.0.1:1")).collect();
-            if !args.contains(&"--admin") {
-                words.extend(["--admin", "http://127.0.0.1:1"].map(str::to_owned));
-            }
             if !args.contains(&"--once") {
-                words.push("--once".to_owned());
+                add(&["--once"]);
             }
+            add(&["--admin", "http://127.0.0.1:1"]);
             (words, 3, "Connection refused")
         }
         Some(&"drain" | &"reload" | &"health") => {

@@ -108,10 +108,10 @@ impl Core {
     /// Notes when the tenant of a slot came.
     fn arrived(&mut self, slot: u32) {
         let index = slot as usize;
-        if index >= self.arrivals.len() {
-            self.arrivals.resize(index + 1, self.now);
+        if index >= self.watch.arrivals.len() {
+            self.watch.arrivals.resize(index + 1, self.now);
         }
-        if let Some(at) = self.arrivals.get_mut(index) {
+        if let Some(at) = self.watch.arrivals.get_mut(index) {
             *at = self.now;
         }
     }

@@ -368,7 +368,7 @@ impl Core {
                 continue;
             }
             messages += counted.1;
-            self.traffic.deliver(subscriber, counted.1 as u32);
+            self.watch.traffic.deliver(subscriber, counted.1 as u32);
             let span = match conn.flags.stamped() {
                 true => copies.of(&mut self.frames, conn, span, &mut self.scratch.block),
                 false => span,

@@ -150,7 +150,7 @@ impl Core {
                 conn.flags.set_blocked(true);
                 if !conn.flags.lagging() {
                     conn.flags.set_lagging(true);
-                    self.lagging.insert(id.index, self.now);
+                    self.watch.lagging.insert(id.index, self.now);
                 }
                 self.ops.push(Op::AwaitWritable(id));
                 self.counters.backlogged.add(1);
@@ -184,7 +184,7 @@ impl Core {
             let is_flushed = conn.outbox.is_empty() && !(conn.flags.tls() && self.secure.has_wire(send.conn.index));
             if is_flushed && conn.flags.lagging() {
                 conn.flags.set_lagging(false);
-                self.lagging.remove(&send.conn.index);
+                self.watch.lagging.remove(&send.conn.index);
             }
             bytes += u64::from(send.bytes);
             if conn.has_untold_drops() && conn.outbox.len_bytes() <= self.settings.backlog {

@@ -280,7 +280,7 @@ fn on_event(core: &mut Core, routes: &mut Routes, scratch: &mut Vec<u8>, id: Con
         (Event::Close { code, .. }, _) => core.peer_closed(id, code),
         (Event::Message { kind, compressed, payload }, Phase::Open) => {
             core.counters.messages_in.add(1);
-            core.traffic.receive(id.index);
+            core.watch.traffic.receive(id.index);
             core.counters.inflated.add(u64::from(compressed));
             return core.admits_message(id, payload, scratch) && on_message(core, routes, scratch, id, kind, payload);
         }

@@ -195,9 +195,9 @@ impl Core {
             self.counters.tls_connections.sub(1);
         }
         if conn.flags.lagging() {
-            self.lagging.remove(&id.index);
+            self.watch.lagging.remove(&id.index);
         }
-        self.traffic.take(id.index);
+        self.watch.traffic.take(id.index);
         if conn.flags.counted() {
             self.discount(id.index);
         }

@@ -59,7 +59,7 @@ impl Core {
     fn weight(&self, part: Part) -> usize {
         match part {
             Part::Connections => {
-                let own = self.conns.touched_bytes() + size_of_val(&*self.arrivals) + self.traffic.bytes();
+                let own = self.conns.touched_bytes() + size_of_val(&*self.watch.arrivals) + self.watch.traffic.bytes();
                 own + self.wheel.bytes() + self.peers.bytes() + self.meters.bytes()
             }
             Part::Topics => self.hub.table_bytes(),

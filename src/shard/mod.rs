@@ -69,7 +69,6 @@ use crate::auth::{Gate, Hook};
 use crate::conn::meter::Meters;
 use crate::conn::peer::{Peer, Peers};
 use crate::conn::table::Table;
-use crate::conn::traffic::Traffic;
 use crate::conn::{Conn, HandlerSession, Phase, Session};
 use crate::counters::{Counters, Part};
 use crate::dialect::Position;
@@ -100,7 +99,7 @@ use secure::SecureTable;
 use settings::Settings;
 use shared::Shared;
 use stop::Life;
-use survey::Survey;
+use survey::Watch;
 use window::Window;
 
 /// No index of a topic: of a `json` connection that is in no room, and of one that has not joined its topic yet.
@@ -186,13 +185,7 @@ pub struct Core {
     meters: Meters,
     /// Where each connection comes from.
     peers: Peers,
-    /// When each connection came.
-    arrivals: Vec<Tick>,
-    /// Since when something has waited without a break, of connections whose socket took no more; by slot.
-    lagging: HashMap<u32, Tick>,
-    /// How busy each connection is, while somebody watches.
-    traffic: Traffic,
-    survey: Survey,
+    watch: Watch,
     seats: Seats,
     /// The TLS of connections that have it.
     secure: SecureTable,
@@ -329,10 +322,7 @@ impl Core {
             window: Window::new(parts.settings.ack_window),
             meters: Meters::new(parts.settings.message_rate, parts.settings.byte_rate),
             peers: Peers::default(),
-            arrivals: Vec::with_capacity(parts.slots as usize),
-            lagging: HashMap::new(),
-            traffic: Traffic::default(),
-            survey: Survey::default(),
+            watch: Watch::new(parts.slots),
             seats: Seats::new(parts.doors),
             secure: SecureTable::default(),
             admissions: Admissions::default(),
@@ -430,7 +420,7 @@ impl Core {
             assert_eq!(flags.readable(), self.readable.contains(&id));
             assert_eq!(flags.undecoded(), self.undecoded.iter().any(|(undecoded, _)| *undecoded == id));
             assert_eq!(flags.paused(), self.paused.contains(&id));
-            assert_eq!(flags.lagging(), self.lagging.contains_key(&id.index));
+            assert_eq!(flags.lagging(), self.watch.lagging.contains_key(&id.index));
             assert!(!flags.blocked() || flags.lagging());
             lagging += usize::from(flags.lagging());
             let goes_on = flags.sending() || flags.blocked() || flags.dirty() || conn.held > 0;
@@ -458,7 +448,7 @@ impl Core {
             assert!(self.conns.get(backend.at.conn).is_some_and(|conn| conn.is_open() && conn.is_backend()));
         }
         assert!(self.admissions.slots().all(|index| self.conns.id(index).is_some()), "a grant without a connection");
-        assert_eq!(self.lagging.len(), lagging);
+        assert_eq!(self.watch.lagging.len(), lagging);
         assert_eq!((self.secure.len(), self.counters.tls_connections.get()), (secured, secured as u64));
         assert_eq!(self.frames.queued_bytes(), queued);
         assert_eq!(self.counters.memory(Part::PartialMessages), self.partial_bytes as u64);

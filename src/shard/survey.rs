@@ -8,8 +8,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use hashbrown::HashMap;
+
 use crate::conn::Session;
-use crate::conn::traffic::Count;
+use crate::conn::traffic::{Count, Traffic};
 use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
 use crate::time::Tick;
@@ -86,7 +88,7 @@ struct Found {
 
 /// The surveys of a shard.
 #[derive(Default)]
-pub(super) struct Survey {
+struct Survey {
     /// By topic.
     marks: Vec<Mark>,
     walk: Option<Walk>,
@@ -102,6 +104,29 @@ pub(super) struct Survey {
     asked: Tick,
 }
 
+/// What a shard notes for those who watch.
+pub(super) struct Watch {
+    /// When each connection came, by slot.
+    pub arrivals: Vec<Tick>,
+    /// Since when something has waited without a break, of connections whose socket took no more; by slot.
+    pub lagging: HashMap<u32, Tick>,
+    /// How busy each connection is, while somebody watches.
+    pub traffic: Traffic,
+    survey: Survey,
+}
+
+impl Watch {
+    /// For connections in the slots below `slots`.
+    pub fn new(slots: u32) -> Watch {
+        Watch {
+            arrivals: Vec::with_capacity(slots as usize),
+            lagging: HashMap::new(),
+            traffic: Traffic::default(),
+            survey: Survey::default(),
+        }
+    }
+}
+
 impl Survey {
     /// A count as a rate.
     fn rate(&self, count: u32) -> Option<f64> {
@@ -112,23 +137,23 @@ impl Survey {
 impl Core {
     /// Answers by what was found a moment ago, or when a walk is over.
     pub(super) fn ask_survey(&mut self, ask: Ask) {
-        self.survey.asked = self.now;
-        let is_fresh = self.survey.found.as_ref().is_some_and(|(at, _)| self.now.since(*at) < FRESH);
-        if is_fresh && self.survey.walk.is_none() {
+        self.watch.survey.asked = self.now;
+        let is_fresh = self.watch.survey.found.as_ref().is_some_and(|(at, _)| self.now.since(*at) < FRESH);
+        if is_fresh && self.watch.survey.walk.is_none() {
             return self.answer_by_survey(&ask);
         }
-        self.survey.waiting.push(ask);
-        if self.survey.walk.is_none() {
+        self.watch.survey.waiting.push(ask);
+        if self.watch.survey.walk.is_none() {
             self.begin_survey();
         }
     }
 
     fn begin_survey(&mut self) {
-        let was_counting = self.traffic.is_counting();
+        let was_counting = self.watch.traffic.is_counting();
         if !was_counting {
-            self.traffic.begin(self.conns.capacity());
+            self.watch.traffic.begin(self.conns.capacity());
         }
-        let survey = &mut self.survey;
+        let survey = &mut self.watch.survey;
         survey.span = was_counting.then(|| self.now.since(survey.begun)).filter(|span| !span.is_zero());
         survey.begun = self.now;
         let (conns, topics) = ([(); 3].map(|()| Most::new()), [(); 2].map(|()| Most::new()));
@@ -137,26 +162,26 @@ impl Core {
 
     /// Whether a survey goes on in the next turn.
     pub(super) fn has_survey(&self) -> bool {
-        self.survey.walk.is_some()
+        self.watch.survey.walk.is_some()
     }
 
     /// Goes on with a survey; or gives back what was counted for those who have gone.
     pub(super) fn keep_surveying(&mut self) {
-        if let Some(mut walk) = self.survey.walk.take() {
+        if let Some(mut walk) = self.watch.survey.walk.take() {
             self.look_at_conns(&mut walk);
             self.look_at_topics(&mut walk);
             if walk.conn < self.conns.slots() || walk.topic < self.hub.slots() {
-                self.survey.walk = Some(walk);
+                self.watch.survey.walk = Some(walk);
                 return;
             }
             let topics = walk.topics.map(|most| most.into_sorted().into_iter().map(|(_, topic)| topic).collect());
-            self.survey.found = Some((self.now, Found { conns: walk.conns.map(Most::into_sorted), topics }));
-            for ask in std::mem::take(&mut self.survey.waiting) {
+            self.watch.survey.found = Some((self.now, Found { conns: walk.conns.map(Most::into_sorted), topics }));
+            for ask in std::mem::take(&mut self.watch.survey.waiting) {
                 self.answer_by_survey(&ask);
             }
-        } else if self.traffic.is_counting() && self.now.since(self.survey.asked) > PATIENCE {
-            self.traffic.end();
-            self.survey = Survey::default();
+        } else if self.watch.traffic.is_counting() && self.now.since(self.watch.survey.asked) > PATIENCE {
+            self.watch.traffic.end();
+            self.watch.survey = Survey::default();
         }
     }
 
@@ -165,7 +190,7 @@ impl Core {
         for index in std::mem::replace(&mut walk.conn, until)..until {
             let Some((ConnId { generation, .. }, conn)) = self.conns.by_index(index) else { continue };
             let (backlog, lags) = (conn.outbox.len_bytes(), conn.flags.lagging());
-            let Count { received, delivered } = self.traffic.take(index);
+            let Count { received, delivered } = self.watch.traffic.take(index);
             let behind = if lags { self.behind(index).as_millis() as u64 } else { 0 };
             let keys = [u64::from(backlog), behind, u64::from(received) + u64::from(delivered)];
             for (most, key) in walk.conns.iter_mut().zip(keys) {
@@ -176,10 +201,10 @@ impl Core {
 
     fn look_at_topics(&mut self, walk: &mut Walk) {
         let until = walk.topic.saturating_add(TOPICS_PER_TURN).min(self.hub.slots());
-        self.survey.marks.resize(self.hub.slots() as usize, Mark::default());
+        self.watch.survey.marks.resize(self.hub.slots() as usize, Mark::default());
         for topic in std::mem::replace(&mut walk.topic, until)..until {
             let Some(name) = self.hub.name_in(topic).filter(|name| is_topic_name(name)) else { continue };
-            let Some(mark) = self.survey.marks.get_mut(topic as usize) else { continue };
+            let Some(mark) = self.watch.survey.marks.get_mut(topic as usize) else { continue };
             let subscribers = self.hub.subscribers(topic) as u64;
             if self.shared.home(name) == self.id {
                 let position = self.hub.position(topic);
@@ -195,7 +220,7 @@ impl Core {
     }
 
     fn answer_by_survey(&mut self, ask: &Ask) {
-        let Some((_, found)) = &self.survey.found else { return };
+        let Some((_, found)) = &self.watch.survey.found else { return };
         let answer = match ask.question {
             Question::Connections { order, limit } => {
                 let seen = found.conns[order as usize].iter().take(limit);
@@ -218,7 +243,7 @@ impl Core {
             Session::Json { more: Some(more), .. } => more.user.as_deref(),
             _ => None,
         };
-        let since = self.arrivals.get(id.index as usize).map_or(Duration::ZERO, |&at| self.now.since(at));
+        let since = self.watch.arrivals.get(id.index as usize).map_or(Duration::ZERO, |&at| self.now.since(at));
         let is_subscriber = conn.flags.subscriber();
         Some(ConnFacts {
             number: Origin { shard: self.id, conn: id }.number(),
@@ -230,13 +255,13 @@ impl Core {
             backlog: conn.outbox.len_bytes(),
             behind: self.behind(id.index),
             since_ms: self.unix_ms.saturating_sub(since.as_millis() as u64),
-            rates: self.survey.rate(seen.received).zip(self.survey.rate(seen.delivered)),
+            rates: self.watch.survey.rate(seen.received).zip(self.watch.survey.rate(seen.delivered)),
         })
     }
 
     /// How long something has waited for a connection without a break.
     fn behind(&self, index: u32) -> Duration {
-        self.lagging.get(&index).map_or(Duration::ZERO, |&since| self.now.since(since))
+        self.watch.lagging.get(&index).map_or(Duration::ZERO, |&since| self.now.since(since))
     }
 
     /// What is known here of topics, in their order.
@@ -245,8 +270,8 @@ impl Core {
             let Some(topic) = self.hub.find(name) else { return TopicFacts::default() };
             let is_home = self.shared.home(name) == self.id;
             let epoch = self.hub.position(topic).epoch;
-            let mark = self.survey.marks.get(topic as usize).filter(|mark| is_home && mark.epoch == epoch);
-            let rate = mark.and_then(|mark| self.survey.rate(mark.count));
+            let mark = self.watch.survey.marks.get(topic as usize).filter(|mark| is_home && mark.epoch == epoch);
+            let rate = mark.and_then(|mark| self.watch.survey.rate(mark.count));
             TopicFacts { subscribers: self.hub.subscribers(topic), rate }
         };
         names.iter().map(|name| facts(name)).collect()

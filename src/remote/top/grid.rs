@@ -14,7 +14,7 @@ const PARTS: usize = 3;
 pub struct Column {
     /// Its head.
     pub name: &'static str,
-    /// Characters; `None`: what the others leave.
+    /// Characters, if no cell has more; `None`: what the others leave.
     pub width: Option<u16>,
     /// Whether it is of numbers, which end where their head ends.
     pub is_number: bool,
@@ -62,16 +62,25 @@ static SHARDS: [Column; 10] = [
 ];
 static TOPICS: [Column; 3] = [rest("TOPIC"), number("SUBSCRIBERS", 12), number("MESSAGES/S", 11)];
 static CONNECTIONS: [Column; 9] = [
-    text("CONNECTION", 14),
+    text("CONNECTION", 12),
     text("KIND", 7),
     text("PEER", 15),
     rest("CLIENT"),
     number("TOPICS", 6),
     number("BACKLOG", 8),
-    number("BEHIND", 7),
+    number("BEHIND", 6),
     number("IN/S", 5),
     number("OUT/S", 5),
 ];
+
+impl Grid {
+    /// Characters of the longest cell of a column, or of its head.
+    pub fn longest(&self, at: usize) -> usize {
+        let cells = self.rows.iter().filter_map(|row| row.cells.get(at)).map(|cell| cell.chars().count());
+        let head = self.columns.get(at).map(|column| column.name.len());
+        cells.chain(head).max().unwrap_or(0)
+    }
+}
 
 /// The shards.
 pub fn shards(state: &State) -> Grid {
@@ -187,11 +196,7 @@ pub fn print(state: &State) -> String {
     let mut out = format!("{}\n{}\n", title(state), summary(state).join("\n"));
     for grid in [shards(state), topics(state), connections(state)] {
         out.push('\n');
-        let width = |at: usize| {
-            let cells = grid.rows.iter().filter_map(|row| row.cells.get(at)).map(|cell| cell.chars().count());
-            cells.chain([grid.columns[at].name.len()]).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..grid.columns.len()).map(width).collect();
+        let widths: Vec<usize> = (0..grid.columns.len()).map(|at| grid.longest(at)).collect();
         let heads = grid.columns.iter().map(|column| column.name.to_owned()).collect();
         for cells in std::iter::once(&heads).chain(grid.rows.iter().map(|row| &row.cells)) {
             let padded = cells.iter().zip(grid.columns).zip(&widths).map(|((cell, column), &width)| {

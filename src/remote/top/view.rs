@@ -90,7 +90,11 @@ fn draw_grid(frame: &mut Frame<'_>, grid: &Grid, area: Rect) {
         Row::new(row.cells.iter().enumerate().map(|(at, cell)| aligned(cell, at))).style(style)
     });
     let more = (hidden > 0).then(|| Row::new([format!("+{}", grid.rows.len() - shown)]).style(Style::new().dim()));
-    let widths = grid.columns.iter().map(|column| column.width.map_or(Constraint::Fill(1), Constraint::Length));
+    // A number that is cut is another number.
+    let widths = grid.columns.iter().enumerate().map(|(at, column)| match column.width {
+        Some(width) => Constraint::Length(width.max(u16::try_from(grid.longest(at)).unwrap_or(u16::MAX))),
+        None => Constraint::Fill(1),
+    });
     frame.render_widget(Table::new(rows.chain(more), widths).header(head).column_spacing(1), area);
 }
 
