@@ -39,7 +39,7 @@ pub use rate::Rate;
 pub use reload::{Changed, ReloadReport};
 pub use secret::Secret;
 pub use source::Source;
-pub use value::{AdminListen, BacklogPolicy, LogFormat, LogLevel, ProxyProtocol, parse_size, parse_time};
+pub use value::{AdminListen, BacklogPolicy, LogFormat, LogLevel, ProxyProtocol, TlsKernel, parse_size, parse_time};
 
 use crate::limits::{
     MAX_BYTE_RATE, MAX_CONNECT_RATE, MAX_CONNECTIONS_PER_SHARD, MAX_MESSAGE_BYTES, MAX_MESSAGE_RATE, MAX_SHARDS,
@@ -199,6 +199,8 @@ knobs! {
         tls_certificate: Vec<String> = Vec::new(), FILES, Live;
         /// Files of the certificates' keys, in the same order.
         tls_key: Vec<String> = Vec::new(), FILES, Live;
+        /// Whether the kernel seals and opens what TLS connections send and are sent: auto, where it can (Linux 6.7, module tls).
+        tls_kernel: TlsKernel = TlsKernel::Auto, Choice(&TlsKernel::NAMES), Restart;
         /// Let listeners be reached from other machines though nothing says who may connect: for networks that let in only
         /// whom you trust. Otherwise the server refuses to start so.
         insecure_open: bool = false, Switch, Live;

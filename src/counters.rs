@@ -235,6 +235,8 @@ const ENTER: &str =
 const REFUSED: &str = "Connections that were not served, but told why or closed at once";
 const ACCEPT_PAUSES: &str = "Pauses of accepting: for want of descriptors or memory, or because of connect_rate";
 const TLS_HANDSHAKES: &str = "TLS handshakes";
+const TLS_KERNEL_TAKEOVERS: &str = "TLS connections that were to be given to the kernel";
+const TLS_KERNEL_KEY_UPDATES: &str = "Changes of keys of TLS connections that the kernel seals";
 const HANDSHAKES: &str = "Requests for a WebSocket or an event stream, once their client was let in";
 const DROPPED: &str = "Messages not delivered";
 const HISTORY_EVICTED: &str =
@@ -268,6 +270,13 @@ counters! {
     tls_ok: Counter "tls_handshakes" {"result" = "ok"} => TLS_HANDSHAKES,
     tls_failed: Counter "tls_handshakes" {"result" = "failed"} => TLS_HANDSHAKES,
     tls_shed: Counter "tls_handshakes" {"result" = "shed"} => TLS_HANDSHAKES,
+    tls_kernel_connections: Gauge "tls_kernel_connections" => "Open TLS connections whose records the kernel seals and opens",
+    tls_kernel_ok: Counter "tls_kernel_takeovers" {"result" = "ok"} => TLS_KERNEL_TAKEOVERS,
+    tls_kernel_cipher: Counter "tls_kernel_takeovers" {"result" = "cipher"} => TLS_KERNEL_TAKEOVERS,
+    tls_kernel_refused: Counter "tls_kernel_takeovers" {"result" = "refused"} => TLS_KERNEL_TAKEOVERS,
+    tls_kernel_failed: Counter "tls_kernel_takeovers" {"result" = "failed"} => TLS_KERNEL_TAKEOVERS,
+    tls_key_updates: Counter "tls_kernel_key_updates" {"result" = "ok"} => TLS_KERNEL_KEY_UPDATES,
+    tls_key_updates_refused: Counter "tls_kernel_key_updates" {"result" = "closed"} => TLS_KERNEL_KEY_UPDATES,
     handshakes_ok: Counter "handshakes" {"result" = "ok"} => HANDSHAKES,
     handshakes_malformed: Counter "handshakes" {"result" = "malformed"} => HANDSHAKES,
     handshakes_forbidden: Counter "handshakes" {"result" = "forbidden"} => HANDSHAKES,

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, ConfigError, ReloadReport, Source};
+use crate::config::{Config, ConfigError, ReloadReport, Source, TlsKernel};
 use crate::control::{self, Admin, Base, Notifier, Prepared, Reloader};
 use crate::error::StartError;
 use crate::handler::{Backend, Handler};
 use crate::log;
+use crate::ring::ktls::{self, KernelTls, Lacking};
 use crate::ring::{Features, inherit, sys};
 use crate::shard::handle::Shards;
 use crate::shard::settings::Settings;
@@ -139,8 +140,11 @@ impl Server {
         let (postboxes, mailboxes) = launch::mailboxes(config.shards)?;
         let publisher = Publisher { shards: Shards::new(shared.clone(), postboxes.clone()) };
         let settings = Settings::clone(&prepared.settings);
-        let aides =
+        let mut aides =
             prepared.start(&config, &publisher.shards).map_err(failed("cannot start a thread for TLS or tokens"))?;
+        let wants_kernel_tls = config.tls_listen.is_some() && config.tls_kernel == TlsKernel::Auto;
+        let kernel_tls = wants_kernel_tls.then(ktls::probe);
+        aides.kernel_tls = kernel_tls.as_ref().and_then(|outcome| outcome.as_ref().ok().copied());
         let launch = Launch {
             config: &config,
             settings,
@@ -164,7 +168,18 @@ impl Server {
         let setup =
             control::Setup { admin, shards: publisher.shards.clone(), signals, reloader: reloader.clone(), notifier };
         let control = control::start(setup).inspect_err(|_| control::shutdown(&publisher.shards, Duration::ZERO))?;
-        Ok(Running { addresses, admin_address, publisher, threads, control, features, nofile, config, reloader })
+        Ok(Running {
+            addresses,
+            admin_address,
+            publisher,
+            threads,
+            control,
+            features,
+            kernel_tls,
+            nofile,
+            config,
+            reloader,
+        })
     }
 }
 
@@ -202,6 +217,7 @@ pub struct Running {
     threads: Threads,
     control: control::Handle,
     features: Features,
+    kernel_tls: Option<Result<KernelTls, Lacking>>,
     nofile: u64,
     config: Config,
     reloader: Arc<Reloader>,
@@ -313,15 +329,24 @@ fn say(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Who seals what TLS connections are sent.
+fn sealed_by(running: &Running) -> String {
+    match &running.kernel_tls {
+        None => "; kernel TLS is off".into(),
+        Some(Ok(kernel)) => format!("; kernel TLS: {kernel}"),
+        Some(Err(why)) => format!("; no kernel TLS: {why}"),
+    }
+}
+
 /// Where the server is, what it uses, and which limits it found.
 fn banner(running: &Running) -> String {
     let config = running.config();
     let page = if config.playground { "" } else { " (the page is off)" };
     let pinned = if config.pin { ", pinned" } else { "" };
     let memory = config.max_memory.map_or("off".into(), |bytes| format!("{} MiB", bytes >> 20));
-    let tls = running
-        .tls_address()
-        .map_or(String::new(), |address| format!("  tls      https://{address}/ and wss://{address}/\n"));
+    let tls = running.tls_address().map_or(String::new(), |address| {
+        format!("  tls      https://{address}/ and wss://{address}/{}\n", sealed_by(running))
+    });
     format!(
         "uproar {} is listening\n  page     http://{}/{page}\n  raw      ws://{}/raw/{{topic}}\n  json     ws://{}/\n{tls}  admin    {}\n  \
          shards   {}{pinned}\n  kernel   {}\n  limits   {} connections in all, {} descriptors (RLIMIT_NOFILE), memory {memory}\n",

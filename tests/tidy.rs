@@ -15,8 +15,8 @@ const FLOOR_0: [&str; 8] = ["error", "config", "limits", "counters", "time", "bu
 const FLOOR_1: [&str; 5] = ["http", "ws", "hub", "dialect", "ring"];
 /// What connections know besides floor 0.
 const CONN_KNOWS: [&str; 5] = ["conn", "http", "ws", "dialect", "ring::token"];
-/// What TLS knows besides floor 0: whom a session is of, and how its threads yield.
-const TLS_KNOWS: [&str; 3] = ["tls", "ring::token", "ring::sys"];
+/// What TLS knows besides floor 0: whom a session is of, how its threads yield, and in what form the kernel takes keys.
+const TLS_KNOWS: [&str; 4] = ["tls", "ring::token", "ring::sys", "ring::ktls"];
 /// What checking tokens knows besides floor 0.
 const AUTH_KNOWS: [&str; 4] = ["auth", "http", "ring::token", "ring::sys"];
 /// Where a shard's state lives. Nothing there is shared, so nothing there is locked.

@@ -35,6 +35,7 @@ fn secured(shards: u32, hosts: &[&[&str]], change: impl FnOnce(&mut uproar::Conf
     config.tls_certificate = certificates.iter().map(|one| one.certificate.display().to_string()).collect();
     config.tls_key = certificates.iter().map(|one| one.key.display().to_string()).collect();
     config.close_timeout = Duration::from_secs(2);
+    config.tls_kernel = common::tls::kernel();
     change(&mut config);
     let server = TestServer::start(config);
     let addr = server.running().tls_address().expect("a TLS listener");

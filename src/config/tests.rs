@@ -87,6 +87,7 @@ const WORDS: [(&str, &[&str], &[&str]); 43] = [
     ("tls_listen", &["off", "0.0.0.0:443"], &["443", "on"]),
     ("tls_certificate", &["none", "/etc/a.pem", "a.pem,b.pem"], &["", "a,,b"]),
     ("tls_key", &["none", "/etc/a.key"], &[""]),
+    ("tls_kernel", &["auto", "off"], &["on", ""]),
     ("listen", &["0.0.0.0:80", "[::]:8080", "127.0.0.1:0"], &["8080", "localhost:80", "127.0.0.1", "1.2.3.4:65536"]),
     ("admin_listen", &["127.0.0.1:9", "unix:/run/uproar", "off"], &["unix:", "unix:a\0b", "on", "/run/uproar"]),
     ("playground", &["true", "false"], &["yes", "1", "True", ""]),

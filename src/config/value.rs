@@ -61,6 +61,19 @@ impl ProxyProtocol {
     pub(super) const NAMES: [(&str, ProxyProtocol); 2] = [("off", ProxyProtocol::Off), ("v1v2", ProxyProtocol::V1V2)];
 }
 
+/// Whether the kernel seals and opens the records of TLS connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TlsKernel {
+    /// Where it can.
+    Auto,
+    /// Nowhere.
+    Off,
+}
+
+impl TlsKernel {
+    pub(super) const NAMES: [(&str, TlsKernel); 2] = [("auto", TlsKernel::Auto), ("off", TlsKernel::Off)];
+}
+
 /// How much is logged; each level has those before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum LogLevel {

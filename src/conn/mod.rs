@@ -254,17 +254,24 @@ flags! {
     14 doomed set_doomed "To be terminated when the shutdown is done.",
     15 mortal set_mortal "Its lifetime is bounded.",
     16 looked_at set_looked_at "Its ping is overdue, and it is being read from once more before it is given up.",
-    18 tls set_tls "What is sent and received is sealed.",
-    19 shaking set_shaking "A step of its TLS handshake is under way on another thread; it is not read from meanwhile.",
+    18 tls set_tls "It is a TLS connection.",
+    19 shaking set_shaking "A step of its TLS handshake is under way on another thread, or its keys on their way to the kernel; it is not read from meanwhile.",
     21 counted set_counted "It is counted with the address that it comes from.",
     22 proxied set_proxied "It comes from a trusted proxy, and its requests say who is behind that.",
     23 headless set_headless "Its PROXY header has not come.",
     20 asking set_asking "Its token is being checked, or the application asked about it; it is not read from meanwhile.",
     24 lagging set_lagging "It is in the table of those for whom something waits, with when that began.",
+    25 kernel_tls set_kernel_tls "The kernel seals what is sent, and opens what comes.",
     17 stamped set_stamped "An event stream of several topics: each of its messages says where it is in all of them.",
 }
 
 impl Flags {
+    /// Whether it has its TLS from a session of the shard's, which what it sends and is sent goes through.
+    #[inline]
+    pub fn in_session(self) -> bool {
+        self.tls() && !self.kernel_tls()
+    }
+
     /// Whether it is not to be read from for now; whoever clears one of these asks to read.
     #[inline]
     pub fn is_not_read(self) -> bool {

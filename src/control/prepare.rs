@@ -51,7 +51,7 @@ impl Prepared {
         let handshakes = self.certificates.map(|tls| shake_hands(config, tls, shards)).transpose()?;
         let gate = self.keys.map(|keys| guard(config, keys, shards)).transpose()?;
         let hook = ask_application(config, shards)?;
-        Ok(Aides { handshakes, gate, hook })
+        Ok(Aides { handshakes, gate, hook, kernel_tls: None })
     }
 
     /// What is to take the place of those that are there, which were made of the configuration `running`. Nothing is changed yet.

@@ -274,6 +274,13 @@ impl Frames {
         }
     }
 
+    /// Overwrites a span with zeros: it held a secret, and chunks are used again.
+    pub fn erase(&mut self, span: Span) {
+        let bytes = &mut self.chunks[span.chunk as usize].bytes[span.start as usize..span.end as usize];
+        bytes.fill(0);
+        std::hint::black_box(bytes);
+    }
+
     /// The bytes of a span.
     #[inline]
     pub fn bytes(&self, span: Span) -> &[u8] {

@@ -29,7 +29,7 @@
 //! # Kernel versions
 //! Linux 6.1 (Debian 12) is the oldest that can work: `DEFER_TASKRUN`, which runs completion work inside our own
 //! enter and nowhere else, appeared there. An accept into a slot that the kernel allocates needs 5.19, skipped
-//! completions 5.17. Newer features are used where they are, see [`Features`]; nothing depends on them.
+//! completions 5.17. Newer features are used where they are, see [`Features`] and [`ktls`]; nothing depends on them.
 
 #![allow(unsafe_code)]
 
@@ -37,6 +37,7 @@ mod addresses;
 mod buffers;
 pub mod dial;
 pub mod inherit;
+pub mod ktls;
 pub mod op;
 mod probe;
 mod submit;
@@ -62,8 +63,9 @@ use io_uring::{EnterFlags, IoUring, cqueue};
 
 use addresses::Addresses;
 use buffers::Buffers;
+use ktls::Records;
 use op::{Arrivals, Completion, Op, Wait};
-pub use probe::{Features, MIN_KERNEL, SetupError};
+pub use probe::{Features, KTLS_KERNEL, MIN_KERNEL, SetupError};
 use token::Kind;
 pub use wake::WakeFd;
 
@@ -126,6 +128,7 @@ pub struct Ring {
     buffers: Buffers,
     /// `None` only while the ring is dropped.
     addresses: Option<Addresses>,
+    records: Records,
     /// They are closed with the ring.
     _listeners: Vec<TcpListener>,
     /// Their descriptors.
@@ -156,6 +159,7 @@ impl Ring {
             uring,
             buffers: Buffers::new(),
             addresses: Some(Addresses::new(setup.listeners.len() * usize::from(ACCEPTS))),
+            records: Records::new(),
             doors: setup.listeners.iter().map(AsRawFd::as_raw_fd).collect(),
             _listeners: setup.listeners,
             wake: setup.wake,
@@ -250,14 +254,15 @@ impl Ring {
     /// Moves operations into the submission queue until it is full or they are at an end.
     fn push(&mut self, ops: &mut Drain<'_, Op>, frames: &Frames) {
         let Some(addresses) = &mut self.addresses else { return };
-        let mut ground = Ground { listeners: &self.doors, frames, buffers: &mut self.buffers, addresses };
+        let (buffers, records) = (&mut self.buffers, &mut self.records);
+        let mut ground = Ground { listeners: &self.doors, frames, buffers, addresses, records };
         let mut queue = self.uring.submission();
         let room = queue.capacity() - queue.len();
         for op in ops.take(room) {
             let entry = submit::entry(op, &mut ground);
-            // SAFETY: the listeners' descriptors, the read buffers and the seats' addresses live as long as the ring. A send's bytes are
-            // borrowed until the enter that called this returns; it submits the entry before, or leaves the ring
-            // broken so that nobody will; and MSG_DONTWAIT ends the send within its submission.
+            // SAFETY: the listeners' descriptors, the read buffers, the seats' addresses and the records' messages live as long as the
+            // ring. A send's bytes and keys are borrowed until the enter that called this returns; it submits the entry before, or
+            // leaves the ring broken so that nobody will; MSG_DONTWAIT ends the send within its submission, and keys are read there.
             unsafe { queue.push(&entry) }.expect("as many as there was room for");
         }
     }
@@ -351,6 +356,10 @@ impl Arrivals for Ring {
 
     fn peer(&self, seat: u16) -> IpAddr {
         self.addresses.as_ref().map_or(Ipv4Addr::UNSPECIFIED.into(), |addresses| addresses.get(seat))
+    }
+
+    fn record_kind(&self, buffer: u16) -> Option<u8> {
+        self.records.kind(buffer)
     }
 }
 

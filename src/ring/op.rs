@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::ktls::Record;
 use super::token::{ConnId, Token};
 use crate::hub::frame::Span;
 
@@ -49,6 +50,42 @@ pub enum Op {
         /// What; the caller keeps it alive until the enter returned.
         span: Span,
     },
+    /// Let the kernel take over a socket's TLS records once it gets their keys; until then nothing changes. Always posts a
+    /// completion, within the enter that submits it.
+    AttachTls(ConnId),
+    /// Give the kernel the keys of one direction of a socket that is attached, or the next ones. Always posts a completion, within
+    /// the enter that submits it.
+    InstallTls {
+        /// Whose.
+        conn: ConnId,
+        /// A [`super::ktls::CryptoInfo`]; the caller keeps it alive until the enter returned.
+        keys: Span,
+        /// The keys that what comes is opened with; otherwise those that what is sent is sealed with.
+        receive: bool,
+    },
+    /// As [`Op::Send`], of a connection whose kernel seals: a completion always tells how much was sent.
+    SendSealed {
+        /// To whom.
+        conn: ConnId,
+        /// What.
+        span: Span,
+    },
+    /// Send a record that is no data, of a connection whose kernel seals, without waiting. Counts as a send, and always posts its
+    /// completion.
+    SendRecord {
+        /// To whom.
+        conn: ConnId,
+        /// Which.
+        record: Record,
+    },
+    /// As [`Op::Receive`], of a connection whose kernel opens, and whatever the record's type, which [`Arrivals::record_kind`]
+    /// then says.
+    ReceiveRecord {
+        /// From whom.
+        conn: ConnId,
+        /// Index of the read buffer.
+        buffer: u16,
+    },
     /// Send FIN, keep reading. Always posts a completion, and not within the enter that submits it: a kernel worker
     /// does it, which looks the slot up only then. The slot must not be closed before.
     Shutdown(ConnId),
@@ -66,7 +103,7 @@ pub struct Completion {
     pub result: i32,
     /// A multishot operation goes on; `false`: it has ended and must be asked for again.
     pub more: bool,
-    /// The read buffer of a [`super::token::Kind::Receive`].
+    /// The read buffer of a [`super::token::Kind::Receive`] or a [`super::token::Kind::ReceiveRecord`].
     pub buffer: u16,
 }
 
@@ -77,6 +114,11 @@ pub trait Arrivals {
 
     /// Who was accepted in a seat whose accept has completed.
     fn peer(&self, seat: u16) -> IpAddr;
+
+    /// The type of the record that a [`Op::ReceiveRecord`] has put into a buffer; `None` if it is not known.
+    fn record_kind(&self, _buffer: u16) -> Option<u8> {
+        None
+    }
 }
 
 /// How long an enter may wait for a completion.

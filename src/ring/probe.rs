@@ -12,6 +12,9 @@ use crate::limits::MAX_CONNECTIONS_PER_SHARD;
 /// The oldest kernel that works, for `IORING_SETUP_DEFER_TASKRUN`.
 pub const MIN_KERNEL: (u32, u32) = (6, 1);
 
+/// The oldest kernel whose kernel TLS is used, for `SOCKET_URING_OP_SETSOCKOPT`.
+pub const KTLS_KERNEL: (u32, u32) = (6, 7);
+
 /// Kernel threads of a ring, of each sort. They only shut sockets down, which takes microseconds.
 const WORKERS: u32 = 2;
 

@@ -7,6 +7,7 @@ use io_uring::{cqueue, opcode, types};
 
 use super::addresses::Addresses;
 use super::buffers::Buffers;
+use super::ktls::{Record, Records, ULP};
 use super::op::{Completion, Op};
 use super::token::{ConnId, Kind, Token};
 use crate::hub::frame::{Frames, Span};
@@ -31,6 +32,8 @@ pub(super) struct Ground<'a> {
     pub buffers: &'a mut Buffers,
     /// What [`Op::Accept`] writes addresses to.
     pub addresses: &'a mut Addresses,
+    /// What [`Op::SendRecord`] and [`Op::ReceiveRecord`] have their messages in.
+    pub records: &'a mut Records,
 }
 
 /// The entry for an operation.
@@ -50,6 +53,14 @@ pub(super) fn entry(op: Op, ground: &mut Ground<'_>) -> Entry {
         Op::Receive { conn, buffer } => receive(conn, buffer, ground.buffers.get(buffer)),
         Op::Discard { conn, bytes } => discard(conn, bytes),
         Op::Send { conn, span } => send(conn, span, ground.frames),
+        Op::AttachTls(conn) => set_option(conn, libc::SOL_TCP, libc::TCP_ULP, ULP, Kind::TlsAttached),
+        Op::InstallTls { conn, keys, receive } => {
+            let direction = if receive { libc::TLS_RX } else { libc::TLS_TX };
+            set_option(conn, libc::SOL_TLS, direction, ground.frames.bytes(keys), Kind::TlsInstalled)
+        }
+        Op::SendSealed { conn, span } => send_sealed(conn, ground.frames.bytes(span)),
+        Op::SendRecord { conn, record } => send_record(conn, record, ground.records),
+        Op::ReceiveRecord { conn, buffer } => receive_record(conn, buffer, ground),
         Op::Shutdown(conn) => {
             opcode::Shutdown::new(slot(conn), libc::SHUT_WR).build().user_data(bits(Kind::Shutdown, conn))
         }
@@ -85,7 +96,7 @@ pub(super) fn completion(entry: &cqueue::Entry) -> Option<Completion> {
 fn decode(user_data: u64, result: i32, flags: u32) -> Option<Completion> {
     let mut token = Token::from_bits(user_data)?;
     let mut buffer = 0;
-    if token.kind == Kind::Receive {
+    if matches!(token.kind, Kind::Receive | Kind::ReceiveRecord) {
         buffer = (token.conn.index >> BUFFER_SHIFT) as u16;
         token.conn.index &= MAX_CONNECTIONS_PER_SHARD - 1;
     }
@@ -93,12 +104,24 @@ fn decode(user_data: u64, result: i32, flags: u32) -> Option<Completion> {
 }
 
 fn receive(conn: ConnId, buffer: u16, memory: &mut [u8]) -> Entry {
-    debug_assert!(conn.index < MAX_CONNECTIONS_PER_SHARD);
-    let index = conn.index | u32::from(buffer) << BUFFER_SHIFT;
     opcode::Recv::new(slot(conn), memory.as_mut_ptr(), memory.len() as u32)
         .flags(libc::MSG_DONTWAIT)
         .build()
-        .user_data(bits(Kind::Receive, ConnId { index, ..conn }))
+        .user_data(bits_of_receive(Kind::Receive, conn, buffer))
+}
+
+fn receive_record(conn: ConnId, buffer: u16, ground: &mut Ground<'_>) -> Entry {
+    let message = ground.records.incoming(buffer, ground.buffers.get(buffer));
+    opcode::RecvMsg::new(slot(conn), message).flags(libc::MSG_DONTWAIT as u32).build().user_data(bits_of_receive(
+        Kind::ReceiveRecord,
+        conn,
+        buffer,
+    ))
+}
+
+fn bits_of_receive(kind: Kind, conn: ConnId, buffer: u16) -> u64 {
+    debug_assert!(conn.index < MAX_CONNECTIONS_PER_SHARD);
+    bits(kind, ConnId { index: conn.index | u32::from(buffer) << BUFFER_SHIFT, ..conn })
 }
 
 /// With `MSG_TRUNC`, a TCP socket takes bytes off its queue and writes none (tcp(7)).
@@ -116,6 +139,28 @@ fn send(conn: ConnId, span: Span, frames: &Frames) -> Entry {
         .build()
         .flags(Flags::SKIP_SUCCESS)
         .user_data(bits(Kind::Send, conn))
+}
+
+/// Without `MSG_WAITALL`, which a socket of kernel TLS refuses. So a short send counts as a success, and a success has to be told.
+fn send_sealed(conn: ConnId, bytes: &[u8]) -> Entry {
+    opcode::Send::new(slot(conn), bytes.as_ptr(), bytes.len() as u32)
+        .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+        .build()
+        .user_data(bits(Kind::Send, conn))
+}
+
+fn send_record(conn: ConnId, record: Record, records: &mut Records) -> Entry {
+    opcode::SendMsg::new(slot(conn), records.outgoing(record))
+        .flags((libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32)
+        .build()
+        .user_data(bits(Kind::Send, conn))
+}
+
+/// The kernel reads the value when the operation is submitted: setting an option of TLS waits for nothing.
+fn set_option(conn: ConnId, level: i32, option: i32, value: &[u8], kind: Kind) -> Entry {
+    opcode::SetSockOpt::new(slot(conn), level as u32, option as u32, value.as_ptr().cast(), value.len() as u32)
+        .build()
+        .user_data(bits(kind, conn))
 }
 
 /// Ends an accept or a poll, which then completes with `-ECANCELED`. If it has ended already, this completes with
@@ -175,7 +220,8 @@ mod tests {
 
     fn of(op: Op, frames: &Frames, buffers: &mut Buffers) -> Fields {
         let addresses = &mut Addresses::new(usize::from(2 * ACCEPTS));
-        fields(entry(op, &mut Ground { listeners: &[LISTENER, LISTENER + 1], frames, buffers, addresses }))
+        let records = &mut Records::new();
+        fields(entry(op, &mut Ground { listeners: &[LISTENER, LISTENER + 1], frames, buffers, addresses, records }))
     }
 
     const FIXED: u8 = 1;

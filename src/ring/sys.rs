@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-pub use libc::{EAGAIN, ECANCELED, ECONNABORTED, EINTR};
+pub use libc::{EAGAIN, ECANCELED, ECONNABORTED, EINTR, EIO, EKEYEXPIRED};
 
 /// Asks for pages of 4 KiB only, from here on: a huge page makes two megabytes resident for the first connection in it.
 ///

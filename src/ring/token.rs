@@ -42,10 +42,16 @@ pub enum Kind {
     Cancel,
     /// Bytes were thrown away; the result is their count.
     Discard,
+    /// The kernel can be given keys, or not.
+    TlsAttached,
+    /// The kernel has taken keys, or not.
+    TlsInstalled,
+    /// A record was read into the receive's buffer; the result is the count of its bytes.
+    ReceiveRecord,
 }
 
 impl Kind {
-    const ALL: [Kind; 10] = [
+    const ALL: [Kind; 13] = [
         Kind::Accept,
         Kind::Wake,
         Kind::Readable,
@@ -56,6 +62,9 @@ impl Kind {
         Kind::Close,
         Kind::Cancel,
         Kind::Discard,
+        Kind::TlsAttached,
+        Kind::TlsInstalled,
+        Kind::ReceiveRecord,
     ];
 }
 

@@ -15,6 +15,7 @@ impl Shard {
     /// Sends come first: until they are accounted for, an outbox does not know what is still to be sent. Then the mail:
     /// what was posted before a client asked to subscribe is older than its subscription, and it must not get it.
     pub fn complete(&mut self, completions: &[Completion], arrivals: &mut impl Arrivals) {
+        self.core.forget_keys();
         for completion in completions.iter().filter(|completion| completion.token.kind == Kind::Send) {
             self.core.send_fell_short(*completion);
         }
@@ -33,6 +34,19 @@ impl Shard {
                         bytes => self.arrived(id, arrivals.buffer(completion.buffer, bytes)),
                     }
                 }
+                Kind::ReceiveRecord => {
+                    self.core.buffers.push(completion.buffer);
+                    self.core.record_read(id);
+                    match self.core.received(*completion) {
+                        0 => {}
+                        bytes => {
+                            let kind = arrivals.record_kind(completion.buffer);
+                            self.record_arrived(id, kind, arrivals.buffer(completion.buffer, bytes));
+                        }
+                    }
+                }
+                Kind::TlsAttached => self.core.tls_attached(*completion),
+                Kind::TlsInstalled => self.core.tls_installed(*completion),
                 Kind::Shutdown => self.core.shutdown_completed(id),
                 // A shard never discards.
                 Kind::Send | Kind::Wake | Kind::Close | Kind::Cancel | Kind::Discard => {}
@@ -43,7 +57,7 @@ impl Shard {
     /// Bytes have come from a connection.
     pub(super) fn arrived(&mut self, id: ConnId, bytes: &mut [u8]) {
         let Some(flags) = self.core.conns.get(id).map(|conn| conn.flags) else { return };
-        match (flags.headless(), flags.tls()) {
+        match (flags.headless(), flags.in_session()) {
             (true, _) => self.proxy_header(id, bytes),
             (_, true) => self.unseal(id, bytes),
             _ => self.inbound(id, bytes),
@@ -102,14 +116,19 @@ impl Core {
                 let pace = self.meters.charge_bytes(id.index, bytes, self.now);
                 conn.flags.set_heard(true);
                 // A short read has drained the socket; the poll tells of what comes later, but not of the end that
-                // it has told of already.
-                let more = bytes == READ_BUFFER_BYTES || conn.flags.hung_up();
+                // it has told of already, nor of a record behind that is no data.
+                let more = bytes == READ_BUFFER_BYTES || conn.flags.hung_up() || conn.flags.kernel_tls();
                 if more {
                     self.want_read(id);
                 }
                 return if self.floods(id, pace) { 0 } else { bytes };
             }
             error if error == -sys::EAGAIN || error == -sys::EINTR => {}
+            error if error == -sys::EIO && conn.flags.kernel_tls() && completion.token.kind == Kind::Receive => {
+                self.no_data(id)
+            }
+            // What comes is sealed with keys that the kernel is yet to get.
+            error if error == -sys::EKEYEXPIRED && conn.flags.kernel_tls() => {}
             _ => {
                 let reason = if conn.is_open() { CloseReason::Lost } else { conn.reason };
                 self.terminate(id, reason);
@@ -129,7 +148,12 @@ impl Core {
                 continue;
             }
             self.buffers.pop();
-            self.ops.push(Op::Receive { conn: id, buffer });
+            let is_record = conn.flags.kernel_tls() && self.secure.reads_record(id.index);
+            self.ops.push(if is_record {
+                Op::ReceiveRecord { conn: id, buffer }
+            } else {
+                Op::Receive { conn: id, buffer }
+            });
         }
     }
 

@@ -73,16 +73,21 @@ impl Core {
         if conn.flags.blocked() || conn.held > 0 {
             return true;
         }
-        if conn.flags.tls() {
+        if conn.flags.in_session() {
             self.flush_sealed(id);
             return true;
         }
+        if conn.flags.kernel_tls() && self.flush_record(id) {
+            return true;
+        }
+        let Some(conn) = self.conns.get_mut(id) else { return true };
         let Some(front) = conn.outbox.front() else {
             self.flushed(id);
             return true;
         };
         conn.flags.set_sending(true);
         let total = conn.outbox.len_bytes();
+        let is_sealed = conn.flags.kernel_tls();
         let awaited = conn.phase != Phase::Open || conn.flags.throttled();
         let (span, staged) = if front.len() == total {
             (front, None)
@@ -92,7 +97,13 @@ impl Core {
         };
         // A send that succeeds posts nothing: whoever waits for what comes after it must not wait for a completion.
         self.attention |= awaited || span.len() < total || span.len() as usize > STAGE_BYTES;
-        self.ops.push(Op::Send { conn: id, span });
+        self.ops.push(match self.secure.by_kernel.get_mut(&index).filter(|_| is_sealed) {
+            None => Op::Send { conn: id, span },
+            Some(side) => {
+                side.sends(span.len());
+                Op::SendSealed { conn: id, span }
+            }
+        });
         self.sent.push(Sent { conn: id, bytes: span.len(), staged });
         true
     }
@@ -129,8 +140,12 @@ impl Core {
 
     /// A send posted a completion: the socket took `result` bytes, or failed.
     pub(super) fn send_fell_short(&mut self, completion: Completion) {
-        self.counters.sends_short.add(1);
         let id = completion.token.conn;
+        let is_sealed = self.conns.get(id).is_some_and(|conn| conn.flags.kernel_tls());
+        if is_sealed && self.kernel_took(id, completion.result) {
+            return;
+        }
+        self.counters.sends_short.add(1);
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.flags.set_sending(false);
         match completion.result {
@@ -140,8 +155,8 @@ impl Core {
                 if taken > 0 {
                     took(conn, self.now);
                 }
-                if conn.flags.tls() {
-                    self.secure.sent(id.index, taken, &mut self.frames);
+                if conn.flags.in_session() {
+                    self.secure.sent(id, taken, &mut self.frames);
                     self.secure.shelter(id.index, &mut self.frames);
                 } else {
                     conn.outbox.consume(&mut self.frames, taken);
@@ -176,12 +191,13 @@ impl Core {
             }
             conn.flags.set_sending(false);
             took(conn, self.now);
-            if conn.flags.tls() {
-                self.secure.sent(send.conn.index, send.bytes, &mut self.frames);
+            if conn.flags.in_session() {
+                self.secure.sent(send.conn, send.bytes, &mut self.frames);
             } else {
                 conn.outbox.consume(&mut self.frames, send.bytes);
             }
-            let is_flushed = conn.outbox.is_empty() && !(conn.flags.tls() && self.secure.has_wire(send.conn.index));
+            let is_flushed =
+                conn.outbox.is_empty() && !(conn.flags.in_session() && self.secure.has_wire(send.conn.index));
             if is_flushed && conn.flags.lagging() {
                 conn.flags.set_lagging(false);
                 self.watch.lagging.remove(&send.conn.index);

@@ -120,7 +120,7 @@ impl Core {
     /// The peer has sent its last byte, without a close frame.
     pub(super) fn end_of_stream(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let is_flushed = conn.outbox.is_empty() && !(conn.flags.tls() && self.secure.has_wire(id.index));
+        let is_flushed = conn.outbox.is_empty() && !(conn.flags.in_session() && self.secure.has_wire(id.index));
         let reason = match conn.phase {
             Phase::Head if matches!(conn.session, Session::Posted { .. }) => {
                 conn.session = Session::Posted { keep_alive: false };
@@ -149,7 +149,7 @@ impl Core {
         if conn.phase != Phase::Flushing {
             return;
         }
-        if conn.flags.tls() && self.seal_end(id) {
+        if conn.flags.tls() && (if conn.flags.kernel_tls() { self.end_kernel(id) } else { self.seal_end(id) }) {
             return;
         }
         let Some(conn) = self.conns.get_mut(id) else { return };
@@ -193,6 +193,7 @@ impl Core {
         if conn.flags.tls() {
             self.secure.end(id.index, &mut self.frames);
             self.counters.tls_connections.sub(1);
+            self.counters.tls_kernel_connections.sub(u64::from(conn.flags.kernel_tls()));
         }
         if conn.flags.lagging() {
             self.watch.lagging.remove(&id.index);

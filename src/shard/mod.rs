@@ -36,6 +36,7 @@ mod hook;
 pub mod identity;
 mod inbound;
 mod introduce;
+mod kernel_tls;
 mod lifecycle;
 mod limit;
 pub mod mail;
@@ -79,6 +80,7 @@ use crate::hub::frame::{Frames, Span};
 use crate::hub::log::Log;
 use crate::hub::presence::Room;
 use crate::limits::{MAX_REMEMBERED_TOPICS, READ_BUFFERS, SPARE_SLOTS};
+use crate::ring::ktls::KernelTls;
 use crate::ring::op::Op;
 use crate::ring::sys;
 use crate::ring::token::ConnId;
@@ -217,13 +219,15 @@ pub struct Shard {
     codec: Codec,
 }
 
-/// Threads that do for shards what would take these too long.
+/// Threads that do for shards what would take these too long, and the kernel, where it does.
 #[derive(Clone, Default, Debug)]
 pub struct Aides {
     /// Where there is a TLS listener: handshakes.
     pub handshakes: Option<Handshakes>,
     /// Where clients need tokens: whether they are good.
     pub gate: Option<Gate>,
+    /// Where there is a TLS listener, and the kernel has it: sealing and opening what is sent over TLS.
+    pub kernel_tls: Option<KernelTls>,
     /// Where the application decides what clients may do: asks it.
     pub hook: Option<Hook>,
 }
@@ -452,6 +456,7 @@ impl Core {
         assert_eq!((self.secure.len(), self.counters.tls_connections.get()), (secured, secured as u64));
         assert_eq!(self.frames.queued_bytes(), queued);
         assert_eq!(self.counters.memory(Part::PartialMessages), self.partial_bytes as u64);
+        assert_eq!(self.counters.tls_kernel_connections.get(), self.secure.by_kernel.len() as u64);
         assert_eq!(self.counters.connections.get(), self.conns.len() as u64);
         assert_eq!(self.counters.websockets.get(), websockets);
         assert_eq!(self.counters.event_streams.get(), event_streams);

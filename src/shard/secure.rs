@@ -16,6 +16,7 @@ use crate::ring::token::ConnId;
 use crate::tls::{Progress, Session, Shaken};
 
 use super::flush::{STAGE_BYTES, Sent};
+use super::kernel_tls::{KernelSide, Takeover};
 use super::{Core, Shard};
 
 /// Plain bytes of one send: sealed, they are no more than what can be gathered in a chunk.
@@ -24,19 +25,27 @@ const SEALED_AT_ONCE: usize = STAGE_BYTES - 4 * 1024;
 const KEPT_BUFFER: usize = 128 * 1024;
 
 /// The TLS of one connection.
-struct Secure {
+pub(super) struct Secure {
     /// `None` before the client has sent anything, while a thread shakes hands with it, and when it is over.
-    session: Option<Box<Session>>,
+    pub(super) session: Option<Box<Session>>,
     /// What is sealed and not yet sent.
-    wire: Outbox,
+    pub(super) wire: Outbox,
     /// The client is told that nothing more comes.
     ended: bool,
+    /// How far it has come on its way to the kernel.
+    pub(super) takeover: Takeover,
 }
 
 /// The TLS of a shard's connections, by slot.
 #[derive(Default)]
 pub(super) struct SecureTable {
-    by_slot: HashMap<u32, Secure>,
+    pub(super) by_slot: HashMap<u32, Secure>,
+    /// Of those that the kernel has.
+    pub(super) by_kernel: HashMap<u32, KernelSide>,
+    /// Those that it may be time to give to the kernel.
+    pub(super) candidates: Vec<ConnId>,
+    /// Keys that the kernel reads in the next enter.
+    pub(super) keys: Vec<Span>,
     /// Empty between uses, as is the other.
     plain: Vec<u8>,
     sealed: Vec<u8>,
@@ -45,7 +54,8 @@ pub(super) struct SecureTable {
 impl SecureTable {
     /// A TLS connection begins.
     pub(super) fn start(&mut self, index: u32) {
-        self.by_slot.insert(index, Secure { session: None, wire: Outbox::new(), ended: false });
+        let takeover = Takeover::Never;
+        self.by_slot.insert(index, Secure { session: None, wire: Outbox::new(), ended: false, takeover });
     }
 
     /// It is over.
@@ -53,6 +63,7 @@ impl SecureTable {
         if let Some(mut secure) = self.by_slot.remove(&index) {
             secure.wire.clear(frames);
         }
+        self.by_kernel.remove(&index);
     }
 
     /// Whether something is sealed and not yet sent.
@@ -61,9 +72,12 @@ impl SecureTable {
     }
 
     /// So many bytes of what is sealed were sent.
-    pub(super) fn sent(&mut self, index: u32, bytes: u32, frames: &mut Frames) {
-        if let Some(secure) = self.by_slot.get_mut(&index) {
+    pub(super) fn sent(&mut self, id: ConnId, bytes: u32, frames: &mut Frames) {
+        if let Some(secure) = self.by_slot.get_mut(&id.index) {
             secure.wire.consume(frames, bytes);
+            if secure.takeover != Takeover::Never && secure.wire.is_empty() {
+                self.candidates.push(id);
+            }
         }
     }
 
@@ -82,6 +96,7 @@ impl SecureTable {
     /// Bytes that are held, without what sessions have on the heap.
     pub(super) fn bytes(&self) -> usize {
         let table = self.by_slot.capacity() * size_of::<(u32, Secure)>();
+        let table = table + self.by_kernel.capacity() * size_of::<(u32, KernelSide)>();
         table + self.by_slot.len() * size_of::<Session>() + self.plain.capacity() + self.sealed.capacity()
     }
 
@@ -92,7 +107,7 @@ impl SecureTable {
 
     /// TLS connections, for tests.
     pub(super) fn len(&self) -> usize {
-        self.by_slot.len()
+        self.by_slot.len() + self.by_kernel.len()
     }
 }
 
@@ -154,8 +169,10 @@ impl Core {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.flags.set_shaking(false);
         let is_over = session.is_none();
+        let is_open = progress == Progress::Open;
+        let takeover = if is_open { self.takeover_of(session.as_deref()) } else { Takeover::Never };
         if let Some(secure) = self.secure.by_slot.get_mut(&id.index) {
-            secure.session = session;
+            (secure.session, secure.takeover) = (session, takeover);
         }
         self.put_on_wire(id, &reply);
         match progress {
@@ -212,7 +229,7 @@ impl Core {
     /// Moves the beginning of an outbox to the wire.
     fn seal(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let SecureTable { by_slot, plain, sealed } = &mut self.secure;
+        let SecureTable { by_slot, plain, sealed, .. } = &mut self.secure;
         let session = by_slot.get_mut(&id.index).and_then(|secure| secure.session.as_mut());
         let Some(session) = session.filter(|session| session.is_open() && !conn.outbox.is_empty()) else { return };
         debug_assert!(plain.is_empty() && sealed.is_empty(), "buffers are empty between their uses");

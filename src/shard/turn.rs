@@ -34,6 +34,7 @@ impl Shard {
         self.core.keep_stopping();
         self.core.keep_surveying();
         self.core.resume_paused();
+        self.core.give_all_to_kernel();
         // Whatever ends a connection is behind us: what follows is only for connections that are there.
         self.core.flush();
         self.core.send_wakes();

@@ -5,8 +5,10 @@
 
 pub mod certificates;
 pub mod handshakes;
+pub mod kernel;
 pub mod session;
 
 pub use certificates::{Pair, Unusable};
 pub use handshakes::{Handshakes, Shaken};
+pub use kernel::{Keys, Meaning, NextKeys};
 pub use session::{Broken, Progress, Session};

@@ -7,6 +7,9 @@ use rustls::ServerConfig;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
 
+use super::kernel::{self, Keys};
+use crate::ring::ktls::{Cipher, Version};
+
 /// Plain bytes of one record at most (RFC 8446 section 5.1).
 pub const MAX_PLAIN: usize = 16 * 1024;
 /// What a record may have beside its plain bytes: header, type, tag, and what TLS 1.2 has in front.
@@ -48,6 +51,8 @@ pub struct Session {
     incoming: Vec<u8>,
     open: bool,
     ended: bool,
+    /// Nothing has come since something was sealed.
+    has_last_word: bool,
 }
 
 impl Session {
@@ -57,7 +62,7 @@ impl Session {
     /// The configuration is not one that a session can be made of.
     pub fn new(config: Arc<ServerConfig>) -> Result<Session, rustls::Error> {
         let conn = UnbufferedServerConnection::new(config)?;
-        Ok(Session { conn, incoming: Vec::new(), open: false, ended: false })
+        Ok(Session { conn, incoming: Vec::new(), open: false, ended: false, has_last_word: false })
     }
 
     /// Whether the handshake is done.
@@ -65,11 +70,31 @@ impl Session {
         self.open
     }
 
+    /// Its version and cipher, as the kernel names them; `None` before the handshake is done.
+    pub fn suite(&self) -> Option<(Version, Cipher)> {
+        kernel::suite(&self.conn).filter(|_| self.open)
+    }
+
+    /// Whether nothing is lost if the kernel goes on from here: it is open, keeps no part of a record, and nothing has come since it
+    /// sealed something. So no answer to a change of keys waits in it.
+    pub fn owes_nothing(&self) -> bool {
+        self.open && !self.ended && self.incoming.is_empty() && self.has_last_word
+    }
+
+    /// Its keys, for the kernel. What it has sealed must be sent before anything else. `keeps_next`: keys can be replaced.
+    ///
+    /// # Errors
+    /// It is not open, or has keys that the kernel does not know.
+    pub fn into_keys(self, keeps_next: bool) -> Result<Keys, Broken> {
+        kernel::keys(self.conn, keeps_next)
+    }
+
     /// Takes in what the client has sent. Plain bytes are appended to `plain`, and what the client is to be sent to `reply`.
     ///
     /// # Errors
     /// The session is over. `reply` has the alert that says so.
     pub fn receive(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>, reply: &mut Vec<u8>) -> Result<Progress, Broken> {
+        self.has_last_word = false;
         if self.incoming.is_empty() {
             // Most reads are whole records, which are decrypted where they are.
             let done = self.process(bytes, plain, reply)?;
@@ -151,6 +176,7 @@ impl Session {
     pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
         for piece in plain.chunks(MAX_PLAIN) {
             self.write(piece.len(), out, |traffic, out| traffic.encrypt(piece, out))?;
+            self.has_last_word = true;
         }
         Ok(())
     }

@@ -8,8 +8,18 @@ use std::sync::Arc;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
+use uproar::config::TlsKernel;
+
 use super::PATIENCE;
 use super::client::Frame;
+
+/// Whether the kernel seals, where it can: unless `UPROAR_TEST_TLS_KERNEL` says `off`.
+pub fn kernel() -> TlsKernel {
+    match std::env::var("UPROAR_TEST_TLS_KERNEL").as_deref() {
+        Ok("off") => TlsKernel::Off,
+        _ => TlsKernel::Auto,
+    }
+}
 
 /// A certificate that signs itself, in files.
 pub struct Certificate {

@@ -143,6 +143,10 @@ impl Kernel {
                 }
                 Op::Close(conn) => self.close(conn, net),
                 Op::Discard { .. } => panic!("a shard reads what it is sent"),
+                Op::AttachTls(_) | Op::InstallTls { .. } => panic!("nothing here is TLS"),
+                Op::SendSealed { .. } | Op::SendRecord { .. } | Op::ReceiveRecord { .. } => {
+                    panic!("nothing here is TLS")
+                }
             }
         }
     }

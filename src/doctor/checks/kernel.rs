@@ -3,7 +3,7 @@
 use crate::doctor::finding::Verdict;
 use crate::doctor::machine::Machine;
 use crate::doctor::wanted::Wanted;
-use crate::ring::MIN_KERNEL;
+use crate::ring::{KTLS_KERNEL, MIN_KERNEL};
 
 const DISABLED: &str = "kernel.io_uring_disabled";
 const SYSCALLS: &str = "io_uring_setup, io_uring_enter and io_uring_register";
@@ -71,6 +71,19 @@ pub fn seccomp(machine: &Machine, _: &Wanted) -> Verdict {
         }
         (None, _) => Verdict::unknown("the kernel does not tell whether system calls are filtered"),
     }
+}
+
+/// Whether the kernel seals what TLS connections are sent. Without it the server does that itself, so nothing has to be changed.
+pub fn tls(machine: &Machine, _: &Wanted) -> Verdict {
+    const LOAD: &str = "modprobe tls; echo tls > /etc/modules-load.d/60-uproar.conf";
+    let (major, minor) = KTLS_KERNEL;
+    Verdict::fine(match (machine.kernel(), machine.kernel_tls) {
+        (Some(kernel), _) if kernel < KTLS_KERNEL => {
+            format!("not used: it needs Linux {major}.{minor} or newer; the server seals TLS itself")
+        }
+        (_, true) => "its module is there: the kernel seals what TLS connections are sent".to_owned(),
+        (_, false) => format!("its module is not loaded: the server seals TLS itself, unless you {LOAD}"),
+    })
 }
 
 /// Whether this is a container, where part of what is seen is the host's.

@@ -20,11 +20,12 @@ use crate::doctor::wanted::Wanted;
 type Check = (&'static str, &'static str, fn(&Machine, &Wanted) -> Verdict);
 
 /// All but the sysctls, in the order in which they are shown.
-pub const CHECKS: [Check; 25] = [
+pub const CHECKS: [Check; 26] = [
     ("kernel", "containers", kernel::version),
     ("io_uring", "containers", kernel::io_uring),
     ("seccomp", "containers", kernel::seccomp),
     ("container", "containers", kernel::container),
+    ("kernel-tls", "kernel-tls", kernel::tls),
     ("nofile", "limits", limits::nofile),
     ("memlock", "limits", limits::memlock),
     ("cgroup-pids", "containers", limits::cgroup_pids),

@@ -35,6 +35,8 @@ pub struct Machine {
     pub release: Option<String>,
     /// Whether a ring could be made, and what is known of it; or why not. `None` if that was not tried.
     pub io_uring: Option<Result<String, String>>,
+    /// Whether the module `tls` is loaded, or built in.
+    pub kernel_tls: bool,
     /// The sysctls that were asked for and are there; their fields one space apart.
     pub sysctls: BTreeMap<String, String>,
     /// The files that set sysctls when the machine starts, in the order in which they are read.
@@ -90,6 +92,7 @@ impl Machine {
         Machine {
             release: root.text("/proc/sys/kernel/osrelease"),
             io_uring: None,
+            kernel_tls: root.exists("/proc/net/tls_stat"),
             sysctls: sysctls.iter().filter_map(sysctl).collect(),
             sysctl_files: sysctl_files(root),
             process: Process::read(root, process),

@@ -163,6 +163,18 @@ fn the_clock_is_cheap() {
 }
 
 #[test]
+fn kernel_tls_is_told_and_not_judged() {
+    table(
+        "kernel-tls",
+        &[
+            (ten_thousand(), |m| m.kernel_tls = true, Fine, &["the kernel seals"]),
+            (ten_thousand(), |_| {}, Fine, &["not loaded", "modprobe tls"]),
+            (ten_thousand(), |m| m.release = Some("6.1.0-1".into()), Fine, &["not used", "6.7"]),
+        ],
+    );
+}
+
+#[test]
 fn mitigations_are_told_and_not_judged() {
     let states = [("spectre_v2", "Mitigation: Retpolines"), ("spec_store_bypass", "Vulnerable")];
     let states = states.map(|(name, state)| (name.to_owned(), state.to_owned()));
