@@ -62,7 +62,8 @@ const MAX_MESSAGE: u32 = MAX_MESSAGE_BYTES as u32;
 const GIB: u32 = 1 << 30;
 const MAX_HEAD_BYTES: u32 = READ_BUFFER_BYTES as u32;
 const ALL_CONNECTIONS: u32 = MAX_CONNECTIONS_PER_SHARD * MAX_SHARDS as u32;
-const MIB_64: u64 = 64 << 20;
+/// Of `max_memory`.
+pub(crate) const MIN_MEMORY: u64 = 64 << 20;
 const TIB_64: u64 = 64 << 40;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -277,8 +278,9 @@ knobs! {
         /// New connections a second of the whole server; those beyond wait in the kernel's queue, see accept_backlog.
         connect_rate: Option<Rate> = None, Or("off", count_per_second(MAX_CONNECT_RATE)), Live;
         /// Bytes of memory of the whole process, near which load is shed: from nine tenths on newcomers are refused, from 95 percent
-        /// histories are emptied, from 98 percent the connections with the largest backlogs are closed (code 1013).
-        max_memory: Option<u64> = None, Or("off", Size { min: MIB_64, max: TIB_64 }), Live;
+        /// histories are emptied, from 98 percent the connections with the largest backlogs are closed (code 1013). auto: three
+        /// quarters of what the machine has, or the control group of a container or a unit.
+        max_memory: Limit<u64> = Limit::Auto, Automatic(Size { min: MIN_MEMORY, max: TIB_64 }), Live;
         /// Topics one connection may be subscribed to.
         max_topics: u32 = 1024, Count { min: 1, max: 65_535 }, Live;
         /// Bytes of a message that a client sends, decompressed.

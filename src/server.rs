@@ -343,7 +343,8 @@ fn banner(running: &Running) -> String {
     let config = running.config();
     let page = if config.playground { "" } else { " (the page is off)" };
     let pinned = if config.pin { ", pinned" } else { "" };
-    let memory = config.max_memory.map_or("off".into(), |bytes| format!("{} MiB", bytes >> 20));
+    let memory =
+        control::allowed_memory(config.max_memory).map_or("off".into(), |bytes| format!("{} MiB", bytes >> 20));
     let tls = running.tls_address().map_or(String::new(), |address| {
         format!("  tls      https://{address}/ and wss://{address}/{}\n", sealed_by(running))
     });

@@ -10,6 +10,7 @@ use std::time::Duration;
 use regex::Regex;
 use serde_json::Value;
 use uproar::Config;
+use uproar::config::Limit;
 
 use common::client::Client;
 use common::{TestServer, config, scrape_as, wait_until};
@@ -208,7 +209,7 @@ fn what_a_reader_does_not_take_is_backlog() {
 
 #[test]
 fn the_parts_of_memory_are_no_more_than_it_is() {
-    let server = TestServer::start(with(2, |config| config.max_memory = Some(1 << 40)));
+    let server = TestServer::start(with(2, |config| config.max_memory = Limit::At(1 << 40)));
     let clients: Vec<Client> = (0..50).map(|i| server.ws(&format!("/raw/topic-{i}"))).collect();
     wait_until("they are there", || server.metric("connections kind=\"websocket\"") == 50);
     let part = |name: &str| server.metric(&format!("memory_bytes part=\"{name}\""));

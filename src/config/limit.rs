@@ -6,7 +6,8 @@ use super::value::Grammar;
 /// A limit of what comes from one client or one address.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Limit<T> {
-    /// The default for clients elsewhere; none for those on this machine, which the limit is not meant for.
+    /// Of clients: the default for those elsewhere; none for those on this machine, which the limit is not meant for. Of the
+    /// process: what suits the machine.
     #[default]
     Auto,
     /// None.

@@ -104,7 +104,7 @@ const WORDS: [(&str, &[&str], &[&str]); 43] = [
     ("client_publish", &["none", "*", "chat.*,lobby"], &["", "a,,b", ","]),
     ("history", &["off", "a* count=1 age=1s bytes=1KiB last_value"], &["", "count=1", "a; b=2"]),
     ("max_connections", &["auto"], &["off", "-1", "1k"]),
-    ("max_memory", &["off", "0"], &["auto", "1GB", "1.5GiB", "99999999999999999999"]),
+    ("max_memory", &["auto", "off", "0"], &["1GB", "1.5GiB", "99999999999999999999"]),
     ("ping_interval", &["off", "0"], &["30", "1 s", "1.5s", "s", "", "99999999999999999999s"]),
     ("max_lifetime", &["off", "0"], &["auto", "1w"]),
     ("backlog_policy", &["close", "drop-oldest", "drop-newest", "latest"], &["Close", "drop_oldest", ""]),

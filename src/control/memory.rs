@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Settings;
+use crate::config::{Limit, MIN_MEMORY};
+use crate::doctor;
 use crate::ring::sys;
 use crate::shard::handle::Shards;
 use crate::shard::mail::{Mail, Shed};
@@ -33,12 +35,22 @@ enum Step {
 /// At how many percent of what is allowed each begins, and below how many it ends: what is freed at a step must not begin it anew.
 const STEPS: [(Step, u64, u64); 3] = [(Step::Newcomers, 90, 80), (Step::Histories, 95, 90), (Step::Backlogs, 98, 95)];
 
+/// Bytes that a process may have by that limit. `auto` leaves a quarter of the machine, or of the control group, to the
+/// kernel's side of connections, to files, and to others.
+pub fn allowed(limit: Limit<u64>) -> Option<u64> {
+    match limit {
+        Limit::Off => None,
+        Limit::At(bytes) => Some(bytes),
+        Limit::Auto => doctor::memory_of_this_process().map(|all| (all / 4 * 3).max(MIN_MEMORY)),
+    }
+}
+
 /// Watches resident memory for as long as the runtime runs and there is a bound. What is below the first step is room for what
 /// comes between two looks.
 pub async fn watch(shards: Shards, mut settings: watch::Receiver<Arc<Settings>>) {
     let mut shedding = Shedding::new(u64::MAX);
     loop {
-        let max = settings.borrow_and_update().max_memory;
+        let max = allowed(settings.borrow_and_update().max_memory);
         shards.shared().process().memory_limit.set(max.unwrap_or(0));
         let Some(max) = max else {
             shedding = Shedding::new(u64::MAX);

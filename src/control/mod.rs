@@ -22,6 +22,7 @@ use std::time::Duration;
 pub use access::Access;
 pub use admin::Admin;
 use api::Api;
+pub use memory::allowed as allowed_memory;
 pub use notify::Notifier;
 pub use prepare::Prepared;
 pub use reload::{Base, Inherited, Reloader};

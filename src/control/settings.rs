@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Access;
-use crate::config::Config;
+use crate::config::{Config, Limit};
 use crate::tls::Pair;
 
 /// What the control thread needs to know of the configuration. It is replaced whole, by a reload.
@@ -16,7 +16,7 @@ pub struct Settings {
     /// Bytes that a message may have.
     pub max_message: usize,
     /// Resident bytes of the process near which load is shed.
-    pub max_memory: Option<u64>,
+    pub max_memory: Limit<u64>,
     /// The certificates' files, where there is a TLS listener.
     pub pairs: Vec<Pair>,
     /// Sixteen digits that tell this configuration from others, but for secrets.

@@ -53,6 +53,11 @@ Exit codes:
 Limits are those of processes that this shell starts; --pid looks at those of a running server.
 The guide is in tuning/.";
 
+/// Bytes of memory that this process can have: all of the machine's, or what its control groups allow.
+pub fn memory_of_this_process() -> Option<u64> {
+    machine::memory_of(&Root::new(PathBuf::from("/")), "self")
+}
+
 /// What is to be looked at.
 #[derive(clap::Args, Debug)]
 #[command(after_help = AFTER_HELP)]

@@ -78,6 +78,23 @@ fn a_process_and_its_machine_are_read() {
 }
 
 #[test]
+fn a_process_has_the_memory_of_its_machine_or_of_its_group() {
+    let machine = ("/proc/meminfo", "MemTotal: 100 kB\nMemAvailable: 5 kB\n");
+    let group = [("/proc/self/cgroup", "0::/x\n"), ("/sys/fs/cgroup/x/memory.max", "1000\n")];
+    let wide = [("/proc/self/cgroup", "0::/x\n"), ("/sys/fs/cgroup/x/memory.max", "1000000\n")];
+    for (files, bytes) in [
+        (vec![machine], Some(102_400)),
+        ([&[machine], &group[..]].concat(), Some(1000)),
+        ([&[machine], &wide[..]].concat(), Some(102_400)),
+        (group.to_vec(), Some(1000)),
+        (vec![], None),
+    ] {
+        let (_dir, root) = tree(&files);
+        assert_eq!(machine::memory_of(&root, "self"), bytes, "{files:?}");
+    }
+}
+
+#[test]
 fn the_tightest_limit_of_a_group_counts_in_both_versions() {
     let second = read(&[
         ("/proc/self/cgroup", "0::/system.slice/uproar.service\n"),

@@ -44,7 +44,7 @@ pub struct Overview {
 #[serde(rename_all = "camelCase")]
 pub struct Memory {
     resident: u64,
-    /// What `max_memory` allows, if it is set.
+    /// What `max_memory` allows, unless that is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u64>,
     parts: BTreeMap<&'static str, u64>,

@@ -121,6 +121,13 @@ impl Machine {
     }
 }
 
+/// Bytes of memory that a process (`self`, or its number) can have: all of the machine's, or what its control groups allow.
+pub fn memory_of(root: &Root, process: &str) -> Option<u64> {
+    let machine = memory(root).map(|memory| memory.total);
+    let group = Cgroup::read(root, process).and_then(|group| group.memory_max);
+    machine.into_iter().chain(group).min()
+}
+
 fn memory(root: &Root) -> Option<Memory> {
     let text = root.text("/proc/meminfo")?;
     let bytes = |name: &str| -> Option<u64> {
