@@ -207,7 +207,12 @@ impl Fixture {
         let shard = Shard::new(Parts {
             id: 0,
             doors: vec![Door::Tls],
-            aides: Aides { handshakes: Some(handshakes.expect("a thread")), gate: None, kernel_tls: Some(can) },
+            aides: Aides {
+                handshakes: Some(handshakes.expect("a thread")),
+                gate: None,
+                hook: None,
+                kernel_tls: Some(can),
+            },
             slots: 64,
             settings: Settings::try_from(&config(1)).expect("valid"),
             shared: shared.clone(),

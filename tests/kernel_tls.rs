@@ -308,7 +308,12 @@ fn a_session_goes_on_where_the_kernel_refuses() {
         let shard = Shard::new(Parts {
             id: 0,
             doors: vec![Door::Tls],
-            aides: Aides { handshakes: Some(handshakes), gate: None, kernel_tls: Some(KernelTls::everything()) },
+            aides: Aides {
+                handshakes: Some(handshakes),
+                gate: None,
+                hook: None,
+                kernel_tls: Some(KernelTls::everything()),
+            },
             slots: 64,
             settings: Settings::try_from(&config(1)).expect("valid"),
             shared,

@@ -53,7 +53,7 @@ const BOUNDS: [[&str; 5]; 35] = [
 ];
 
 /// Values of knobs that have no bounds: good ones, bad ones.
-const WORDS: [(&str, &[&str], &[&str]); 43] = [
+const WORDS: [(&str, &[&str], &[&str]); 44] = [
     ("trusted_proxies", &["none", "127.0.0.1", "10.0.0.0/8,2001:db8::/32"], &["", "10.0.0.0/8,", "10.0.0.1/8"]),
     ("proxy_protocol", &["off", "v1v2"], &["v1", "on"]),
     ("address_connections", &["auto", "off", "0"], &["-1", "automatic"]),
