@@ -2,10 +2,11 @@
 //! nothing. What is sent and received after that is plain here.
 
 mod common;
+mod kernel_takeover {
+    pub mod kernel;
+}
 
-use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,15 +14,15 @@ use std::time::{Duration, Instant};
 use common::client::{CLOSE, TEXT, close_payload, frame, handshake};
 use common::tls::{certificate, trusting};
 use common::{PATIENCE, config};
+use kernel_takeover::kernel::{CONN, EAGAIN, EIO, ENOENT, ENOMEM, ENOTCONN, EOPNOTSUPP, Kernel, Opened};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConnection, ProtocolVersion, SupportedProtocolVersion};
 use tempfile::TempDir;
 use uproar::Routes;
-use uproar::limits::READ_BUFFER_BYTES;
 use uproar::ring::WakeFd;
 use uproar::ring::ktls::{ALERT, HANDSHAKE, KernelTls, Record};
-use uproar::ring::op::{Arrivals, Completion, Op};
-use uproar::ring::token::{ConnId, Kind, Token};
+use uproar::ring::op::Completion;
+use uproar::ring::token::{Kind, Token};
 use uproar::shard::accept::Door;
 use uproar::shard::mail::Mail;
 use uproar::shard::mailbox::mailbox;
@@ -30,159 +31,6 @@ use uproar::shard::shared::Shared;
 use uproar::shard::{Aides, Parts, Shard};
 use uproar::time::Tick;
 use uproar::tls::{Handshakes, certificates};
-
-const CONN: ConnId = ConnId { index: 3, generation: 0 };
-const EAGAIN: i32 = 11;
-const EIO: i32 = 5;
-const ENOENT: i32 = 2;
-const ENOMEM: i32 = 12;
-const ENOTCONN: i32 = 107;
-const EOPNOTSUPP: i32 = 95;
-
-/// What a client has sent, once the kernel opens it.
-enum Opened {
-    Data(Vec<u8>),
-    Record(u8, Vec<u8>),
-}
-
-/// The socket of one connection, and the kernel behind it.
-#[derive(Default)]
-struct Kernel {
-    attach: i32,
-    install: i32,
-    /// Bytes that it still takes; `None`: any number.
-    room: Option<usize>,
-    /// Sealed, on its way to the server.
-    up: Vec<u8>,
-    opened: VecDeque<Opened>,
-    /// Sealed by a session, on its way to the client.
-    down: Vec<u8>,
-    /// What the kernel was to seal.
-    plain: Vec<u8>,
-    records: Vec<Record>,
-    /// Keys as they came, and whether they are of what comes.
-    keys: Vec<(bool, Vec<u8>)>,
-    /// The server has read whole records, and so many of the application's.
-    read: Vec<u8>,
-    has_all_keys: bool,
-    shut: bool,
-    closed: bool,
-    awaited: bool,
-    buffer: Vec<u8>,
-    kind: Option<u8>,
-}
-
-impl Arrivals for Kernel {
-    fn buffer(&mut self, _: u16, len: usize) -> &mut [u8] {
-        &mut self.buffer[..len]
-    }
-
-    fn peer(&self, _: u16) -> IpAddr {
-        IpAddr::from([127, 0, 0, 1])
-    }
-
-    fn record_kind(&self, _: u16) -> Option<u8> {
-        self.kind
-    }
-}
-
-impl Kernel {
-    /// Carries out the operations of an enter.
-    fn enter(&mut self, shard: &mut Shard) -> Vec<Completion> {
-        let ops = std::mem::take(&mut shard.core.ops);
-        let sends =
-            ops.iter().filter(|op| matches!(op, Op::Send { .. } | Op::SendSealed { .. } | Op::SendRecord { .. }));
-        let installs = ops.iter().filter(|op| matches!(op, Op::InstallTls { .. })).count();
-        let (sends, receives) = (sends.count(), ops.iter().filter(|op| matches!(op, Op::Receive { .. })).count());
-        assert!(sends <= 1 && (installs == 0 || sends + receives == 0), "one at a time: {ops:?}");
-        ops.into_iter().filter_map(|op| self.carry_out(op, shard)).collect()
-    }
-
-    fn carry_out(&mut self, op: Op, shard: &Shard) -> Option<Completion> {
-        let bytes = |span| shard.core.frames.bytes(span);
-        let (kind, result, buffer) = match op {
-            Op::Receive { buffer, .. } => (Kind::Receive, self.receive(), buffer),
-            Op::ReceiveRecord { buffer, .. } => (Kind::ReceiveRecord, self.receive_record(), buffer),
-            Op::Send { span, .. } => {
-                assert!(!self.has_all_keys, "the kernel seals, and is not told");
-                self.down.extend_from_slice(bytes(span));
-                return None;
-            }
-            Op::SendSealed { span, .. } => {
-                assert!(self.has_all_keys && !self.shut && !self.awaited);
-                let taken = self.room.map_or(usize::MAX, |room| room).min(bytes(span).len());
-                self.plain.extend_from_slice(&bytes(span)[..taken]);
-                self.room = self.room.map(|room| room - taken);
-                (Kind::Send, if taken == 0 { -EAGAIN } else { taken as i32 }, 0)
-            }
-            Op::SendRecord { record, .. } => {
-                assert!(self.has_all_keys && !self.shut && !self.awaited);
-                let fits = self.room.is_none_or(|room| room > 0);
-                if fits {
-                    self.records.push(record);
-                }
-                (Kind::Send, if fits { 2 } else { -EAGAIN }, 0)
-            }
-            Op::AttachTls(_) => (Kind::TlsAttached, self.attach, 0),
-            Op::InstallTls { keys, receive, .. } => {
-                self.keys.push((receive, bytes(keys).to_vec()));
-                self.has_all_keys |= self.keys.len() >= 2;
-                (Kind::TlsInstalled, self.install, 0)
-            }
-            Op::AwaitWritable(_) => {
-                self.awaited = true;
-                return None;
-            }
-            Op::Shutdown(_) => {
-                self.shut = true;
-                (Kind::Shutdown, 0, 0)
-            }
-            Op::Close(_) => {
-                self.closed = true;
-                return None;
-            }
-            Op::Accept { .. } | Op::CancelAccept { .. } | Op::Watch(_) | Op::Unwatch(_) => return None,
-            Op::CancelWritable(_) | Op::Discard { .. } => return None,
-        };
-        Some(Completion { token: Token::new(kind, CONN), result, more: false, buffer })
-    }
-
-    fn receive(&mut self) -> i32 {
-        assert!(self.keys.is_empty() || self.has_all_keys, "nothing is read while keys are on their way");
-        if !self.has_all_keys {
-            let count = self.up.len().min(READ_BUFFER_BYTES);
-            self.buffer = self.up.drain(..count).collect();
-            self.read.extend_from_slice(&self.buffer);
-            return if count == 0 { -EAGAIN } else { count as i32 };
-        }
-        match self.opened.front() {
-            None => -EAGAIN,
-            Some(Opened::Record(..)) => -EIO,
-            Some(Opened::Data(_)) => self.receive_record(),
-        }
-    }
-
-    fn receive_record(&mut self) -> i32 {
-        (self.kind, self.buffer) = match self.opened.pop_front() {
-            Some(Opened::Record(kind, bytes)) => (Some(kind), bytes),
-            Some(Opened::Data(bytes)) => (Some(23), bytes),
-            None => return -EAGAIN,
-        };
-        self.buffer.len() as i32
-    }
-
-    /// Records of the application's that the server has read; it must not have read half of one.
-    fn records_read(&self) -> u64 {
-        let (mut rest, mut count) = (&self.read[..], 0);
-        while !rest.is_empty() {
-            let len = 5 + usize::from(u16::from_be_bytes([rest[3], rest[4]]));
-            assert!(rest.len() >= len, "half a record is in the session");
-            count += u64::from(rest[0] == 23);
-            rest = &rest[len..];
-        }
-        count
-    }
-}
 
 struct Fixture {
     shard: Shard,
@@ -207,12 +55,7 @@ impl Fixture {
         let shard = Shard::new(Parts {
             id: 0,
             doors: vec![Door::Tls],
-            aides: Aides {
-                handshakes: Some(handshakes.expect("a thread")),
-                gate: None,
-                hook: None,
-                kernel_tls: Some(can),
-            },
+            aides: Aides { handshakes: Some(handshakes.expect("a thread")), kernel_tls: Some(can), ..Aides::default() },
             slots: 64,
             settings: Settings::try_from(&config(1)).expect("valid"),
             shared: shared.clone(),
@@ -351,10 +194,15 @@ fn a_record_in_pieces_is_the_sessions_in_whole() {
         while it.client.wants_write() {
             it.client.write_tls(&mut sealed).expect("a vector takes it");
         }
-        for byte in sealed {
+        let first = 5 + usize::from(u16::from_be_bytes([sealed[3], sealed[4]]));
+        for (before, byte) in sealed.into_iter().enumerate() {
             it.kernel.up.push(byte);
             it.turns();
-            assert!(it.kernel.keys.is_empty() || it.kernel.records_read() > 0);
+            // Between two records, the second of which is then the kernel's.
+            if before + 1 == first && it.kernel.has_all_keys {
+                it.kernel.opened.push_back(Opened::Data(frame(TEXT, b"right behind")));
+                break;
+            }
         }
         let mut heard = Vec::new();
         it.until("the answer, and the message", |it| {
@@ -434,15 +282,15 @@ fn the_end_is_told_behind_everything_else_and_before_the_fin() {
     it.text(&[b'x'; 1000]);
     it.kernel.opened.push_back(Opened::Data(frame(CLOSE, &close_payload(1000, ""))));
     it.turns();
-    assert!(!it.kernel.shut && it.kernel.records.is_empty());
+    assert!(!it.kernel.closed && it.kernel.records.is_empty());
     // Room for what is said, and not for the end.
     it.kernel.room = Some(sent(&[b'x'; 1000]).len() + 4 - 10);
     it.turns();
     assert_eq!(it.kernel.plain.len(), sent(&[b'x'; 1000]).len() + 4);
-    assert!(!it.kernel.shut && it.kernel.records.is_empty(), "the end does not fit");
+    assert!(!it.kernel.closed && it.kernel.records.is_empty(), "the end does not fit");
     it.kernel.room = None;
     it.turns();
-    assert_eq!((it.kernel.records.as_slice(), it.kernel.shut), (&[Record::CloseNotify][..], true));
+    assert_eq!((it.kernel.records.as_slice(), it.kernel.closed), (&[Record::CloseNotify][..], true));
 }
 
 #[test]

@@ -310,9 +310,8 @@ fn a_session_goes_on_where_the_kernel_refuses() {
             doors: vec![Door::Tls],
             aides: Aides {
                 handshakes: Some(handshakes),
-                gate: None,
-                hook: None,
                 kernel_tls: Some(KernelTls::everything()),
+                ..Aides::default()
             },
             slots: 64,
             settings: Settings::try_from(&config(1)).expect("valid"),

@@ -60,6 +60,8 @@ impl fmt::Display for Contender {
 pub struct Setting {
     /// Agree to `permessage-deflate`.
     pub deflate: bool,
+    /// Speak TLS, with the certificate that [`prepare`] has made.
+    pub tls: bool,
     /// Bytes that may wait for a connection.
     pub backlog: u64,
     /// Ping clients. Those that read nothing answer none.
@@ -109,7 +111,13 @@ impl Contender {
 }
 
 fn uproar(port: u16, setting: Setting) -> Vec<String> {
-    let mut command = vec![UPROAR.into(), "--listen".into(), format!("127.0.0.1:{port}")];
+    let listen = if setting.tls { "--tls-listen" } else { "--listen" };
+    let mut command = vec![UPROAR.into(), listen.into(), format!("127.0.0.1:{port}")];
+    if setting.tls {
+        let (certificate, key) = tls_files();
+        command.extend(["--listen", "127.0.0.1:0", "--tls-certificate"].map(String::from));
+        command.extend([certificate.display().to_string(), "--tls-key".into(), key.display().to_string()]);
+    }
     command.extend(["--shards", "1", "--admin-listen", "off", "--log", "warn"].map(String::from));
     command.push(format!("--deflate={}", setting.deflate));
     command.push(format!("--backlog={}", setting.backlog));
@@ -121,6 +129,19 @@ fn uproar(port: u16, setting: Setting) -> Vec<String> {
 /// Where cargo puts what it builds for this profile.
 fn bin_dir() -> &'static Path {
     Path::new(UPROAR).parent().unwrap_or(Path::new("."))
+}
+
+/// The certificate of all contenders, and its key.
+fn tls_files() -> (PathBuf, PathBuf) {
+    (bin_dir().join("compare.pem"), bin_dir().join("compare.key"))
+}
+
+/// Makes a certificate that signs itself, of the P-256 key that most servers have.
+fn make_certificate() -> Result<()> {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
+    let (certificate, key) = tls_files();
+    std::fs::write(certificate, made.cert.pem())?;
+    Ok(std::fs::write(key, made.signing_key.serialize_pem())?)
 }
 
 pub fn peers_dir() -> PathBuf {
@@ -135,6 +156,7 @@ pub fn bun() -> Result<PathBuf> {
 
 /// Builds and installs what the contenders need. Install scripts of packages are not run.
 pub fn prepare(contenders: &[Contender]) -> Result<()> {
+    make_certificate()?;
     if contenders.iter().any(|contender| contender.is_npm()) && !is_installed() {
         let mut npm = Command::new("npm");
         succeed(npm.args(["ci", "--ignore-scripts", "--silent"]).current_dir(peers_dir()))?;
@@ -170,6 +192,7 @@ pub struct Server {
     process: Child,
     pub contender: Contender,
     pub port: u16,
+    pub tls: bool,
 }
 
 impl Server {
@@ -181,8 +204,12 @@ impl Server {
         command.args(["-c", SERVER_CORE, "setpriv", "--pdeathsig", "KILL"]).args(contender.command(port, setting)?);
         command.env("PORT", port.to_string()).env("BACKLOG", setting.backlog.to_string());
         command.env("DEFLATE", if setting.deflate { "1" } else { "0" });
+        if setting.tls {
+            let (certificate, key) = tls_files();
+            command.env("TLS_CERTIFICATE", certificate).env("TLS_KEY", key);
+        }
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-        let mut server = Server { process, contender, port };
+        let mut server = Server { process, contender, port, tls: setting.tls };
         server.await_start()?;
         Ok(server)
     }

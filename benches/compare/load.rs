@@ -75,11 +75,15 @@ pub fn run(cell: &Cell, server: &mut Server) -> Result<Outcome> {
 
 fn bench(cell: &Cell, server: &Server) -> Result<Output> {
     let (path, publish_path) = cell.part.paths(server.contender);
-    let url = |path: &str| format!("ws://127.0.0.1:{}{path}", server.port);
+    let scheme = if server.tls { "wss" } else { "ws" };
+    let url = |path: &str| format!("{scheme}://127.0.0.1:{}{path}", server.port);
     let mut command = Command::new("timeout");
     command.args(["--signal", "KILL", GIVE_UP, UPROAR, "bench"]).args(&cell.load);
     command.args(["--url", &url(path), "--cpus", LOAD_CORE, "--timeout", PATIENCE]);
     command.args(["--server-pid", &server.pid().to_string(), "--json", "-", "--quiet"]);
+    if server.tls {
+        command.arg("--insecure");
+    }
     if server.contender.warms_up() {
         command.args(["--warm-up", WARM_UP]);
     }

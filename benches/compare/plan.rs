@@ -23,6 +23,12 @@ pub enum Part {
     Churn,
     /// Clients that get their own messages back.
     Echo,
+    /// A fan-out over TLS.
+    Tls,
+    /// A crowd over TLS.
+    TlsCrowd,
+    /// Clients that come and go over TLS.
+    TlsChurn,
 }
 
 /// Which of two figures is the better one.
@@ -91,10 +97,11 @@ const CROWD: [Metric; 5] = [
 const STALLED: [Metric; 1] = [memory("resident growth of the server", "growth of the server's memory", "MiB")];
 const CHURN: [Metric; 2] =
     [cpu("server CPU a handshake", "CPU a handshake"), rate("handshakes", "handshakes a second")];
+const TLS_CROWD: [Metric; 1] = [CROWD[0]];
 const ECHO: [Metric; 2] = [cpu("server CPU a message", "CPU a message"), rate("echoes", "echoes a second")];
 
 impl Part {
-    pub const ALL: [Part; 11] = [
+    pub const ALL: [Part; 14] = [
         Part::Fanout { burst: 1 },
         Part::Fanout { burst: 8 },
         Part::Fanout { burst: 32 },
@@ -106,6 +113,9 @@ impl Part {
         Part::Stalled,
         Part::Churn,
         Part::Echo,
+        Part::Tls,
+        Part::TlsCrowd,
+        Part::TlsChurn,
     ];
 
     /// The first word of its cells' names.
@@ -121,6 +131,9 @@ impl Part {
             Part::Stalled => "stalled".into(),
             Part::Churn => "churn".into(),
             Part::Echo => "echo".into(),
+            Part::Tls => "tls".into(),
+            Part::TlsCrowd => "tls crowd".into(),
+            Part::TlsChurn => "tls churn".into(),
         }
     }
 
@@ -137,27 +150,39 @@ impl Part {
             Part::Stalled => "30 subscribers read nothing".into(),
             Part::Churn => "Connecting and closing".into(),
             Part::Echo => "Echo".into(),
+            Part::Tls => "Over TLS: to one topic".into(),
+            Part::TlsCrowd => "Over TLS: a crowd that is idle".into(),
+            Part::TlsChurn => "Over TLS: connecting and closing".into(),
         }
     }
 
     /// What its contenders are compared in, the most telling first.
     pub fn metrics(self) -> &'static [Metric] {
         match self {
-            Part::Fanout { .. } | Part::Topics | Part::SomeStalled => &FANOUT,
+            Part::Fanout { .. } | Part::Topics | Part::SomeStalled | Part::Tls => &FANOUT,
             Part::Deflate => &DEFLATE,
             Part::Rate => &RATE,
             Part::Crowd => &CROWD,
             Part::Stalled => &STALLED,
-            Part::Churn => &CHURN,
+            Part::Churn | Part::TlsChurn => &CHURN,
+            Part::TlsCrowd => &TLS_CROWD,
             Part::Echo => &ECHO,
         }
     }
 
-    /// Whether a contender can be measured so: floors only send, and `tokio-tungstenite` knows no compression.
+    /// Whether it goes over TLS.
+    fn tls(self) -> bool {
+        matches!(self, Part::Tls | Part::TlsCrowd | Part::TlsChurn)
+    }
+
+    /// Whether a contender can be measured so: floors only send, and `tokio-tungstenite` knows no compression and has no TLS
+    /// of its own.
     pub fn suits(self, contender: Contender) -> bool {
         match self {
             Part::Fanout { .. } | Part::Topics => true,
-            Part::Deflate => !contender.is_floor() && contender != Contender::Tungstenite,
+            Part::Deflate | Part::Tls | Part::TlsCrowd | Part::TlsChurn => {
+                !contender.is_floor() && contender != Contender::Tungstenite
+            }
             _ => !contender.is_floor(),
         }
     }
@@ -170,14 +195,14 @@ impl Part {
             Part::SomeStalled => (16 << 20, false),
             _ => (1 << 20, true),
         };
-        Setting { deflate: self == Part::Deflate, backlog, pings }
+        Setting { deflate: self == Part::Deflate, tls: self.tls(), backlog, pings }
     }
 
     /// Where clients connect, below the server's address, and where publishers do.
     pub fn paths(self, contender: Contender) -> (&'static str, Option<&'static str>) {
         match self {
             Part::Echo if contender != Contender::Uproar => ("/echo/{topic}", None),
-            Part::Echo | Part::Churn => ("/raw/{topic}", None),
+            Part::Echo | Part::Churn | Part::TlsChurn => ("/raw/{topic}", None),
             _ => ("/raw/{topic}", Some("/raw/{topic}?self=false")),
         }
     }
@@ -213,13 +238,15 @@ pub struct Pace {
     pub long: u32,
     /// Connections of the crowd.
     pub crowd: u32,
+    /// Of the crowd over TLS, whose clients take the load much memory and time.
+    pub tls_crowd: u32,
 }
 
 impl Pace {
-    pub const FULL: Pace = Pace { short: 700, long: 3000, crowd: 15_000 };
-    pub const QUICK: Pace = Pace { short: 150, long: 800, crowd: 2_000 };
+    pub const FULL: Pace = Pace { short: 700, long: 3000, crowd: 15_000, tls_crowd: 5_000 };
+    pub const QUICK: Pace = Pace { short: 150, long: 800, crowd: 2_000, tls_crowd: 1_000 };
     /// For a few cells.
-    pub const CALM: Pace = Pace { short: 1500, long: 3000, crowd: 15_000 };
+    pub const CALM: Pace = Pace { short: 1500, long: 3000, crowd: 15_000, tls_crowd: 5_000 };
 }
 
 const SIZES: [u32; 3] = [64, 1024, 16 << 10];
@@ -237,7 +264,7 @@ pub fn all(pace: Pace) -> Vec<Cell> {
     let of = |burst| CROWDS.into_iter().flat_map(move |crowd| SIZES.map(|size| (burst, crowd, size)));
     let fan_outs = BURSTS.into_iter().flat_map(of).filter(fits);
     let fan_outs = fan_outs.map(|(burst, crowd, size)| fan_out(size, crowd, burst, pace));
-    fan_outs.chain(special_fan_outs(pace)).chain(others(pace)).collect()
+    fan_outs.chain(special_fan_outs(pace)).chain(others(pace)).chain(over_tls(pace)).collect()
 }
 
 /// A look: 64 bytes to 1,000.
@@ -265,7 +292,7 @@ fn special_fan_outs(pace: Pace) -> Vec<Cell> {
 }
 
 fn others(pace: Pace) -> Vec<Cell> {
-    let Pace { short, long, crowd } = pace;
+    let Pace { short, long, crowd, .. } = pace;
     let rate = |rate: u32| {
         let load = format!("rate --subscribers 1000 --payload 64 --samples 100 --rate {rate} --time {long}ms");
         Cell::new(Part::Rate, format!("64 B to 1,000, {rate} a second"), load)
@@ -292,6 +319,23 @@ fn others(pace: Pace) -> Vec<Cell> {
         echo(100, 64),
         echo(1_000, 64),
         echo(100, 1 << 10),
+    ]
+}
+
+fn over_tls(pace: Pace) -> Vec<Cell> {
+    let Pace { short, long, tls_crowd: crowd, .. } = pace;
+    let fan_out = |size, burst| {
+        let Cell { name, load, .. } = fan_out(size, 1_000, burst, pace);
+        let name = if burst == 1 { name } else { format!("{name}, bursts of {burst}") };
+        Cell { part: Part::Tls, name, load }
+    };
+    let hold = format!("idle --connections {crowd} --payload 64 --hold {long}ms");
+    vec![
+        fan_out(64, 1),
+        fan_out(64, 32),
+        fan_out(1024, 1),
+        Cell::new(Part::TlsCrowd, format!("{} subscribers", thousands(crowd.into())), hold),
+        Cell::new(Part::TlsChurn, "handshake, close".into(), format!("churn --time {}ms", 2 * short)),
     ]
 }
 

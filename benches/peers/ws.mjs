@@ -2,9 +2,12 @@
 // Socket.IO does it, and the messages of one turn of the event loop are written to every socket in one piece: 3 % less CPU
 // than a write for each if they come one by one, 30 times less in bursts of 32. Compressed messages can only be had by
 // `client.send` for each. `/raw/{topic}` subscribes, and what a client sends goes to the topic's others; on any path below
-// `/echo` it comes back. Environment: PORT, DEFLATE=1. There is no bound to a backlog.
+// `/echo` it comes back. Environment: PORT, DEFLATE=1, TLS_CERTIFICATE and TLS_KEY, two files, for TLS. There is no bound to a
+// backlog.
 
-import { createServer } from "node:http";
+import { readFileSync } from "node:fs";
+import * as http from "node:http";
+import * as https from "node:https";
 import { Sender, WebSocketServer } from "ws";
 
 const TEXT = 1;
@@ -12,14 +15,17 @@ const BINARY = 2;
 
 const deflate = process.env.DEFLATE === "1";
 const topics = new Map();
-const http = createServer();
+const { TLS_CERTIFICATE, TLS_KEY } = process.env;
+const listener = TLS_KEY
+  ? https.createServer({ cert: readFileSync(TLS_CERTIFICATE), key: readFileSync(TLS_KEY) })
+  : http.createServer();
 const server = new WebSocketServer({
   noServer: true,
   clientTracking: false,
   perMessageDeflate: deflate && { threshold: 0 },
 });
 
-http.on("upgrade", (request, socket, head) => {
+listener.on("upgrade", (request, socket, head) => {
   const [, kind, topic] = new URL(request.url, "http://localhost").pathname.split("/");
   const open = kind === "echo" ? echo : kind === "raw" && topic ? (client) => subscribe(client, topic) : null;
   if (open === null) return socket.destroy();
@@ -69,4 +75,4 @@ function flush(topic) {
   }
 }
 
-http.listen({ host: "127.0.0.1", port: Number(process.env.PORT), backlog: 4096 });
+listener.listen({ host: "127.0.0.1", port: Number(process.env.PORT), backlog: 4096 });

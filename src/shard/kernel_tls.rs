@@ -7,8 +7,9 @@
 //!    └─ refused ──┘
 //! ```
 //!
-//! It happens at the end of a turn, when no send or receive is under way: after the session has had the last word, so that it owes
-//! the client nothing, and with no part of a record in it. Once the keys are out, there is no way back.
+//! It happens at the end of a turn, when no send or receive is under way. A socket may be attached at any such time. The keys are
+//! the kernel's when the session has had the last word, so that it owes the client nothing, and has no part of a record in it:
+//! a client that never pauses stays with its session. Once the keys are out, there is no way back.
 
 use crate::conn::Phase;
 use crate::error::CloseReason;
@@ -124,15 +125,14 @@ impl Core {
         let Some(secure) = self.secure.by_slot.get_mut(&id.index).filter(|secure| secure.wire.is_empty()) else {
             return;
         };
-        if !secure.session.as_ref().is_some_and(|session| session.owes_nothing()) {
-            return;
-        }
+        let owes_nothing = secure.session.as_ref().is_some_and(|session| session.owes_nothing());
         match secure.takeover {
             Takeover::Never | Takeover::Attaching => {}
             Takeover::Wanted => {
                 secure.takeover = Takeover::Attaching;
                 self.ops.push(Op::AttachTls(id));
             }
+            Takeover::Attached if !owes_nothing => {}
             Takeover::Attached => {
                 let Some(session) = secure.session.take() else { return };
                 let keeps_next = self.aides.kernel_tls.is_some_and(|kernel| kernel.rekeys);

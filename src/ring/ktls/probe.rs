@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
+use std::thread;
 use std::time::Duration;
 
 use io_uring::{IoUring, opcode, types};
@@ -47,9 +48,17 @@ impl From<io::Error> for Lacking {
 
 /// Tries each cipher of each version. It takes some milliseconds.
 ///
+/// It has a thread of its own: the kernel interrupts what a thread does when it takes a ring of that thread's down, and the
+/// caller may be an embedder's, who does not expect that.
+///
 /// # Errors
 /// Why there is no kernel TLS.
 pub fn probe() -> Result<KernelTls, Lacking> {
+    let prober = thread::Builder::new().name("probe".into()).spawn(try_all)?;
+    prober.join().unwrap_or(Err(Lacking::Ciphers))
+}
+
+fn try_all() -> Result<KernelTls, Lacking> {
     let mut prober = Prober { ring: IoUring::new(4)? };
     let mut found = KernelTls::default();
     for version in Version::ALL {

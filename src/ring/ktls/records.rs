@@ -123,11 +123,9 @@ mod tests {
             let header = unsafe { &*records.outgoing(record) };
             // SAFETY: as above; the header points to its parts.
             let (control, sent) = unsafe {
-                let content = &*header.msg_iov;
-                (
-                    &*header.msg_control.cast::<Control>(),
-                    slice::from_raw_parts(content.iov_base.cast(), content.iov_len),
-                )
+                let iovec = &*header.msg_iov;
+                let sent = slice::from_raw_parts(iovec.iov_base.cast::<u8>(), iovec.iov_len);
+                (&*header.msg_control.cast::<Control>(), sent)
             };
             assert_eq!((control.header.cmsg_level, control.header.cmsg_type, control.header.cmsg_len), (282, 1, 17));
             assert_eq!((control.kind, sent, header.msg_controllen), (kind, content, 24));
