@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::client::{CLOSE, TEXT, close_payload, frame, handshake};
 use common::tls::{certificate, trusting};
 use common::{PATIENCE, config};
-use kernel_takeover::kernel::{CONN, EAGAIN, EIO, ENOENT, ENOMEM, ENOTCONN, EOPNOTSUPP, Kernel, Opened};
+use kernel_takeover::kernel::{CONN, ENOENT, ENOMEM, ENOTCONN, EOPNOTSUPP, Kernel, Opened};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConnection, ProtocolVersion, SupportedProtocolVersion};
 use tempfile::TempDir;

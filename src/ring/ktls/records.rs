@@ -62,7 +62,7 @@ pub(in crate::ring) struct Records {
 impl Records {
     pub(in crate::ring) fn new() -> Records {
         let sent = Record::ALL.iter().map(|record| Message::new(libc::TLS_SET_RECORD_TYPE, record.content().0));
-        let received = (0..READ_BUFFERS).map(|_| Message::new(libc::TLS_GET_RECORD_TYPE, 0));
+        let received = (0..READ_BUFFERS).map(|_| Message::new(0, 0));
         Records { sent: sent.collect(), received: received.collect() }
     }
 
