@@ -134,3 +134,17 @@ fn the_container_needs_its_secrets() {
     let (code, said) = check(&[], &env);
     assert_eq!(code, Some(0), "{said}");
 }
+
+/// Or the threads of TLS, tokens and the hook would take what the shards have.
+#[test]
+fn where_calls_are_filtered_threads_may_yield_and_shards_be_pinned() {
+    let unit = read("tuning/systemd/uproar.service");
+    let allowed = after(&unit, "SystemCallFilter=").into_iter().last().expect("a filter").to_owned();
+    let profile: serde_json::Value = serde_json::from_str(&read("tuning/seccomp/uproar.json")).expect("JSON");
+    let rules = profile["syscalls"].as_array().expect("rules");
+    let named: Vec<&str> =
+        rules.iter().filter_map(|rule| rule["names"].as_array()).flatten().filter_map(|name| name.as_str()).collect();
+    for call in ["setpriority", "sched_setaffinity"] {
+        assert!(allowed.split(' ').any(|word| word == call) && named.contains(&call), "{call}");
+    }
+}

@@ -14,8 +14,6 @@ use crate::ring::token::ConnId;
 
 /// Tokens that may wait to be checked. Whoever comes beyond that is turned away.
 const WAITING: usize = 4096;
-/// How much the thread yields to those of the shards (nice(2)).
-const NICENESS: i32 = 5;
 /// Bytes of a set of keys.
 const MAX_SET: u64 = 1 << 20;
 /// How long fetching may take.
@@ -83,8 +81,7 @@ impl Gate {
         let gate = Gate { questions, keys: Arc::new(Mutex::new(Arc::new(keys))) };
         let keys = gate.keys.clone();
         let body = move || {
-            // Where that is not allowed, it does not yield.
-            let _ = sys::be_nice(NICENESS);
+            sys::yield_to_shards();
             for Question { shard, conn, purpose, token } in asked {
                 let outcome = current(&keys).check(&token);
                 if outcome == Err(Denied::UnknownKey) {

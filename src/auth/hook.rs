@@ -31,8 +31,6 @@ const MAX_ANSWER: u64 = 64 * 1024;
 /// How long a connection to the application is kept that is not used: less than servers commonly do, so that none is used just as
 /// it is closed.
 const IDLE: Duration = Duration::from_secs(3);
-/// How much the threads yield to those of the shards (nice(2)).
-const NICENESS: i32 = 5;
 /// Bytes of a thread's stack: there are many, and they do not recurse.
 const STACK: usize = 512 * 1024;
 /// When to try again after there were too many questions.
@@ -119,8 +117,7 @@ impl Hook {
         for _ in 0..concurrency {
             let (asker, waiting, done) = (asker.clone(), waiting.clone(), done.clone());
             let body = move || {
-                // Where that is not allowed, it does not yield.
-                let _ = sys::be_nice(NICENESS);
+                sys::yield_to_shards();
                 for Waiting { shard, conn, question, since } in waiting {
                     done(shard, Outcome { conn, result: asker.ask(&question, since) });
                 }

@@ -2,7 +2,7 @@
 
 use super::load::Resolved;
 use super::url::is_open_to_others;
-use super::{Config, cores};
+use super::{Config, Patterns, cores};
 
 impl Config {
     /// What an operator should know of this configuration, a line each.
@@ -15,7 +15,13 @@ impl Config {
         let open = open.map(|(name, address)| {
             format!("insecure_open: whoever reaches {name} ({address}) may come in, without saying who he is")
         });
-        self.history.shadowed().map(never).chain(open).chain(self.asked_in_the_open()).collect()
+        let cookie = self.auth_cookie.is_some() && self.allowed_origins == Patterns::all();
+        let cookie = cookie.then(|| {
+            "auth_cookie: a browser sends it along for whatever page it shows, so that any page may act for who is \
+             logged in: set allowed_origins to your own"
+                .into()
+        });
+        self.history.shadowed().map(never).chain(open).chain(cookie).chain(self.asked_in_the_open()).collect()
     }
 }
 
@@ -71,11 +77,13 @@ mod tests {
             ("listen = '0.0.0.0:1'\ninsecure_open = true", "listen (0.0.0.0:1)"),
             ("jwks_url = 'http://issuer/jwks.json'", "jwks_url: http://issuer/jwks.json is another machine"),
             ("auth_hook = 'http://10.0.0.1/hook'", "can answer himself"),
+            ("auth_cookie = 'session'", "any page may act"),
         ] {
             let warnings = warnings(file);
             assert!(warnings.len() == 1 && warnings[0].contains(word), "{warnings:?}");
         }
         assert_eq!(warnings("backlog = '1KiB'\nmax_message = '1KiB'"), [""; 0]);
+        assert_eq!(warnings("auth_cookie = 'session'\nallowed_origins = 'https://example.org'"), [""; 0]);
         assert_eq!(warnings("auth_hook = 'http://localhost/hook'\njwks_url = 'https://issuer/'"), [""; 0]);
     }
 }

@@ -31,6 +31,11 @@ pub fn client(request: &Request<'_>, is_trusted: impl Fn(IpAddr) -> bool) -> Res
     }
 }
 
+/// Whether a request says for whom it is.
+pub fn is_there(request: &Request<'_>) -> bool {
+    ["X-Forwarded-For", "Forwarded"].into_iter().any(|name| request.header(name).is_some())
+}
+
 fn rightmost(nodes: impl Iterator<Item = Option<IpAddr>>, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
     let mut found = None;
     for node in nodes {

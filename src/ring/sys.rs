@@ -11,6 +11,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 pub use libc::{EAGAIN, ECANCELED, ECONNABORTED, EINTR, EIO, EKEYEXPIRED};
 
+/// How much other threads yield to those of the shards (nice(2)).
+const NICENESS: i32 = 5;
+
 /// Asks for pages of 4 KiB only, from here on: a huge page makes two megabytes resident for the first connection in it.
 ///
 /// # Errors
@@ -38,6 +41,15 @@ pub fn wake_on_time() -> io::Result<()> {
 pub fn be_nice(steps: i32) -> io::Result<()> {
     // SAFETY: setpriority takes three integers and touches no memory of ours; 0 is this thread.
     check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, steps) })
+}
+
+/// Lets this thread yield to those of the shards, which have the same cores. Where that is forbidden, as by a filter of system
+/// calls, the log says so once.
+pub fn yield_to_shards() {
+    static SAID: std::sync::Once = std::sync::Once::new();
+    if let Err(error) = be_nice(NICENESS) {
+        SAID.call_once(|| tracing::warn!("threads for TLS, tokens and the hook do not yield to shards: {error}"));
+    }
 }
 
 /// Gives memory that this thread has freed, and the allocator keeps for it, back to the system.

@@ -120,6 +120,16 @@ impl Shard {
     }
 
     fn request(&mut self, id: ConnId, request: &Request<'_>, body: &[u8]) -> Next {
+        let next = self.route(id, request, body);
+        // What one request was granted is not for the next, which a proxy may send for somebody else.
+        if matches!(next, Next::Request | Next::Answer) {
+            let kept = self.core.admissions.end(id.index);
+            debug_assert_eq!(kept, 0, "of a request, no message waits");
+        }
+        next
+    }
+
+    fn route(&mut self, id: ConnId, request: &Request<'_>, body: &[u8]) -> Next {
         let refused = self.core.refusal_of_client(id, request).or_else(|| self.core.refusal_of_request(id));
         if let Some(response) = refused {
             self.core.refuse(id, &response, Framing::CLOSE);
@@ -143,16 +153,10 @@ impl Shard {
             route if self.routes.dialects => route,
             _ => Route::NotFound,
         };
-        if let Some(next) = self.core.admit(id, &route, request) {
-            return next;
+        match self.core.admit(id, &route, request) {
+            Some(next) => next,
+            None => self.answer_for(id, route, request, body),
         }
-        let next = self.answer_for(id, route, request, body);
-        // What one request was granted is not for the next.
-        if matches!(next, Next::Request | Next::Answer) {
-            let kept = self.core.admissions.end(id.index);
-            debug_assert_eq!(kept, 0, "of a request, no message waits");
-        }
-        next
     }
 
     fn answer_for(&mut self, id: ConnId, route: Route<'_>, request: &Request<'_>, body: &[u8]) -> Next {

@@ -2,6 +2,7 @@
 //! a proxy that is trusted speaks for others.
 
 use std::net::IpAddr;
+use std::sync::Once;
 
 use crate::admission::{Admitted, Excess};
 use crate::conn::peer::Peer;
@@ -123,6 +124,9 @@ impl Core {
 
     fn find_client(&mut self, id: ConnId, request: &Request<'_>) -> Result<(), Refusal> {
         if !self.conns.get(id).is_some_and(|conn| conn.flags.proxied()) {
+            if self.peers.get(id.index).is_loopback() && forwarded::is_there(request) {
+                warn_of_proxy();
+            }
             return Ok(());
         }
         let trusted = &self.settings.trusted_proxies;
@@ -198,4 +202,15 @@ impl Core {
         };
         counter.add(1);
     }
+}
+
+/// The limits of this machine, which are none, are then those of everybody: that is hardly meant, and said once.
+fn warn_of_proxy() {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            "a proxy on this machine names its clients (X-Forwarded-For or Forwarded), and is not believed: \
+             without trusted_proxies = \"127.0.0.1,::1\" none of them has the limits of clients elsewhere"
+        )
+    });
 }

@@ -13,8 +13,6 @@ use crate::ring::token::ConnId;
 
 /// Handshakes that may wait for a thread. Whoever comes beyond that is turned away: by the time of its turn it would have gone.
 const WAITING: usize = 1024;
-/// How much the threads yield to those of the shards (nice(2)).
-const NICENESS: i32 = 5;
 
 /// A step of a handshake.
 struct Step {
@@ -69,8 +67,7 @@ impl Handshakes {
         for number in 0..threads {
             let (work, config, done) = (work.clone(), handshakes.config.clone(), done.clone());
             let body = move || {
-                // Where that is not allowed, they do not yield.
-                let _ = sys::be_nice(NICENESS);
+                sys::yield_to_shards();
                 for step in work {
                     let shard = step.shard;
                     done(shard, step.take(&config));

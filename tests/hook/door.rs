@@ -196,6 +196,40 @@ fn those_that_are_asked_about_topics_alone_are_so_at_the_door_too() {
     assert_eq!(application.asked().len(), asked, "a publication subscribes to nothing");
 }
 
+/// A proxy sends the requests of many over one connection.
+#[test]
+fn what_one_request_was_granted_is_not_for_the_next() {
+    let application = Application::start(|question| match question["token"].as_str() {
+        Some("ann") => Reply::ok(json!({"user": "ann", "subscribe": ["a"]})).after(20),
+        _ => Reply::status(403),
+    });
+    let both = HookEvents { connect: false, subscribe: true, publish: true };
+    let server = asking(&application, both, 1, |config| config.auth_hook_concurrency = 1);
+    let head = |path: &str, fields: &str| format!("{path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    let post = |token: &str| {
+        let body = r#"{"topic":"t","data":1}"#;
+        head("POST /publish", &format!("{token}Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()))
+            + body
+    };
+    let ann = "Authorization: Bearer ann\r\n";
+    for request in [post(""), handshake("/raw/a", ""), head("GET /sse?topic=a", "")] {
+        let mut connection = Client::connect(server.addr);
+        connection.send(head("GET /sse?topic=secret", ann).as_bytes());
+        assert_eq!(connection.response().status, 403, "it is not among her topics, and the connection is kept");
+        connection.send(request.as_bytes());
+        assert_eq!(connection.response().status, 403, "{request}");
+    }
+    // Refused for another reason than what the application says.
+    let mut others: Vec<_> = (0..30).map(|_| Client::connect(server.addr)).collect();
+    others.iter_mut().for_each(|other| other.send(handshake("/raw/a", ann).as_bytes()));
+    let mut connection = Client::connect(server.addr);
+    connection.send(post(ann).as_bytes());
+    assert_eq!(connection.response().status, 503, "there are too many questions");
+    others.iter_mut().for_each(|other| drop(other.head()));
+    connection.send(post("").as_bytes());
+    assert_eq!(connection.response().status, 403);
+}
+
 #[test]
 fn whoever_goes_while_the_application_thinks_leaves_nothing_behind() {
     let application = Application::start(|_| Reply::ok(json!({})).after(200));
