@@ -245,7 +245,7 @@ fn a_broken_certificate_changes_nothing() {
     it.write(&text("*"));
     it.server.signal("HUP");
     wait_until("it is refused", || it.server.metric("config_reloads_total result=\"refused\"") == 1);
-    assert!(it.log().contains("tls_certificate"), "{}", it.log());
+    wait_until("the log says why", || it.log().contains("tls_certificate"));
     assert_eq!(publishes(&mut client), "not_allowed");
     let tls = ([127, 0, 0, 1], port).into();
     let connect = || TlsClient::connect(tls, "localhost", &trusting(&[&good], &[&TLS13])).upgrade("/raw/t");
