@@ -63,6 +63,8 @@ impl Server {
 
     /// Serves WebSockets of a path with a handler that the factory makes, one for each shard. A path that ends in `*`
     /// stands for all that begin like it; of several that fit, the first added is taken.
+    ///
+    /// Who may come in is the handler's to say, which sees the request: tokens, `auth_hook` and `allowed_origins` are the dialects'.
     pub fn route<H: Handler>(mut self, path: &str, factory: impl Fn() -> H + Send + Sync + 'static) -> Server {
         self.routes.push((path.to_owned(), Arc::new(move || Box::new(factory()))));
         self

@@ -237,9 +237,10 @@ impl Core {
         }
     }
 
-    /// Whether what a connection has sent is not to be decoded before the application has said something.
+    /// Whether what a connection has sent is not to be decoded before the application has said something: also one that is not
+    /// asked any more, since a reload.
     pub(super) fn awaits_word(&self, id: ConnId) -> bool {
-        self.aides.hook.is_some() && self.conns.get(id).is_some_and(|conn| conn.flags.asking())
+        self.conns.get(id).is_some_and(|conn| conn.flags.asking())
     }
 
     /// The application has said something, or has not.
