@@ -12,11 +12,11 @@ use clap_complete::Shell;
 
 use crate::bench;
 use crate::config::{Config, KNOBS, Knob, Source};
+use crate::control::Prepared;
 use crate::doctor;
 use crate::error::StartError;
 use crate::log;
 use crate::remote;
-use crate::shard::settings::Settings;
 
 const ABOUT: &str = "Broadcast server for games and market data: WebSockets on Linux io_uring.
 
@@ -168,7 +168,7 @@ fn serve_or_show(
         Mode::Serve => start(resolved.config, source),
         Mode::Check => {
             resolved.config.refuse_strangers()?;
-            Settings::try_from(&resolved.config)?;
+            Prepared::new(&resolved.config)?;
             resolved.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
             print("configuration ok\n")
         }

@@ -137,6 +137,19 @@ fn a_secret_is_no_flag_and_is_not_printed() {
     assert!(!all.contains(KEY), "{all}");
 }
 
+/// As a start does: a check that says ok must be worth something.
+#[test]
+fn a_check_reads_the_files_of_keys_and_certificates() {
+    let tls = ["--check", "--tls-listen=127.0.0.1:0", "--tls-certificate=/no/such.pem", "--tls-key=/no/such.key"];
+    for (args, knob) in
+        [(&tls[..], "tls_certificate"), (&["--check", "--jwt-public-key=/no/such.pem"], "jwt_public_key")]
+    {
+        let output = uproar(args, &[]);
+        let text = err(&output);
+        assert!(code(&output) == 3 && text.contains(knob) && text.contains("/no/such.pem"), "{text}");
+    }
+}
+
 #[test]
 fn a_file_that_is_not_there_is_named() {
     for (args, env, origin) in [

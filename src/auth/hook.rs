@@ -222,7 +222,7 @@ impl Asker {
         let words = fault.map_or("", |fault| &fault.words);
         match (before, after) {
             (State::Closed, State::Closed) if fault.is_some() => {
-                tracing::debug!(auth_hook = self.url, why = words, "the application was asked in vain");
+                tracing::warn!(auth_hook = self.url, why = words, "the application was asked in vain");
             }
             (State::Closed | State::HalfOpen, State::Open { until }) => {
                 let seconds = until.saturating_duration_since(now).as_secs();

@@ -49,7 +49,7 @@ impl Config {
 fn unauthenticated(name: &str, address: SocketAddr) -> String {
     format!(
         "{name} ({address}) can be reached from other machines, and not all clients are authenticated: whoever reaches it could \
-         read and publish. Configure tokens (jwks_url, jwt_public_key or jwt_secret, without anonymous) or an auth_hook; or listen on 127.0.0.1, \
+         read and publish. Configure tokens (jwks_url, jwt_public_key or jwt_secret, without anonymous) or an auth_hook that is asked about connect; or listen on 127.0.0.1, \
          behind a proxy that authenticates; or, where everybody who can reach it may come in, {ANYWAY}"
     )
 }

@@ -280,9 +280,10 @@ impl Core {
         let response = match result {
             Ok(()) => return self.take_up(id, bytes),
             Err(Word::Refused(status)) => Response::error(status, "The application does not allow this."),
-            Err(Word::Undecided(_, pause)) => {
-                Response::unavailable(whole_seconds(pause), "The application could not be asked.")
-            }
+            Err(Word::Undecided(_, pause)) => Response::unavailable(
+                whole_seconds(pause),
+                "The application that decides has not answered as it should.",
+            ),
         };
         self.counters.http_errors.add(1);
         self.respond(id, &response.header(ALLOW_ORIGIN, "*"), Framing::CLOSE, CloseReason::Http);
