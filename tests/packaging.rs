@@ -70,6 +70,11 @@ fn the_configuration_of_the_package_is_valid_and_so_is_each_line_that_it_offers(
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n")
         .collect();
     assert!(offered.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count() >= 8, "{offered}");
+    // The files that it names are read: they are in that directory.
+    let made = rcgen::generate_simple_self_signed(vec!["example.org".to_owned()]).expect("a certificate");
+    fs::write(dir.path().join("certificate.pem"), made.cert.pem()).expect("room for it");
+    fs::write(dir.path().join("certificate.key"), made.signing_key.serialize_pem()).expect("room for it");
+    let offered = offered.replace("/etc/uproar", dir.path().to_str().expect("UTF-8"));
     let (code, said) = valid(&offered);
     assert_eq!(code, Some(0), "{said}\n{offered}");
 }

@@ -6,6 +6,8 @@
 mod common;
 mod simulation {
     pub mod client;
+    pub mod drain;
+    pub mod guard;
     pub mod kernel;
     pub mod ledger;
     pub mod net;
@@ -99,7 +101,7 @@ fn a_seed_is_one_run() {
         let tally = world::run(seed);
         (tally, trace::stop())
     };
-    for seed in [3, 4] {
+    for seed in [3, 4, 6, 7] {
         let ((a, first), (b, second)) = (traced(seed), traced(seed));
         let differs = first.iter().zip(&second).position(|(a, b)| a != b);
         assert_eq!(differs.map(|at| (&first[at], &second[at])), None);

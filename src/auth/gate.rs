@@ -32,12 +32,16 @@ pub enum Purpose {
     Subscribe(Box<str>),
 }
 
-/// A token to be checked.
-struct Question {
-    shard: u16,
-    conn: ConnId,
-    purpose: Purpose,
-    token: Box<str>,
+/// A token to be checked. Not to be printed.
+pub struct Question {
+    /// The shard that asks.
+    pub shard: u16,
+    /// Whose token it is.
+    pub conn: ConnId,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The token.
+    pub token: Box<str>,
 }
 
 /// What came of a token.
@@ -65,6 +69,12 @@ impl fmt::Debug for Gate {
 }
 
 impl Gate {
+    /// A gate that nobody stands at yet, and the tokens that it is given.
+    pub fn new(keys: Keys) -> (Gate, flume::Receiver<Question>) {
+        let (questions, asked) = flume::bounded(WAITING);
+        (Gate { questions, keys: Arc::new(Mutex::new(Arc::new(keys))) }, asked)
+    }
+
     /// Starts the thread that checks tokens, and, with an address of a set of keys, the one that fetches that: at once, every
     /// `refresh`, and when a token names a key that is not known. `done` is called on the former, with the shard that asked.
     ///
@@ -76,9 +86,8 @@ impl Gate {
         process: Arc<Process>,
         done: impl Fn(u16, Verdict) + Send + 'static,
     ) -> io::Result<Gate> {
-        let (questions, asked) = flume::bounded::<Question>(WAITING);
+        let (gate, asked) = Gate::new(keys);
         let (unknown, wanted) = flume::bounded(1);
-        let gate = Gate { questions, keys: Arc::new(Mutex::new(Arc::new(keys))) };
         let keys = gate.keys.clone();
         let body = move || {
             sys::yield_to_shards();

@@ -83,10 +83,14 @@ pub struct Outcome {
 }
 
 /// A question that waits to be asked.
-struct Waiting {
-    shard: u16,
-    conn: ConnId,
-    question: Question,
+#[derive(Debug)]
+pub struct Waiting {
+    /// The shard that asks.
+    pub shard: u16,
+    /// Of which connection.
+    pub conn: ConnId,
+    /// What.
+    pub question: Question,
     since: Instant,
 }
 
@@ -101,6 +105,12 @@ impl fmt::Debug for Hook {
 }
 
 impl Hook {
+    /// A hook that nobody asks the application for yet, and the questions that it is given, of which so many may wait.
+    pub fn new(most: usize) -> (Hook, flume::Receiver<Waiting>) {
+        let (questions, waiting) = flume::bounded(most);
+        (Hook(questions), waiting)
+    }
+
     /// Starts the threads that ask. `done` is called on one of them, with the shard that asked, once for each question.
     ///
     /// # Errors
@@ -110,7 +120,7 @@ impl Hook {
         process: Arc<Process>,
         done: impl Fn(u16, Outcome) + Send + Sync + 'static,
     ) -> io::Result<Hook> {
-        let (questions, waiting) = flume::bounded::<Waiting>(options.concurrency * WAITING_PER_REQUEST);
+        let (hook, waiting) = Hook::new(options.concurrency * WAITING_PER_REQUEST);
         let concurrency = options.concurrency;
         let asker = Arc::new(Asker::new(options, process));
         let done = Arc::new(done);
@@ -124,7 +134,7 @@ impl Hook {
             };
             thread::Builder::new().name("hook".into()).stack_size(STACK).spawn(body)?;
         }
-        Ok(Hook(questions))
+        Ok(hook)
     }
 
     /// Has a question asked; `false` if too many wait already.

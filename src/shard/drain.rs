@@ -138,7 +138,12 @@ impl Core {
 
     /// Whether newcomers are to go elsewhere.
     pub(super) fn turns_away(&self) -> bool {
-        matches!(self.life, Life::Draining(drain) if !drain.begin.is_after(self.now))
+        match self.life {
+            Life::Draining(drain) => !drain.begin.is_after(self.now),
+            // In the turn that reads that all shards are done, requests come before the goodbyes.
+            Life::Stopping { drained, .. } => drained,
+            Life::Serving | Life::Stopped => false,
+        }
     }
 
     /// Answers a newcomer's request.

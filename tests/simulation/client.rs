@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use flate2::{Decompress, FlushDecompress};
 use serde_json::{Value, json};
 
+use uproar::time::Tick;
+
+use super::drain::Drain;
 use super::net::Socket;
 use super::oracle::{Form, Message, Oracle, View};
 use super::plan::Plan;
@@ -14,14 +17,19 @@ use super::trace::note;
 use super::wire::{self, ACCEPT, BINARY, CLOSE, Frame, PING, PONG, Reader, Response, TEXT};
 use crate::common::rng::Rng;
 
+mod away;
 mod backend;
 mod follow;
+mod guest;
 mod receive;
 mod send;
+mod speak;
 mod stream;
 
+pub use away::Away;
 pub use backend::Desk;
 pub use follow::Trails;
+pub use guest::Guest;
 pub use send::Letters;
 pub use stream::{Place, Stream};
 
@@ -32,6 +40,9 @@ pub struct Scene<'a> {
     pub oracle: &'a mut Oracle,
     pub plan: &'a Plan,
     pub tally: &'a mut Tally,
+    pub now: Tick,
+    /// Of the first server.
+    pub drain: Option<&'a mut Drain>,
     /// Clients do things, not only what they have begun.
     pub active: bool,
     /// They may publish.
@@ -63,8 +74,16 @@ enum State {
     Gone,
 }
 
+/// What a client is connected to.
+#[derive(Clone, Copy)]
+pub struct Home {
+    pub server: usize,
+    pub shard: usize,
+}
+
 pub struct Client {
     id: usize,
+    pub home: Home,
     /// Its first connection, if it has come back.
     pub author: usize,
     pub socket: usize,
@@ -83,6 +102,9 @@ pub struct Client {
     pub letters: Letters,
     /// Of a backend.
     pub desk: Desk,
+    /// Of one that may not do everything.
+    guest: Guest,
+    pub away: Away,
     /// The last that was seen of a topic and publisher, in whatever subscription.
     ever: BTreeMap<(usize, usize), usize>,
     /// The welcome has come.
@@ -108,14 +130,15 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(id: usize, socket: usize, plan: &Plan, oracle: &Oracle, rng: &mut Rng) -> Client {
-        let persona = Persona::new(plan, rng);
+    /// On the socket of its number.
+    pub fn new(id: usize, home: Home, persona: Persona, plan: &Plan, oracle: &Oracle, rng: &mut Rng) -> Client {
         let opening = persona.opening(oracle, rng);
         note(|| format!("c{id} is {persona:?}"));
         Client {
             id,
+            home,
             author: id,
-            socket,
+            socket: id,
             persona,
             state: State::Asking,
             outgoing: opening.bytes.into_bytes().into(),
@@ -126,6 +149,8 @@ impl Client {
             stream: Stream::default(),
             letters: Letters::default(),
             desk: Desk::default(),
+            guest: Guest::default(),
+            away: Away::default(),
             ever: BTreeMap::new(),
             welcomed: false,
             asked: VecDeque::new(),
@@ -146,6 +171,11 @@ impl Client {
         self.state == State::Gone
     }
 
+    /// Whether it has what it asked for, and neither side has ended that.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
     /// Whether all that it does has its effect at the server.
     pub fn is_well(&self, net: &[Socket]) -> bool {
         let socket = &net[self.socket];
@@ -157,6 +187,7 @@ impl Client {
     pub fn has_joined(&self) -> bool {
         let joined = match self.persona {
             Persona::Sender | Persona::Backend => self.welcomed,
+            Persona::Guest => self.welcomed && self.is_settled(),
             _ => !self.views.is_empty() || self.trails.are_begun(),
         };
         self.state == State::Open && self.asked.is_empty() && joined
@@ -185,7 +216,7 @@ impl Client {
     fn was_reset(&mut self, scene: &mut Scene<'_>) {
         let unheard = self.state == State::Open && self.violation.is_some() && !scene.net[self.socket].client_fin;
         assert!(
-            !unheard || self.is_cut(scene) || self.may_be_ended(scene),
+            !unheard || self.is_cut(scene) || self.may_be_ended(scene) || self.may_be_sent_away(scene),
             "client {} was reset before it could read its close frame",
             self.id
         );
@@ -196,13 +227,14 @@ impl Client {
     /// Whether the server may end it for reasons of its own.
     fn may_be_ended(&self, scene: &Scene<'_>) -> bool {
         let settings = &scene.plan.settings;
-        scene.stopping || settings.ping_interval.is_some() || settings.max_lifetime.is_some()
+        let dismissed = scene.stopping || self.may_be_dismissed(scene);
+        dismissed || settings.ping_interval.is_some() || settings.max_lifetime.is_some()
     }
 
     /// Whether it need not get the server's last words.
     fn is_cut(&self, scene: &Scene<'_>) -> bool {
         let socket = &scene.net[self.socket];
-        socket.tight || socket.faulted || self.stalled || scene.cut_off
+        socket.tight || socket.faulted || self.stalled || scene.cut_off || self.may_be_cut_off(scene)
     }
 
     fn write(&mut self, scene: &mut Scene<'_>) -> bool {
@@ -274,6 +306,7 @@ impl Client {
             0..250 if scene.publishing => self.publish(scene),
             250..280 if self.reads || !calm => self.ping(scene),
             280..340 if self.persona == Persona::Json && !calm => self.ask(scene),
+            280..340 if self.persona == Persona::Guest && !calm => self.visit(scene),
             280..300 if self.persona == Persona::Follower && !calm => self.ask_again(scene),
             340..345 if !calm => self.close(scene),
             345..360 if self.violent => self.violate(scene),
@@ -328,92 +361,6 @@ impl Client {
         self.say(bytes);
     }
 
-    fn publish(&mut self, scene: &mut Scene<'_>) {
-        match self.persona {
-            Persona::Sender => return self.correspond(scene),
-            Persona::Backend => return self.serve(scene),
-            _ => {}
-        }
-        let rng = &mut *scene.rng;
-        let large = if scene.plan.calm { 9_000 } else { 90_000 };
-        let padding = if rng.permille(5) { rng.below(large) } else { rng.below(scene.plan.payload) };
-        let (topic, form) = match self.persona {
-            Persona::Raw { topic, .. } => (topic, rng.pick(&[Form::Text, Form::Binary])),
-            _ => (rng.below(scene.plan.topics), Form::Data),
-        };
-        let payload = scene.oracle.publish(self.id, topic, form, padding);
-        scene.tally.published += 1;
-        note(|| format!("c{} publishes {:?}", self.id, String::from_utf8_lossy(&payload[..payload.len().min(12)])));
-        match form {
-            Form::Text => self.say_message(TEXT, &payload, rng),
-            Form::Binary => self.say_message(BINARY, &payload, rng),
-            Form::Data | Form::State => {
-                let name = &scene.oracle.names[topic];
-                let data = String::from_utf8_lossy(&payload);
-                let text = format!(r#"{{"type":"publish","topic":"{name}","data":{data}}}"#);
-                self.say_message(TEXT, text.as_bytes(), rng);
-            }
-        }
-    }
-
-    /// Publishes, perhaps, more than one read takes, and nothing after it.
-    pub fn burst(&mut self, scene: &mut Scene<'_>) {
-        let count = scene.rng.pick(&[0, 1, 300]);
-        if self.is_well(scene.net) && self.persona != Persona::Reader {
-            (0..count).for_each(|_| self.publish(scene));
-        }
-    }
-
-    fn ping(&mut self, scene: &mut Scene<'_>) {
-        self.pinged += 1;
-        let payload = format!("{}", self.pinged).into_bytes();
-        self.say(wire::control(PING, &payload, scene.rng));
-        self.pings.push_back(payload);
-    }
-
-    fn ask(&mut self, scene: &mut Scene<'_>) {
-        let rng = &mut *scene.rng;
-        let some: Vec<_> = (0..rng.between(1, 3)).map(|_| rng.below(scene.plan.topics)).collect();
-        let asked = match rng.below(10) {
-            0..5 => Asked::Subscribe(some),
-            5..8 => {
-                let published = |topic| (topic, scene.oracle.count(self.id, topic));
-                Asked::Unsubscribe(some.into_iter().map(published).collect())
-            }
-            8 => Asked::Ping,
-            _ => Asked::Nonsense,
-        };
-        self.ask_for(asked, scene);
-    }
-
-    /// Of one that follows: what it has asked for already, or something small.
-    fn ask_again(&mut self, scene: &mut Scene<'_>) {
-        let topic = scene.rng.below(scene.plan.topics);
-        match scene.rng.below(4) {
-            0 => self.ask_for(Asked::Ping, scene),
-            1 => self.ask_for(Asked::Nonsense, scene),
-            _ if self.trails.follows(topic) => self.follow(&[topic], scene),
-            _ => {}
-        }
-    }
-
-    fn ask_for(&mut self, asked: Asked, scene: &mut Scene<'_>) {
-        note(|| format!("c{} asks {asked:?}", self.id));
-        let names =
-            |topics: &[usize]| topics.iter().map(|&topic| scene.oracle.names[topic].clone()).collect::<Vec<_>>();
-        let text = match &asked {
-            Asked::Subscribe(topics) => json!({"type": "subscribe", "topics": names(topics)}),
-            Asked::Unsubscribe(topics) => {
-                let topics: Vec<_> = topics.iter().map(|&(topic, _)| topic).collect();
-                json!({"type": "unsubscribe", "topics": names(&topics)})
-            }
-            Asked::Ping => json!({"type": "ping"}),
-            Asked::Nonsense => json!({"type": "dance"}),
-        };
-        self.say_message(TEXT, text.to_string().as_bytes(), scene.rng);
-        self.asked.push_back(asked);
-    }
-
     fn close(&mut self, scene: &mut Scene<'_>) {
         let code = scene.rng.pick(&[None, Some(1000), Some(1001), Some(3000), Some(4999)]);
         note(|| format!("c{} closes {code:?}", self.id));
@@ -449,6 +396,7 @@ impl Client {
         self.check_trails(oracle, lossy, plan.calm);
         self.check_letters(oracle, is_done);
         self.check_desk();
+        self.check_guest();
     }
 
     /// Whether what a backend was sent may be lost.
@@ -467,7 +415,10 @@ impl Client {
         let (seen, missed) =
             self.views.values().fold(self.past, |(seen, missed), view| (seen + view.received, missed + view.missed));
         let (seen, missed) = (seen + self.trails.received, missed + self.trails.missed);
-        let is_told = matches!(self.persona, Persona::Json | Persona::Follower | Persona::Reader | Persona::Sender);
+        let is_told = matches!(
+            self.persona,
+            Persona::Json | Persona::Follower | Persona::Reader | Persona::Sender | Persona::Guest
+        );
         (seen, missed, is_told.then_some(self.told))
     }
 }

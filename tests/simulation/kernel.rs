@@ -99,6 +99,12 @@ impl Kernel {
         self.slots.iter().flatten().count()
     }
 
+    /// Whether a connection's slot is another's by now.
+    pub fn is_anothers(&self, conn: ConnId) -> bool {
+        let tenant = self.slots[conn.index as usize].as_ref();
+        tenant.and_then(|tenant| tenant.conn).is_some_and(|other| other != conn)
+    }
+
     /// Connections that nobody has accepted.
     pub fn waiting(&self) -> usize {
         self.backlog.len()

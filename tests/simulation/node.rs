@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use uproar::Routes;
+use uproar::counters::Part;
 use uproar::ring::op::{Completion, Wait};
 use uproar::ring::token::{Kind, Token};
 use uproar::ring::{Stats, WakeFd};
@@ -31,6 +32,8 @@ pub struct Node {
     /// It has announced that it sleeps.
     asleep: bool,
     pub stopped: bool,
+    /// It knows what time it is; otherwise it is always the same.
+    has_clock: bool,
 }
 
 impl Node {
@@ -74,7 +77,7 @@ impl Node {
             return false;
         }
         self.shard.mailbox().awake();
-        self.shard.set_now(now, 0);
+        self.shard.set_now(now, if self.has_clock { u64::from(now.0) * 10 } else { 0 });
         let moment = Moment(u64::from(now.0) + 1);
         self.shard.turn_begins(moment, moment, false);
         self.shard.complete(&completions, &mut self.kernel);
@@ -98,6 +101,15 @@ impl Node {
         self.entered = false;
         self.preempted = if rng.percent(10) { rng.below(20) } else { 0 };
         true
+    }
+
+    /// Whether there is no mail, after a turn.
+    pub fn has_read_mail(&self) -> bool {
+        let is_empty = !self.entered && self.shard.mailbox().sleep();
+        if !self.entered {
+            self.shard.mailbox().awake();
+        }
+        is_empty
     }
 
     /// Whether somebody has woken it. If it had to be asked, it is put to sleep again: there must be no mail.
@@ -129,11 +141,13 @@ pub fn check_empty(node: &Node, shared: &Shared) {
         assert_eq!(left(|c| c.rooms.get()), 0, "rooms");
         assert_eq!(core.claims(), 0, "names of clients that are gone");
         assert_eq!(left(|c| c.backlogged.get()), 0, "backlogged connections");
+        assert_eq!(left(|c| c.hook_waiting.get()), 0, "questions");
+        assert_eq!(left(|c| c.memory(Part::PartialMessages)), 0, "bytes that wait");
     }
 }
 
 /// All shards of a plan.
-pub fn nodes(plan: &Plan, shared: &Arc<Shared>, rng: &mut Rng) -> Vec<Node> {
+pub fn nodes(plan: &Plan, shared: &Arc<Shared>, aides: &Aides, rng: &mut Rng) -> Vec<Node> {
     let wake = || Arc::new(WakeFd::new().expect("an eventfd"));
     let boxes: Vec<_> = (0..plan.shards).map(|_| mailbox::mailbox(wake())).collect();
     let postboxes: Vec<_> = boxes.iter().map(|(postbox, _)| postbox.clone()).collect();
@@ -142,7 +156,7 @@ pub fn nodes(plan: &Plan, shared: &Arc<Shared>, rng: &mut Rng) -> Vec<Node> {
         let shard = Shard::new(Parts {
             id: id as u16,
             doors: vec![Door::Plain],
-            aides: Aides::default(),
+            aides: aides.clone(),
             slots: plan.slots,
             settings: plan.settings.clone(),
             shared: shared.clone(),
@@ -152,7 +166,17 @@ pub fn nodes(plan: &Plan, shared: &Arc<Shared>, rng: &mut Rng) -> Vec<Node> {
             seed: rng.bits(),
         });
         let kernel = Kernel::new(id as u16, plan.slots, faults);
-        Node { shard, kernel, postbox, entered: false, preempted: 0, until: None, asleep: false, stopped: false }
+        Node {
+            shard,
+            kernel,
+            postbox,
+            entered: false,
+            preempted: 0,
+            until: None,
+            asleep: false,
+            stopped: false,
+            has_clock: plan.guard.is_some(),
+        }
     };
     boxes.into_iter().enumerate().map(make).collect()
 }

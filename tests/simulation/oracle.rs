@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::guard::Guard;
 use super::ledger::Ledger;
 
 /// A message: who published it, where, and as the how-manieth there.
@@ -27,7 +28,6 @@ pub enum Form {
 /// What a [`Form::State`] begins with.
 const STATE: &str = r#"{"type":"state","data":""#;
 
-#[derive(Default)]
 pub struct Oracle {
     /// Topics' names.
     pub names: Vec<String>,
@@ -41,12 +41,22 @@ pub struct Oracle {
     place_of: BTreeMap<Message, (String, u64)>,
     /// What went between clients and backends.
     pub ledger: Ledger,
+    /// What clients may do.
+    pub guard: Guard,
 }
 
 impl Oracle {
     /// Nothing was published yet to the topics of these names.
-    pub fn new(names: Vec<String>) -> Oracle {
-        Oracle { names, ..Oracle::default() }
+    pub fn new(names: Vec<String>, guard: Guard) -> Oracle {
+        Oracle {
+            names,
+            published: BTreeMap::new(),
+            next: BTreeMap::new(),
+            places: BTreeMap::new(),
+            place_of: BTreeMap::new(),
+            ledger: Ledger::default(),
+            guard,
+        }
     }
 
     /// Takes note of a publication; the payload that subscribers are to receive.

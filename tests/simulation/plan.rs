@@ -7,6 +7,8 @@ use uproar::config::{BacklogPolicy, Secret, parse_history};
 use uproar::limits::SPARE_SLOTS;
 use uproar::shard::settings::Settings;
 
+use super::drain::Timetable;
+use super::guard::Rule;
 use crate::common::rng::Rng;
 
 /// How often the kernel misbehaves within what it may do.
@@ -44,6 +46,10 @@ pub struct Plan {
     pub shutdown: bool,
     /// The shutdown comes while all are at it.
     pub abrupt: bool,
+    /// The server is drained, and another takes its place.
+    pub drain: Option<Timetable>,
+    /// Not everybody may do everything.
+    pub guard: Option<Rule>,
     /// Percent of clients that misbehave.
     pub rude: usize,
     /// There may be backends.
@@ -58,11 +64,12 @@ pub const BACKEND_KEY: &str = "correct-horse-battery";
 pub const SHUTDOWN_TICKS: u32 = 60;
 
 impl Plan {
-    pub fn new(rng: &mut Rng) -> Plan {
+    /// What came to a plan later is drawn from `later`, so that a seed goes on standing for what it did.
+    pub fn new(rng: &mut Rng, later: &mut Rng) -> Plan {
         let calm = rng.percent(25);
         let clients = rng.between(2, 24);
         let full = !calm && rng.percent(10);
-        Plan {
+        let mut plan = Plan {
             shards: rng.between(1, 4) as u16,
             slots: SPARE_SLOTS + if full { clients as u32 / 3 + 1 } else { 64 },
             settings: settings(rng, calm),
@@ -75,8 +82,14 @@ impl Plan {
             abrupt: !calm && rng.percent(50),
             rude: if calm { 0 } else { rng.pick(&[0, 10, 30]) },
             backends: rng.percent(80),
+            drain: None,
+            guard: None,
             payload: rng.pick(&[10, 200, 2_000]),
-        }
+        };
+        plan.drain = (!calm && later.percent(30)).then(|| timetable(plan.steps, later));
+        plan.guard = later.percent(35).then(|| Rule::new(calm, later));
+        plan.settings.hook_events = plan.guard.and_then(|rule| rule.hook).unwrap_or_default();
+        plan
     }
 
     pub fn drops(&self) -> bool {
@@ -123,6 +136,15 @@ fn faults(rng: &mut Rng, calm: bool) -> Faults {
         ends: rng.pick(&[0, 20]),
         errors: if calm { 0 } else { rng.pick(&[0, 0, 3]) },
         short_sends: rng.pick(&[0, 10, 100]),
+    }
+}
+
+fn timetable(steps: usize, rng: &mut Rng) -> Timetable {
+    Timetable {
+        at: rng.between(steps / 10, steps * 3 / 4),
+        delay: rng.pick(&[0, 10, 50]),
+        time: rng.pick(&[0, 20, 20, 100, 100, 200, 200]),
+        grace: rng.pick(&[10, 60]),
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Persona {
     Reader,
     /// Speaks `json`, wants everything acknowledged, and has a backend.
     Sender,
+    /// Speaks `json`, and may not do everything.
+    Guest,
     /// Is one.
     Backend,
     /// Asks for pages.
@@ -35,6 +37,9 @@ pub struct Opening {
 
 impl Persona {
     pub fn new(plan: &Plan, rng: &mut Rng) -> Persona {
+        if plan.guard.is_some() && rng.percent(40) {
+            return Persona::Guest;
+        }
         let rude = rng.percent(plan.rude);
         match rng.below(13) {
             0 | 1 if rude => Persona::Rude,
@@ -62,6 +67,7 @@ impl Persona {
                     rng.pick(&["/game", "/game", "/game?recover=true", "/game?recover=true&epoch=none&offset=7"]);
                 after_pages(rng, upgrade(path, extra), 101)
             }
+            Persona::Guest => after_pages(rng, upgrade("/game", extra), 101),
             // What they ask for is said when it is known who was there before.
             Persona::Reader | Persona::Sender | Persona::Backend => {
                 Opening { bytes: String::new(), expected: Vec::new() }

@@ -46,6 +46,24 @@ tally! {
     turns,
     /// Times that all shards were given other settings.
     reloads,
+    /// Servers that were drained.
+    drains,
+    /// Clients that these have sent away.
+    sent_away,
+    /// Newcomers that they have told to go elsewhere.
+    turned_away,
+    /// Clients that have come back to the next server.
+    returned,
+    /// Tokens that were checked, and questions that the application has answered.
+    verdicts,
+    /// Those that came when the connection's slot was another's.
+    misdirected,
+    /// Tokens that were good, but for their time, when they were to be checked.
+    outdated,
+    /// What was asked for and not allowed.
+    forbidden,
+    /// Tokens that have taken the place of others.
+    renewed,
     /// Subscriptions that began in the past.
     resumed,
     /// Those whose topic had been forgotten.
@@ -85,7 +103,7 @@ impl Tally {
         for (name, count) in self.counts() {
             assert!(count > 0, "nothing {name}: {self:?}");
         }
-        for code in [1000, 1001, 1002, 1005, 1007, 1009, 1013, 3000, 4001, 4100] {
+        for code in [1000, 1001, 1002, 1005, 1007, 1008, 1009, 1012, 1013, 3000, 4001, 4100] {
             assert!(self.closes.contains_key(&code), "nobody was closed with {code}");
         }
     }

@@ -9,7 +9,9 @@ use uproar::shard::mail::Mail;
 use uproar::shard::shared::Shared;
 use uproar::time::Tick;
 
-use super::client::{Client, Letters, Place, Scene, Trails};
+use super::client::{Client, Home, Letters, Place, Scene, Trails};
+use super::drain::Drain;
+use super::guard::Guard;
 use super::net::Socket;
 use super::node::{Node, check_empty, nodes};
 use super::oracle::Oracle;
@@ -18,6 +20,11 @@ use super::script::Persona;
 use super::tally::Tally;
 use super::trace::note;
 use crate::common::rng::Rng;
+
+mod drains;
+mod verdicts;
+
+use verdicts::{Pending, Post};
 
 /// Rounds of everybody after which nothing may be under way.
 const PATIENCE: usize = 20_000;
@@ -28,8 +35,18 @@ struct World {
     plan: Plan,
     rng: Rng,
     now: Tick,
-    shared: Arc<Shared>,
+    /// Of each server that there was.
+    shared: Vec<Arc<Shared>>,
     nodes: Vec<Node>,
+    /// The first so many are of a server that is being drained.
+    old: usize,
+    drain: Option<Drain>,
+    /// Who does for each server what shards do not do.
+    posts: Vec<Post>,
+    /// What they were asked.
+    pending: Vec<Pending>,
+    /// Clients that were sent away, and when they come back.
+    returns: Vec<(Tick, usize)>,
     net: Vec<Socket>,
     clients: Vec<Client>,
     oracle: Oracle,
@@ -52,23 +69,30 @@ pub fn run(seed: u64) -> Tally {
     world.oracle.check_order();
     world.tally.turns = world.counted(|counters| counters.turn_time.snapshot().count());
     world.tally.dropped = world.dropped();
+    world.tally.outdated = world.oracle.guard.passes.values().filter(|pass| pass.dead).count();
     world.tally
 }
 
 impl World {
     fn new(seed: u64) -> World {
         let mut rng = Rng::new(seed);
-        let plan = Plan::new(&mut rng);
+        let plan = Plan::new(&mut rng, &mut Rng::new(!seed));
         note(|| format!("seed {seed}: {} shards, calm {}, {:?}", plan.shards, plan.calm, plan.settings));
         let shared = Arc::new(Shared::seeded(plan.shards, rng.bits()));
-        let oracle = Oracle::new((0..plan.topics).map(|topic| format!("topic/{topic}")).collect());
+        let oracle = Oracle::new((0..plan.topics).map(|topic| format!("topic/{topic}")).collect(), Guard::new(&plan));
+        let post = Post::new(&plan);
         let tally = Tally { runs: 1, calm: usize::from(plan.calm), ..Tally::default() };
         World {
-            nodes: nodes(&plan, &shared, &mut rng),
+            nodes: nodes(&plan, &shared, &post.aides, &mut rng),
             plan,
             rng,
             now: Tick(0),
-            shared,
+            shared: vec![shared],
+            old: 0,
+            drain: None,
+            posts: vec![post],
+            pending: Vec::new(),
+            returns: Vec::new(),
             net: Vec::new(),
             clients: Vec::new(),
             oracle,
@@ -87,7 +111,11 @@ impl World {
     fn step_client(&mut self, client: usize) -> bool {
         let publishing = self.may_publish();
         let (clients, mut scene) = self.scene(publishing);
-        clients[client].step(&mut scene)
+        let busy = clients[client].step(&mut scene);
+        if let Some(after_ms) = clients[client].take_return(scene.rng) {
+            self.returns.push((Tick(self.now.0 + after_ms.div_ceil(10) as u32), client));
+        }
+        busy
     }
 
     /// To account for every message, nobody publishes before everybody has joined.
@@ -103,6 +131,8 @@ impl World {
             oracle: &mut self.oracle,
             plan: &self.plan,
             tally: &mut self.tally,
+            now: self.now,
+            drain: self.drain.as_mut(),
             active: self.active,
             publishing,
             stopping: self.stop_by.is_some(),
@@ -112,21 +142,33 @@ impl World {
     }
 
     fn connect(&mut self) {
-        let (id, node) = (self.clients.len(), self.rng.below(self.nodes.len()));
+        let node = self.door();
         self.net.push(Socket::new(&mut self.rng));
-        let mut client = Client::new(id, id, &self.plan, &self.oracle, &mut self.rng);
-        match client.persona {
-            Persona::Follower => client.trails = self.trails_of_the_gone(),
+        let persona = Persona::new(&self.plan, &mut self.rng);
+        self.connect_as(persona, node, None);
+    }
+
+    /// Connects on the newest socket: as one who goes on where this client was, or, if one like that is gone, where that was.
+    fn connect_as(&mut self, persona: Persona, node: usize, before: Option<usize>) {
+        let (id, home) = (self.clients.len(), self.home(node));
+        let mut client = Client::new(id, home, persona, &self.plan, &self.oracle, &mut self.rng);
+        match persona {
+            Persona::Follower => client.trails = self.trails_of_the_gone(before),
             Persona::Backend => client.ask_for_desk(&mut self.oracle, &mut self.rng),
             Persona::Sender => {
-                let heritage = self.heritage();
-                client.write_as(heritage, &mut self.oracle, &mut self.rng);
+                let (heritage, known) = self.heritage(home, before);
+                client.write_as(heritage, known, &mut self.oracle, &mut self.rng);
             }
             Persona::Reader => {
-                let place = self.place_of_the_gone();
+                let place = self.place_of_the_gone(before);
                 client.ask_for_stream(place, &self.plan, &self.oracle, &mut self.rng);
             }
             _ => {}
+        }
+        client.bring_pass(&self.plan, self.now, &mut self.oracle, &mut self.rng);
+        if let Some(drain) = self.drain.as_mut().filter(|_| node < self.old) {
+            drain.came[home.shard] += 1;
+            client.away.late = drain.has_begun(self.now);
         }
         self.clients.push(client);
         match self.nodes[node].stopped {
@@ -136,22 +178,34 @@ impl World {
     }
 
     /// Where a client was that is gone, if there is one that followed topics.
-    fn trails_of_the_gone(&mut self) -> Trails {
+    fn trails_of_the_gone(&mut self, before: Option<usize>) -> Trails {
+        if let Some(client) = before {
+            return self.clients[client].trails.of_the_gone();
+        }
         let mut gone = self.clients.iter_mut().filter(|client| client.is_gone() && !client.trails.is_empty());
         gone.next().map(|client| client.trails.of_the_gone()).unwrap_or_default()
     }
 
     /// The last id that a reader had which is gone.
-    fn place_of_the_gone(&mut self) -> Place {
+    fn place_of_the_gone(&mut self, before: Option<usize>) -> Place {
+        if let Some(client) = before {
+            return self.clients[client].stream.take_place();
+        }
         let mut gone = self.clients.iter_mut().filter(|client| client.is_gone() && client.stream.has_place());
         gone.next().map(|client| client.stream.take_place()).unwrap_or_default()
     }
 
-    /// What a sender leaves to the next: one that is gone, or one that does not know yet that it will be replaced.
-    fn heritage(&mut self) -> Option<(usize, Letters)> {
-        let early = !self.plan.calm && self.rng.percent(30);
-        let senders = self.clients.iter_mut().filter(|client| client.persona == Persona::Sender);
-        senders.filter(|client| early || client.is_gone()).find_map(Client::hand_on)
+    /// What a sender leaves to the next: one that is gone, or one that does not know yet that it will be replaced. And whether
+    /// this server has given it its name.
+    fn heritage(&mut self, home: Home, before: Option<usize>) -> (Option<(usize, Letters)>, bool) {
+        let early = before.is_none() && !self.plan.calm && self.rng.percent(30);
+        let senders = self.clients.iter_mut().enumerate().filter(|(_, client)| client.persona == Persona::Sender);
+        let mut others = senders.filter(|(id, client)| match before {
+            Some(before) => *id == before,
+            None => early || client.is_gone(),
+        });
+        let found = others.find_map(|(_, client)| Some((client.hand_on()?, client.home.server == home.server)));
+        found.map_or((None, false), |(heritage, known)| (Some(heritage), known))
     }
 
     fn pass(&mut self, ticks: usize) {
@@ -166,10 +220,13 @@ impl World {
         }
         if !self.plan.calm && self.rng.permille(2) {
             let pressure = self.rng.percent(20);
-            self.shared.set_memory_pressure(pressure);
+            self.shared.iter().for_each(|shared| shared.set_memory_pressure(pressure));
         }
         if !self.plan.calm && self.rng.permille(2) {
             self.reload();
+        }
+        if let Some(rule) = self.plan.guard {
+            self.judge_some(rule.pace);
         }
         if self.rng.percent(3) {
             let ticks = self.rng.between(1, 3);
@@ -192,9 +249,10 @@ impl World {
     fn reload(&mut self) {
         let settings = Arc::new(self.plan.other_settings(&mut self.rng));
         note(|| format!("reload: {settings:?}"));
-        let update = Update { settings, aides: Aides::default(), pending: None };
-        for node in &self.nodes {
-            node.postbox.post(Mail::Configure(Box::new(update.clone())));
+        for (at, node) in self.nodes.iter().enumerate() {
+            let aides = self.posts[self.home(at).server].aides.clone();
+            let update = Update { settings: settings.clone(), aides, pending: None };
+            node.postbox.post(Mail::Configure(Box::new(update)));
             node.postbox.wake();
         }
         self.tally.reloads += 1;
@@ -204,7 +262,7 @@ impl World {
     fn settle(&mut self) {
         self.active = false;
         for _ in 0..PATIENCE {
-            let mut busy = false;
+            let mut busy = self.judge_all();
             (0..self.nodes.len()).for_each(|node| busy |= self.step_node(node, false));
             (0..self.clients.len()).for_each(|client| busy |= self.step_client(client));
             if !busy {
@@ -217,7 +275,17 @@ impl World {
     // A life.
 
     fn live(&mut self) {
-        (0..self.plan.steps).for_each(|_| self.step());
+        for step in 0..self.plan.steps {
+            if let Some(table) = self.plan.drain.filter(|table| table.at == step) {
+                self.begin_drain(table);
+            }
+            self.step();
+            self.keep_draining();
+        }
+        while self.is_draining() && !(self.plan.shutdown && self.plan.abrupt) {
+            self.step();
+            self.keep_draining();
+        }
     }
 
     /// Everything stands still: who is well has all that it was owed.
@@ -260,8 +328,14 @@ impl World {
         self.tally.accounted += missed;
     }
 
+    /// Of the server that was begun last.
+    fn newest(&self) -> &Shared {
+        self.shared.last().expect("there is a server")
+    }
+
     fn counted(&self, count: impl Fn(&uproar::counters::Counters) -> u64) -> usize {
-        self.shared.all_counters().iter().map(|counters| count(counters) as usize).sum()
+        let all = self.shared.iter().flat_map(|shared| shared.all_counters());
+        all.map(|counters| count(counters) as usize).sum()
     }
 
     fn dropped(&self) -> usize {
@@ -283,6 +357,8 @@ impl World {
             self.pass(ticks);
             self.settle();
         }
+        let late = self.clients.iter().position(|client| client.has_outstayed(self.now));
+        assert_eq!(late, None, "this client's time is over");
         self.clients.iter_mut().for_each(|client| client.reset(&mut self.net));
         self.settle();
         // What nobody uses is known for a while.
@@ -294,7 +370,7 @@ impl World {
         }
         self.settle();
         for node in &self.nodes {
-            check_empty(node, &self.shared);
+            check_empty(node, self.newest());
             assert_eq!(node.shard.wait().at(self.now), Wait::Forever, "there is nothing to wait for");
         }
     }
@@ -320,7 +396,7 @@ impl World {
         self.settle();
         for node in &self.nodes {
             assert!(node.stopped, "the shard has not stopped in time");
-            check_empty(node, &self.shared);
+            check_empty(node, self.newest());
         }
     }
 }

@@ -11,6 +11,7 @@ impl Client {
         match response.status {
             200 if is_stream => {
                 assert_eq!((self.persona, expected), (Persona::Reader, Some(200)));
+                self.let_in(scene);
                 self.state = State::Open;
                 scene.tally.streams += 1;
             }
@@ -22,11 +23,17 @@ impl Client {
             503 | 408 => {
                 assert!(response.closes(), "{response:?}");
                 assert!(!scene.plan.calm);
+                if response.status == 503 {
+                    self.put_off(response, scene);
+                }
                 self.state = State::Ending;
                 scene.tally.refused += 1;
             }
             status => {
-                assert_eq!(Some(status), expected, "client {}, {:?}", self.id, self.persona);
+                // Who shows no pass is asked for one before anything else.
+                let has_none = self.persona == Persona::Rude && scene.plan.guard.is_some();
+                let is_asked = status == 401 && (has_none || self.has_expired(scene.now));
+                assert!(Some(status) == expected || is_asked, "client {}, {:?}: {response:?}", self.id, self.persona);
                 scene.tally.pages += 1;
                 if response.closes() {
                     self.state = State::Ending;
@@ -36,6 +43,7 @@ impl Client {
     }
 
     pub(super) fn opened(&mut self, scene: &mut Scene<'_>) {
+        self.let_in(scene);
         self.state = State::Open;
         scene.tally.opened += 1;
         match self.persona {
@@ -47,6 +55,10 @@ impl Client {
                 self.follow(&topics, scene);
             }
             Persona::Sender | Persona::Backend => {}
+            Persona::Guest => {
+                let topics = guest::some_topics(scene);
+                self.wish(topics, scene);
+            }
             _ => {
                 let topics = (0..scene.plan.topics).filter(|_| scene.rng.percent(50)).take(3).collect::<Vec<_>>();
                 let topics = if topics.is_empty() { vec![0] } else { topics };
@@ -59,6 +71,8 @@ impl Client {
     }
 
     pub(super) fn got(&mut self, frame: Frame, scene: &mut Scene<'_>) {
+        let is_last = matches!(frame, Frame::Close(Some(1012)));
+        assert!(self.away.hint.is_none() || is_last, "client {} was told to come back: {frame:?}", self.id);
         match frame {
             Frame::Ping(payload) => {
                 scene.tally.pings += 1;
@@ -104,9 +118,13 @@ impl Client {
             Some(kind @ ("client_joined" | "client_left")) => note(|| format!("c{} is told of a {kind}", self.id)),
             _ => note(|| format!("c{} is told {event}", self.id)),
         }
+        if event["type"] == "reconnect" {
+            return self.told_to_return(&event, scene);
+        }
         match self.persona {
             Persona::Sender => return self.sender_told(&event, text, scene),
             Persona::Backend => return self.backend_told(&event, text, scene),
+            Persona::Guest => return self.guest_told(&event, scene),
             _ => {}
         }
         let follows = self.persona == Persona::Follower;
@@ -123,6 +141,7 @@ impl Client {
             Some("gap") => return self.told += event["dropped"].as_u64().expect("a count") as usize,
             Some("connected") => {
                 assert!(!std::mem::replace(&mut self.welcomed, true), "welcomed twice");
+                self.check_name(&event, scene);
                 return;
             }
             _ => assert!(self.welcomed, "the welcome comes first"),
@@ -169,13 +188,15 @@ impl Client {
         let right = match code {
             code if self.closing == Some(code) => self.violation.is_none(),
             Some(1001) => may_end,
+            Some(1008) => self.has_expired(scene.now),
+            Some(1012) => self.is_sent_away(scene),
             Some(1013) => tight,
             Some(4001) => self.may_be_replaced(),
             Some(code) if self.is_shown_out(code, scene.oracle) => true,
             code => code.is_some() && code == self.violation,
         };
         assert!(right, "client {} is closed with {code:?}: {:?} {:?}", self.id, self.closing, self.violation);
-        self.desk.orderly = self.closing == Some(code);
+        self.desk.orderly = self.closing == Some(code) || code == Some(1012);
         *scene.tally.closes.entry(code.unwrap_or(1005)).or_default() += 1;
         if self.closing.is_none() && self.violation.is_none() && !self.mute {
             self.say_close(code, scene.rng);

@@ -101,13 +101,15 @@ impl Client {
         Some((self.author, heritage))
     }
 
-    /// Asks for a WebSocket, under the name that it had if there was one.
-    pub fn write_as(&mut self, heritage: Option<(usize, Letters)>, oracle: &mut Oracle, rng: &mut Rng) {
+    /// Asks for a WebSocket, under the name that it had if there was one, which its server believes or cannot know.
+    pub fn write_as(&mut self, heritage: Option<(usize, Letters)>, known: bool, oracle: &mut Oracle, rng: &mut Rng) {
         self.letters.room = rng.below(ROOMS);
         let mut claim = String::new();
         if let Some((author, letters)) = heritage {
             let (client, mut token) = letters.name.clone().expect("it has a name");
-            if rng.percent(90) {
+            if !known {
+                self.letters.denied = Some(client.clone());
+            } else if rng.percent(90) {
                 oracle.ledger.comes_back(&client);
                 (self.author, self.letters) = (author, letters);
             } else {

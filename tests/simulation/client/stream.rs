@@ -95,6 +95,10 @@ impl Client {
             scene.tally.continued += usize::from(self.stream.has_place());
             return;
         }
+        assert!(self.away.hint.is_none(), "client {} was told to come back: {block:?}", self.id);
+        if let Some(millis) = block.strip_prefix("retry: ") {
+            return self.retries(millis, scene);
+        }
         let Some(Block { id, name, data }) = Block::parse(block) else {
             assert_eq!(block, ":\n\n", "a comment");
             scene.tally.comments += 1;
@@ -134,7 +138,9 @@ impl Client {
 
     /// Whether its stream may end, though nobody wants it to: it is too slow, or has lived long enough.
     pub(super) fn stream_may_be_ended(&self, scene: &Scene<'_>) -> bool {
-        scene.net[self.socket].tight || scene.stopping || scene.plan.settings.max_lifetime.is_some()
+        let sent_away = self.away.hint.is_some() || self.may_be_dismissed(scene);
+        let lives_on = scene.plan.settings.max_lifetime.is_none() && !scene.stopping && !sent_away;
+        scene.net[self.socket].tight || !lives_on
     }
 }
 
