@@ -278,7 +278,7 @@ knobs! {
         /// New connections a second of the whole server; those beyond wait in the kernel's queue, see accept_backlog.
         connect_rate: Option<Rate> = None, Or("off", count_per_second(MAX_CONNECT_RATE)), Live;
         /// Bytes of memory of the whole process, near which load is shed: from nine tenths on newcomers are refused, from 95 percent
-        /// histories are emptied, from 98 percent the connections with the largest backlogs are closed (code 1013). auto: three
+        /// histories are emptied, from 98 percent the connections with the largest backlogs and incomplete messages are closed (code 1013). auto: three
         /// quarters of what the machine has, or the control group of a container or a unit.
         max_memory: Limit<u64> = Limit::Auto, Automatic(Size { min: MIN_MEMORY, max: TIB_64 }), Live;
         /// Topics one connection may be subscribed to.
@@ -339,6 +339,9 @@ knobs! {
         head_timeout: Duration = secs(10), Time { min: millis(100), max: secs(10 * MINUTE) }, Live;
         /// Time between two plain requests on one connection.
         keep_alive_timeout: Duration = secs(30), Time { min: millis(100), max: secs(10 * MINUTE) }, Live;
+        /// Time for a message of a WebSocket to be complete, from its first byte on, however it goes on; whoever takes longer is
+        /// closed (code 1008).
+        message_timeout: Option<Duration> = Some(secs(MINUTE)), Or("off", Time { min: secs(1), max: secs(HOUR) }), Live;
         /// Time between pings of a WebSocket; no less than ping_timeout, whatever is set.
         ping_interval: Option<Duration> = Some(secs(30)), Or("off", Time { min: secs(1), max: secs(HOUR) }), Live;
         /// Time for a ping to be answered.

@@ -41,8 +41,12 @@ pub enum CloseReason {
     Panic,
     /// The backlog's bound was passed and the policy is to close.
     Backlog,
-    /// Memory was short, and its backlog among the largest.
+    /// Memory was short, and its backlog or its incomplete message among the largest.
     Memory,
+    /// There were too many incomplete messages, and its among those that were large and the oldest.
+    Incomplete,
+    /// A message was not complete in time.
+    MessageTimeout,
     /// A ping was not answered in time.
     PingTimeout,
     /// The connection's maximum lifetime was over.
@@ -55,7 +59,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the discriminants.
-    pub const ALL: [CloseReason; 20] = [
+    pub const ALL: [CloseReason; 22] = [
         CloseReason::Peer,
         CloseReason::Lost,
         CloseReason::Http,
@@ -72,6 +76,8 @@ impl CloseReason {
         CloseReason::Panic,
         CloseReason::Backlog,
         CloseReason::Memory,
+        CloseReason::Incomplete,
+        CloseReason::MessageTimeout,
         CloseReason::PingTimeout,
         CloseReason::Lifetime,
         CloseReason::Expired,
@@ -97,6 +103,8 @@ impl CloseReason {
             CloseReason::Panic => "panic",
             CloseReason::Backlog => "backlog",
             CloseReason::Memory => "memory",
+            CloseReason::Incomplete => "incomplete",
+            CloseReason::MessageTimeout => "message_timeout",
             CloseReason::PingTimeout => "ping_timeout",
             CloseReason::Lifetime => "lifetime",
             CloseReason::Expired => "expired",

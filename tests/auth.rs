@@ -425,3 +425,31 @@ fn pages_of_other_origins_are_kept_out() {
     }
     assert_eq!(status(server.addr, "/raw/t", ""), 101, "what is no page says no origin");
 }
+
+#[test]
+fn a_body_is_not_waited_for_before_its_token_is_known_to_be_good() {
+    let server = guarded(1, |_| {});
+    let body = r#"{"topic":"t","data":1}"#;
+    let head = |fields: &str, len| {
+        let fields = format!("Host: a\r\nContent-Type: application/json\r\nContent-Length: {len}\r\n{fields}\r\n");
+        format!("POST /publish HTTP/1.1\r\n{fields}")
+    };
+    let over = token(&json!({"sub": "ann", "exp": now() - 600}));
+    for fields in [String::new(), bearer("a.b.c"), bearer("x"), bearer(&over)] {
+        let mut client = Client::connect(server.addr);
+        client.send(head(&fields, 1_000_000).as_bytes());
+        assert_eq!(client.response().status, 401, "{fields}");
+        client.expect_end();
+    }
+    let mut client = Client::connect(server.addr);
+    for _ in 0..2 {
+        client.send(head(&format!("{}Expect: 100-continue\r\n", bearer(&ann())), body.len()).as_bytes());
+        assert!(client.head().starts_with("HTTP/1.1 100 "), "once it is admitted");
+        client.send(&body.as_bytes()[..10]);
+        client.send(&body.as_bytes()[10..]);
+        assert_eq!(client.response().status, 200);
+    }
+    // What one request was granted is not for the next.
+    client.send(head("", body.len()).as_bytes());
+    assert_eq!(client.response().status, 401);
+}

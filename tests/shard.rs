@@ -1,176 +1,20 @@
 //! One shard without a kernel, told of completions one by one: what a seeded run would seldom meet.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+mod fixture;
+
 use std::time::Duration;
 
+use fixture::{Buffer, Fixture, HEAD, frame, sends_to, text};
+use uproar::Config;
 use uproar::config::Secret;
 use uproar::counters::Part;
 use uproar::dialect::Position;
 use uproar::hub::TopicHandle;
-use uproar::ring::op::{Arrivals, Completion, Op, Wait};
+use uproar::ring::op::{Completion, Op, Wait};
+use uproar::ring::sys;
 use uproar::ring::token::{ConnId, Kind, Token};
-use uproar::ring::{WakeFd, sys};
-use uproar::shard::accept::Door;
 use uproar::shard::mail::{Answer, Ask, ConnOrder, Mail, Past, Question, Recovered, Return};
-use uproar::shard::mailbox::{Mailbox, Postbox};
-use uproar::shard::settings::Settings;
-use uproar::shard::shared::Shared;
-use uproar::shard::{Aides, Parts, Shard, mailbox};
-use uproar::time::Tick;
 use uproar::ws::deflate::{Arena, Deflater};
-use uproar::{Config, Routes};
-
-const HEAD: &str = "HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
-/// What the one receive of a turn has read.
-struct Buffer(Vec<u8>);
-
-impl Arrivals for Buffer {
-    fn buffer(&mut self, _: u16, len: usize) -> &mut [u8] {
-        &mut self.0[..len]
-    }
-
-    fn peer(&self, _: u16) -> IpAddr {
-        Ipv4Addr::LOCALHOST.into()
-    }
-}
-
-/// The shard under test and its neighbours, which are silent, and whose sockets take everything.
-struct Fixture {
-    shard: Shard,
-    shared: Arc<Shared>,
-    postbox: Postbox,
-    neighbours: Vec<(Postbox, Mailbox)>,
-    now: Tick,
-}
-
-impl Fixture {
-    fn new(shards: u16, config: &Config) -> Fixture {
-        Fixture::with_slots(100, shards, config)
-    }
-
-    fn with_slots(slots: u32, shards: u16, config: &Config) -> Fixture {
-        let shared = Arc::new(Shared::seeded(shards, 1));
-        let pairs = (0..shards).map(|_| mailbox::mailbox(Arc::new(WakeFd::new().expect("an eventfd"))));
-        let mut neighbours: Vec<_> = pairs.collect();
-        let postboxes = neighbours.iter().map(|(postbox, _)| postbox.clone()).collect();
-        let (postbox, mailbox) = neighbours.remove(0);
-        let shard = Shard::new(Parts {
-            id: 0,
-            doors: vec![Door::Plain],
-            aides: Aides::default(),
-            slots,
-            settings: Settings::try_from(config).expect("valid"),
-            shared: shared.clone(),
-            mailbox,
-            postboxes,
-            routes: Routes::new(Vec::new(), true),
-            seed: 1,
-        });
-        Fixture { shard, shared, postbox, neighbours, now: Tick(0) }
-    }
-
-    /// A topic whose home is another shard.
-    fn remote_topic(&self) -> String {
-        (0..).map(|i| format!("t{i}")).find(|name| self.shared.home(name) != 0).expect("there are many names")
-    }
-
-    /// An iteration of the worker's loop after the enter; the operations that it leaves.
-    fn turn(&mut self, completions: &[Completion], input: &[u8]) -> Vec<Op> {
-        let mut buffer = Buffer(input.to_vec());
-        self.shard.set_now(self.now, 0);
-        self.shard.complete(completions, &mut buffer);
-        self.shard.turn();
-        self.shard.core.invariants();
-        std::mem::take(&mut self.shard.core.ops)
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now = self.now.after(time);
-    }
-
-    fn accept(&mut self, slot: u32) {
-        let token = Token::new(Kind::Accept, Token::seat(0));
-        self.turn(&[Completion { token, result: slot as i32, more: true, buffer: 0 }], b"");
-    }
-
-    /// The poll of a slot's first tenant tells of bytes.
-    fn readable(&mut self, slot: u32) {
-        let conn = ConnId { index: slot, generation: 0 };
-        let told = Completion { token: Token::new(Kind::Readable, conn), result: 1, more: true, buffer: 0 };
-        self.shard.set_now(self.now, 0);
-        self.shard.complete(&[told], &mut Buffer(Vec::new()));
-    }
-
-    /// A slot's first tenant has sent `bytes`; the operations of this turn, and of the next.
-    fn receive(&mut self, slot: u32, bytes: &[u8]) -> Vec<Op> {
-        [self.receive_once(slot, bytes), self.turn(&[], b"")].concat()
-    }
-
-    fn receive_once(&mut self, slot: u32, bytes: &[u8]) -> Vec<Op> {
-        self.readable(slot);
-        assert!(self.shard.receive(), "it is read from");
-        let ops = std::mem::take(&mut self.shard.core.ops);
-        let Some(&Op::Receive { conn, buffer }) = ops.last() else { panic!("no receive in {ops:?}") };
-        assert_eq!(conn.index, slot);
-        let token = Token::new(Kind::Receive, conn);
-        self.turn(&[Completion { token, result: bytes.len() as i32, more: false, buffer }], bytes)
-    }
-
-    /// The receives that are asked for now.
-    fn receives(&mut self) -> Vec<(ConnId, u16)> {
-        self.shard.receive();
-        let ops = std::mem::take(&mut self.shard.core.ops);
-        ops.iter()
-            .filter_map(|op| if let Op::Receive { conn, buffer } = *op { Some((conn, buffer)) } else { None })
-            .collect()
-    }
-
-    fn timed_out(&self) -> u64 {
-        self.counter(|counters| counters.closed[uproar::error::CloseReason::PingTimeout as usize].get())
-    }
-
-    /// A `json` client, alone in a room that is at home here.
-    fn json(&mut self, slot: u32) {
-        let room =
-            (0..).map(|i| format!("room{slot}-{i}")).find(|name| self.shared.home(name) == 0).expect("many names");
-        self.websocket(slot, &format!("/?room={room}"));
-    }
-
-    fn websocket(&mut self, slot: u32, path: &str) {
-        self.accept(slot);
-        self.receive(slot, format!("GET {path} {HEAD}").as_bytes());
-    }
-
-    fn counter(&self, read: fn(&uproar::counters::Counters) -> u64) -> u64 {
-        read(self.shared.counters(0))
-    }
-}
-
-/// A client's frame, masked with zeros.
-fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x80 | opcode];
-    match u8::try_from(payload.len()) {
-        Ok(len) if len < 126 => frame.push(0x80 | len),
-        _ => {
-            frame.push(0xfe);
-            frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&[0; 4]);
-    frame.extend_from_slice(payload);
-    frame
-}
-
-fn text(text: &str) -> Vec<u8> {
-    frame(1, text.as_bytes())
-}
-
-fn sends_to(ops: &[Op], slot: u32) -> usize {
-    ops.iter().filter(|op| matches!(op, Op::Send { conn, .. } if conn.index == slot)).count()
-}
 
 #[test]
 fn whoever_is_let_go_by_a_connection_that_ends_in_the_flush_is_sent_its_answers() {

@@ -14,7 +14,7 @@ fn defaults_are_valid_and_survive_being_shown() {
 }
 
 /// Name, the least value, one below it, the greatest, one above it.
-const BOUNDS: [[&str; 5]; 35] = [
+const BOUNDS: [[&str; 5]; 36] = [
     ["topic_publish_rate", "1", "-1", "10000000", "10000001"],
     ["address_connections", "1", "-1", "268435456", "268435457"],
     ["address_connect_rate", "1", "-1", "1000000", "1000001"],
@@ -32,6 +32,7 @@ const BOUNDS: [[&str; 5]; 35] = [
     ["backlog", "1KiB", "1023", "1GiB", "1073741825"],
     ["head_timeout", "100ms", "99ms", "10m", "600001ms"],
     ["keep_alive_timeout", "100ms", "99ms", "10m", "601s"],
+    ["message_timeout", "1s", "999ms", "1h", "3601s"],
     ["ping_interval", "1s", "999ms", "1h", "3601s"],
     ["ping_timeout", "100ms", "99ms", "10m", "601s"],
     ["sse_heartbeat", "1s", "999ms", "10m", "601s"],

@@ -153,6 +153,8 @@ pub struct Unparsed {
     pub bytes: Vec<u8>,
     /// Bytes of the whole request, once its head is there and has announced a body; 0 before.
     pub wanted: usize,
+    /// When it was kept first.
+    pub since: Option<Tick>,
 }
 
 impl Unparsed {

@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use socket2::Socket;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::access::{self, Caller};
 use super::api::{self, Api, Endpoint};
@@ -29,6 +29,8 @@ use crate::shard::handle::Unavailable;
 use crate::shard::probe;
 use crate::shard::shared::Standing;
 
+/// Connections to a Unix socket that may wait to be accepted.
+const BACKLOG: i32 = 128;
 const JSON: [(HeaderName, &str); 1] = [(CONTENT_TYPE, "application/json")];
 
 /// The admin listener, bound.
@@ -198,18 +200,21 @@ async fn show_metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl I
     ([(CONTENT_TYPE, format.media_type()), (VARY, "Accept")], metrics::text(&api, format))
 }
 
-/// Binds a socket that nobody else may connect to. One that a server left behind is replaced, one that a server listens
-/// on is not.
+/// Binds a socket that nobody else may connect to, not even for a moment: on Linux, a socket's file has the mode that the socket
+/// had when it was bound, less the umask. One that a server left behind is replaced, one that a server listens on is not.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let stale = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
         && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
     if stale {
         fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    let socket = fs::File::from(OwnedFd::from(Socket::new(Domain::UNIX, Type::STREAM, None)?));
+    socket.set_permissions(fs::Permissions::from_mode(0o600))?;
+    let socket = Socket::from(OwnedFd::from(socket));
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(OwnedFd::from(socket).into())
 }
 
 /// Removes the socket's file when the listener goes.
@@ -218,5 +223,24 @@ struct RemoveFile(PathBuf);
 impl Drop for RemoveFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing changes the mode after the bind: so it was that from the first moment on.
+    #[test]
+    fn a_unix_socket_is_born_closed_to_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        let first = bind_unix(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        let second = bind_unix(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
+        assert!(second.accept().is_ok(), "what was left behind was replaced");
     }
 }

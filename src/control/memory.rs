@@ -28,7 +28,7 @@ enum Step {
     Newcomers,
     /// Histories are emptied, by halves, the oldest messages first.
     Histories,
-    /// The connections with the largest backlogs are closed.
+    /// The connections with the largest backlogs and incomplete messages are closed.
     Backlogs,
 }
 
@@ -85,7 +85,9 @@ fn tell(step: Step, bytes: u64, max: u64) {
         Step::None => return tracing::info!(resident_mib = bytes >> 20, "memory: new connections are accepted again"),
         Step::Newcomers => "new connections are refused",
         Step::Histories => "new connections are refused, and histories emptied",
-        Step::Backlogs => "connections with the largest backlogs are closed, histories emptied, and new ones refused",
+        Step::Backlogs => {
+            "connections with the largest backlogs and incomplete messages are closed, histories emptied, and new ones refused"
+        }
     };
     tracing::warn!(resident_mib = bytes >> 20, allowed_mib = max >> 20, "memory: {what}");
 }

@@ -121,6 +121,8 @@ pub struct Request<'b> {
     pub head_len: usize,
     /// Bytes of the body that follows the head: of a `POST` only.
     pub body_len: u64,
+    /// Whether it is answered before its body is there, so that nothing can follow on its connection. For the caller to say.
+    pub is_cut: bool,
     headers: [Header<'b>; MAX_HEADERS],
     header_count: usize,
 }
@@ -158,7 +160,8 @@ pub fn parse(bytes: &[u8], max_head: usize) -> Result<Option<Request<'_>>, HeadE
         return Err(HeadError::Method);
     }
     let (path, query) = target.ok_or(HeadError::RequestLine)?;
-    let mut request = Request { method, path, query, minor_version, head_len, body_len: 0, headers, header_count };
+    let mut request =
+        Request { method, path, query, minor_version, head_len, body_len: 0, is_cut: false, headers, header_count };
     check_host(&request)?;
     request.body_len = body_len(&request)?;
     Ok(Some(request))
@@ -196,7 +199,7 @@ impl<'b> Request<'b> {
 
     /// Whether the connection may carry another request (RFC 9112 section 9.3).
     pub fn keep_alive(&self) -> bool {
-        let close = self.has_token("Connection", "close");
+        let close = self.is_cut || self.has_token("Connection", "close");
         !close && (self.minor_version >= 1 || self.has_token("Connection", "keep-alive"))
     }
 

@@ -52,6 +52,25 @@ pub fn yield_to_shards() {
     }
 }
 
+/// What `SIGHUP` did before it was ignored.
+pub struct HangUp(libc::sighandler_t);
+
+/// Ignores `SIGHUP`, which would end the process, until somebody listens for it. To be called before other threads run.
+pub fn ignore_hang_up() -> HangUp {
+    // SAFETY: no handler of ours is named, and no memory passed.
+    HangUp(unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) })
+}
+
+impl HangUp {
+    /// Has it do that again.
+    pub fn restore(self) {
+        if self.0 != libc::SIG_ERR {
+            // SAFETY: what the same call has returned, before anybody else could change it.
+            unsafe { libc::signal(libc::SIGHUP, self.0) };
+        }
+    }
+}
+
 /// Gives memory that this thread has freed, and the allocator keeps for it, back to the system.
 pub fn give_back_memory() {
     // SAFETY: mi_collect has no preconditions. It works on the heap of the calling thread, which may be empty if the

@@ -15,7 +15,6 @@ use crate::error::CloseReason;
 use crate::http::request::Request;
 use crate::http::response::{ALLOW_ORIGIN, Framing, Response};
 use crate::http::route::Route;
-use crate::limits::MAX_PARTIAL_BYTES;
 use crate::ring::token::ConnId;
 use crate::time::Tick;
 
@@ -139,14 +138,12 @@ impl Core {
     /// Keeps a request, and what came behind it, until its token is checked.
     pub(super) fn keep_for_verdict(&mut self, id: ConnId, bytes: &[u8]) {
         let head_timeout = self.settings.head_timeout;
-        if self.partial_bytes + bytes.len() > MAX_PARTIAL_BYTES {
-            self.counters.auth_shed.add(1);
-            let response = Response::unavailable(1, "There are too many incomplete requests.");
-            return self.respond(id, &response, Framing::CLOSE, CloseReason::Http);
-        }
+        // Heads are bounded by how many connections there are.
+        let wanted = if bytes.len() > self.settings.max_head { bytes.len() } else { 0 };
+        let unparsed = Unparsed { bytes: bytes.to_vec(), wanted, since: Some(self.now) };
         let Some(conn) = self.conns.get_mut(id) else { return };
-        self.partial_bytes += bytes.len();
-        conn.session = Session::Asked(Box::new(Unparsed { bytes: bytes.to_vec(), wanted: bytes.len() }));
+        self.partial_bytes += unparsed.body_bytes();
+        conn.session = Session::Asked(Box::new(unparsed));
         conn.flags.set_asking(true);
         self.wheel.set(id.index, self.now.after(head_timeout));
     }

@@ -18,8 +18,8 @@ use crate::http::request::Request;
 use crate::http::response::{ALLOW_ORIGIN, Framing, Response};
 use crate::http::route::Route;
 use crate::hub::frame::MessageKind;
-use crate::limits::MAX_PARTIAL_BYTES;
 use crate::ring::token::ConnId;
+use crate::time::Tick;
 
 use super::inbound::Next;
 use super::publish::Publication;
@@ -82,13 +82,18 @@ impl Waiting {
 
 /// What waits of a connection: the message whose question is under way, those that came by when a token was checked, and what was
 /// read behind them.
-#[derive(Default)]
 pub(super) struct Queue {
     messages: VecDeque<Waiting>,
     rest: Vec<u8>,
+    /// When the first of it came.
+    pub since: Tick,
 }
 
 impl Queue {
+    fn new(since: Tick) -> Queue {
+        Queue { messages: VecDeque::new(), rest: Vec::new(), since }
+    }
+
     /// Bytes that are kept.
     pub(super) fn bytes(&self) -> usize {
         self.messages.iter().map(Waiting::bytes).sum::<usize>() + self.rest.len()
@@ -208,12 +213,13 @@ impl Core {
             self.admissions.insert(id.index, Grant::anonymous(self.settings.permissions.clone()));
         }
         let bytes = waiting.bytes();
-        if self.partial_bytes + bytes > MAX_PARTIAL_BYTES || !self.ask_next(id, &waiting) {
+        if !self.ask_next(id, &waiting) {
             self.count_word(Some(BUSY));
             return self.conclude(id, waiting, &Err(BUSY));
         }
         let Some(admission) = self.admissions.get_mut(id) else { return };
-        admission.queue.get_or_insert_default().messages.push_back(waiting);
+        let queue = admission.queue.get_or_insert_with(|| Box::new(Queue::new(self.now)));
+        queue.messages.push_back(waiting);
         self.partial_bytes += bytes;
         if let Some(conn) = self.conns.get_mut(id) {
             conn.flags.set_asking(true);

@@ -8,7 +8,7 @@ use crate::http::request::{self, Method, Request};
 use crate::http::response::{Framing, Response};
 use crate::http::route::{Route, route};
 use crate::hub::frame::MessageKind;
-use crate::limits::{CODEC_BYTES_PER_TURN, MAX_PARTIAL_BYTES};
+use crate::limits::CODEC_BYTES_PER_TURN;
 use crate::ring::token::ConnId;
 use crate::ws::deflate::{Arena, Inflater};
 use crate::ws::message::{Compression, Decoder, Event, Partial};
@@ -89,7 +89,7 @@ impl Shard {
     /// Answers the requests at the start of `bytes`, and keeps what is incomplete.
     fn requests(&mut self, id: ConnId, mut bytes: &mut [u8], fresh: bool) {
         while !bytes.is_empty() {
-            let request = match request::parse(bytes, self.core.settings.max_head) {
+            let mut request = match request::parse(bytes, self.core.settings.max_head) {
                 Ok(Some(request)) => request,
                 Ok(None) => return self.core.keep_head(id, Box::new(unparsed(bytes, 0)), fresh),
                 Err(error) => {
@@ -102,8 +102,8 @@ impl Shard {
                 Err(response) => return self.core.refuse(id, &response, Framing::CLOSE),
             };
             let Some(body) = bytes.get(request.head_len..len) else {
-                self.core.go_on(id, &request);
-                return self.core.keep_head(id, Box::new(unparsed(bytes, len)), fresh);
+                request.is_cut = true;
+                return self.wait_for_body(id, &request, (bytes, len), fresh);
             };
             let next = self.request(id, &request, body);
             if matches!(next, Next::Wait) {
@@ -116,6 +116,23 @@ impl Shard {
                 Next::Answer if !bytes.is_empty() => return self.head(id, bytes),
                 Next::Answer | Next::Wait | Next::End => return,
             }
+        }
+    }
+
+    /// Keeps a request of so many bytes until it is there in whole, unless its head says that there is nothing to wait for. Whoever
+    /// has to be admitted is, before it can make the shard keep a body.
+    fn wait_for_body(&mut self, id: ConnId, request: &Request<'_>, (bytes, len): (&[u8], usize), fresh: bool) {
+        if let Some(response) = self.core.refusal_of_client(id, request) {
+            return self.core.refuse(id, &response, Framing::CLOSE);
+        }
+        match self.let_in(id, request) {
+            Ok(Route::Publish) => {
+                self.core.go_on(id, request);
+                self.core.keep_head(id, Box::new(unparsed(bytes, len)), fresh);
+            }
+            Ok(route) => _ = self.answer_for(id, route, request, &[]),
+            Err(Next::Wait) => self.core.keep_for_verdict(id, bytes),
+            Err(_) => {}
         }
     }
 
@@ -135,17 +152,25 @@ impl Shard {
             self.core.refuse(id, &response, Framing::CLOSE);
             return Next::End;
         }
+        match self.let_in(id, request) {
+            Ok(route) => self.answer_for(id, route, request, body),
+            Err(next) => next,
+        }
+    }
+
+    /// What a request asks for, once its client may have that; otherwise it is answered, or waits until that is known.
+    fn let_in<'r>(&mut self, id: ConnId, request: &Request<'r>) -> Result<Route<'r>, Next> {
         let upgrade = request.wants_websocket();
         let asked = route(request.path, upgrade);
         if self.core.turns_away() && !matches!(asked, Route::Probe(_)) {
-            return self.core.send_elsewhere(id, request);
+            return Err(self.core.send_elsewhere(id, request));
         }
         if let Some(index) = self.routes.find(request.path) {
-            return if upgrade {
+            return Err(if upgrade {
                 self.upgrade_to_handler(id, request, index)
             } else {
                 self.core.upgrade_required(id, request)
-            };
+            });
         }
         let route = match asked {
             Route::Probe(probe) => Route::Probe(probe),
@@ -153,10 +178,7 @@ impl Shard {
             route if self.routes.dialects => route,
             _ => Route::NotFound,
         };
-        match self.core.admit(id, &route, request) {
-            Some(next) => next,
-            None => self.answer_for(id, route, request, body),
-        }
+        self.core.admit(id, &route, request).map_or(Ok(route), Err)
     }
 
     fn answer_for(&mut self, id: ConnId, route: Route<'_>, request: &Request<'_>, body: &[u8]) -> Next {
@@ -206,7 +228,8 @@ impl Shard {
         let Shard { core, routes, codec } = self;
         let Some(conn) = core.conns.get_mut(id) else { return };
         let mut partial = conn.partial.take();
-        let kept_before = kept(&partial);
+        let was_begun = partial.is_some();
+        core.partial_bytes -= kept(&partial);
         let compression = match conn.class.window_bits() {
             Some(_) => Compression::PerMessage,
             None => Compression::Off,
@@ -230,13 +253,8 @@ impl Shard {
             }
         }
         drop(decoder);
-        let kept_now = kept(&partial);
-        if let Some(conn) = core.conns.get_mut(id) {
-            conn.partial = partial;
-            core.partial_bytes = core.partial_bytes - kept_before + kept_now;
-        }
-        if kept_now > kept_before && core.partial_bytes > MAX_PARTIAL_BYTES {
-            core.fail(id, 1013, "too many incomplete messages", CloseReason::Policy);
+        if was_begun || partial.is_some() {
+            core.keep_partial(id, partial);
         }
         core.put_off(id, bytes);
         core.pace(id, posted);
@@ -259,7 +277,7 @@ impl Shard {
 
 /// The start of a request, whose length is known if its head is there.
 fn unparsed(bytes: &[u8], wanted: usize) -> Unparsed {
-    Unparsed { bytes: bytes.to_vec(), wanted }
+    Unparsed { bytes: bytes.to_vec(), wanted, since: None }
 }
 
 /// Bytes that a connection keeps of an incomplete message.
@@ -362,19 +380,15 @@ impl Core {
     }
 
     /// Keeps an incomplete request. The first bytes of one start its time-out.
-    fn keep_head(&mut self, id: ConnId, unparsed: Box<Unparsed>, fresh: bool) {
+    fn keep_head(&mut self, id: ConnId, mut unparsed: Box<Unparsed>, fresh: bool) {
         let head_timeout = self.settings.head_timeout;
         let Some(conn) = self.conns.get_mut(id) else { return };
         if fresh && conn.flags.keep_alive() {
             self.wheel.set(id.index, self.now.after(head_timeout));
         }
         self.partial_bytes += unparsed.body_bytes();
-        let is_large = unparsed.wanted > 0;
+        unparsed.since.get_or_insert(self.now);
         conn.session = Session::Head(Some(unparsed));
-        if is_large && self.partial_bytes > MAX_PARTIAL_BYTES {
-            let response = Response::unavailable(1, "There are too many incomplete requests.");
-            self.refuse(id, &response, Framing::CLOSE);
-        }
     }
 
     /// Answers a request and goes on, or not, as the request wants.

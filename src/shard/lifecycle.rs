@@ -183,6 +183,7 @@ impl Core {
         self.backend_closes(id);
         let Some(mut conn) = self.conns.remove(id) else { return };
         self.wheel.cancel(id.index);
+        self.overdue.cancel(id.index);
         self.ops.push(Op::Unwatch(id));
         if conn.flags.blocked() {
             self.ops.push(Op::CancelWritable(id));

@@ -35,6 +35,7 @@ mod heartbeat;
 mod hook;
 pub mod identity;
 mod inbound;
+mod incomplete;
 mod introduce;
 mod kernel_tls;
 mod lifecycle;
@@ -142,6 +143,8 @@ pub struct Core {
     undecoded: VecDeque<(ConnId, Vec<u8>)>,
     /// Bytes of incomplete messages that connections keep.
     partial_bytes: usize,
+    /// When an incomplete message has taken too long, by the slot of its connection.
+    overdue: Wheel,
     /// Bytes inflated in this turn.
     inflated_bytes: usize,
     /// The most that was held since memory was last given back.
@@ -301,6 +304,7 @@ impl Core {
             readable: VecDeque::new(),
             undecoded: VecDeque::new(),
             partial_bytes: 0,
+            overdue: Wheel::new(parts.slots),
             inflated_bytes: 0,
             peak: 0,
             buffers: (0..READ_BUFFERS).collect(),
@@ -414,11 +418,12 @@ impl Core {
         self.conns.invariants();
         let ids = std::iter::successors(self.conns.next_occupied(0), |&index| self.conns.next_occupied(index + 1));
         let (mut websockets, mut event_streams, mut backlogged, mut secured, mut lagging) = (0, 0, 0, 0, 0);
-        let mut queued = self.secure.wire_bytes();
+        let (mut queued, mut incomplete) = (self.secure.wire_bytes(), 0);
         for (id, conn) in ids.filter_map(|index| self.conns.id(index)).filter_map(|id| Some((id, self.conns.get(id)?)))
         {
             conn.outbox.invariants(&self.frames);
             queued += u64::from(conn.outbox.len_bytes());
+            incomplete += self.held_bytes(id);
             let flags = conn.flags;
             assert_eq!(flags.dirty(), self.dirty.contains(&id.index));
             assert_eq!(flags.readable(), self.readable.contains(&id));
@@ -451,7 +456,11 @@ impl Core {
         for backend in self.backends.iter().filter(|backend| backend.at.shard == self.id) {
             assert!(self.conns.get(backend.at.conn).is_some_and(|conn| conn.is_open() && conn.is_backend()));
         }
-        let has_request = |conn: &Conn| !matches!(conn.session, Session::Head(_)) || conn.flags.undecoded();
+        let has_request = |conn: &Conn| match &conn.session {
+            Session::Head(None) => conn.flags.undecoded(),
+            Session::Head(Some(unparsed)) => conn.flags.undecoded() || unparsed.wanted > 0,
+            _ => true,
+        };
         let needs_grant = |conn: &Conn| conn.phase != Phase::Head || has_request(conn);
         let granted = self.admissions.slots().map(|index| self.conns.id(index).and_then(|id| self.conns.get(id)));
         granted.for_each(|conn| assert!(conn.is_some_and(needs_grant), "a grant is a connection's, or a request's"));
@@ -459,6 +468,7 @@ impl Core {
         assert_eq!((self.secure.len(), self.counters.tls_connections.get()), (secured, secured as u64));
         assert_eq!(self.frames.queued_bytes(), queued);
         assert_eq!(self.counters.memory(Part::PartialMessages), self.partial_bytes as u64);
+        assert_eq!(self.partial_bytes, incomplete);
         assert_eq!(self.counters.tls_kernel_connections.get(), self.secure.by_kernel.len() as u64);
         assert_eq!(self.counters.connections.get(), self.conns.len() as u64);
         assert_eq!(self.counters.websockets.get(), websockets);

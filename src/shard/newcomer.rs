@@ -59,7 +59,7 @@ impl Shard {
         all.extend_from_slice(bytes);
         let outcome = match proxy::parse(&all) {
             Ok(None) => {
-                *earlier = Some(Box::new(Unparsed { bytes: all, wanted: 0 }));
+                *earlier = Some(Box::new(Unparsed { bytes: all, ..Unparsed::default() }));
                 return;
             }
             Ok(Some(header)) => {

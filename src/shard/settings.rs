@@ -15,6 +15,7 @@ use crate::conn::peer::Peer;
 use crate::dialect::json::Types;
 use crate::hub::history::Retention;
 use crate::hub::presence;
+use crate::limits::MAX_PARTIAL_BYTES;
 
 /// What a shard needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -27,6 +28,10 @@ pub struct Settings {
     pub keep_alive_timeout: Duration,
     /// Bytes of a message, inflated.
     pub max_message: u32,
+    /// Time for a message to be complete.
+    pub message_timeout: Option<Duration>,
+    /// Bytes of incomplete messages and requests that this shard keeps.
+    pub incomplete_bytes: usize,
     /// Messages that one connection may send.
     pub message_rate: Limit<Rate>,
     /// Bytes that one connection may send.
@@ -109,6 +114,8 @@ impl TryFrom<&Config> for Settings {
             head_timeout: config.head_timeout,
             keep_alive_timeout: config.keep_alive_timeout,
             max_message: config.max_message,
+            message_timeout: config.message_timeout,
+            incomplete_bytes: MAX_PARTIAL_BYTES,
             message_rate: config.message_rate,
             byte_rate: config.byte_rate,
             address_connections: config.address_connections,

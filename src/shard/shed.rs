@@ -16,6 +16,8 @@ const DROPPED_AT_ONCE: usize = 50_000;
 const FEW_BYTES: usize = 1 << 20;
 /// Bytes that are worth the time that giving them back takes.
 const WORTH_TRIMMING: usize = 8 << 20;
+/// What whoever is closed is told.
+const SHORT: &str = "short of memory";
 /// Bytes that a topic is taken for.
 const TOPIC_BYTES: usize = 512;
 
@@ -51,12 +53,14 @@ impl Core {
         }
     }
 
-    /// Closes connections, the one with the largest backlog first, until their backlogs come to so many bytes.
+    /// Closes connections, the one with the largest backlog first, until their backlogs come to so many bytes. What is incomplete of
+    /// a message or a request counts as one.
     fn shed_backlogs(&mut self, bytes: u64) {
         let mut largest = BinaryHeap::with_capacity(CLOSED_AT_ONCE + 1);
         let indices = std::iter::successors(self.conns.next_occupied(0), |&index| self.conns.next_occupied(index + 1));
         for id in indices.filter_map(|index| self.conns.id(index)) {
             let backlog = self.conns.get(id).filter(|conn| conn.is_open()).map_or(0, |conn| conn.outbox.len_bytes());
+            let backlog = u64::from(backlog) + self.held_bytes(id) as u64;
             if backlog > 0 {
                 largest.push(Reverse((backlog, id.index)));
             }
@@ -67,10 +71,15 @@ impl Core {
         let mut left = bytes;
         for Reverse((backlog, index)) in largest.into_sorted_vec() {
             let Some((id, conn)) = self.conns.by_index(index).filter(|_| left > 0) else { break };
-            left = left.saturating_sub(backlog.into());
-            let dropped = conn.outbox.clear_unsent(&mut self.frames);
-            self.counters.dropped_memory.add(dropped.into());
-            self.close(id, 1013, "short of memory", CloseReason::Memory);
+            left = left.saturating_sub(backlog);
+            if conn.is_open() {
+                let dropped = conn.outbox.clear_unsent(&mut self.frames);
+                self.counters.dropped_memory.add(dropped.into());
+            }
+            match self.held_bytes(id) {
+                0 => self.close(id, 1013, SHORT, CloseReason::Memory),
+                _ => self.evict(id, SHORT, CloseReason::Memory),
+            }
         }
     }
 }

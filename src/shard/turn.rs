@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::handler;
 use crate::hub::frame::Frames;
-use crate::limits::DELIVERIES_PER_TURN;
+use crate::limits::{DEADLINES_PER_TURN, DELIVERIES_PER_TURN};
 use crate::ring::op::Wait;
 use crate::time::Tick;
 
@@ -14,8 +14,6 @@ use super::{Core, Shard};
 
 /// Mail of one reading; the rest waits for the next, after the connections had theirs.
 const MAIL_AT_ONCE: usize = 512;
-/// Deadlines of one turn.
-const DEADLINES_PER_TURN: usize = 256;
 /// Topics of one turn whose old messages are dropped.
 const HISTORIES_PER_TURN: usize = 64;
 /// How soon to look again whether other shards' mailboxes have room.
@@ -28,6 +26,7 @@ impl Shard {
     /// Does everything that is not the handling of completions, and leaves the operations for the next enter.
     pub fn turn(&mut self) {
         self.core.fire_deadlines();
+        self.core.bound_incomplete();
         handler::notify(&mut self.core, &mut self.routes);
         self.core.fan_out();
         self.core.keep_draining();
@@ -143,6 +142,7 @@ impl Core {
             self.expired(index);
         }
         self.scratch.expired = expired;
+        self.expire_messages();
         self.announce_together();
         self.introduce();
         self.hub.expire_histories(self.now, HISTORIES_PER_TURN);
@@ -197,9 +197,9 @@ impl Core {
         let settle = (!self.sent.is_empty()).then(|| self.now.after(SETTLE_AFTER));
         let crowded = self.crowded.front().map(|(due, _)| *due);
         let expiry = self.hub.next_expiry(self.now);
-        let deadlines =
-            [self.wheel.next(self.now), self.accept_again, congestion, settle, self.next_of_life(), crowded, expiry];
+        let timers = [self.wheel.next(self.now), self.overdue.next(self.now)];
+        let others = [self.accept_again, congestion, settle, self.next_of_life(), crowded, expiry];
         let earlier = |a: Tick, b: Tick| if a.is_after(b) { b } else { a };
-        deadlines.into_iter().flatten().reduce(earlier).map_or(WaitFor::Ever, WaitFor::Until)
+        timers.into_iter().chain(others).flatten().reduce(earlier).map_or(WaitFor::Ever, WaitFor::Until)
     }
 }

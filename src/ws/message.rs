@@ -6,6 +6,7 @@
 
 use crate::hub::frame::MessageKind;
 use crate::limits::MAX_MESSAGE_BYTES;
+use crate::time::Tick;
 use crate::ws::deflate::{self, Arena, InflateError, Inflater};
 use crate::ws::frame::{self, CONTINUATION_OF_NOTHING, Control, Expect, Header, MAX_CLIENT_HEADER, Opcode, Violation};
 use crate::ws::mask;
@@ -97,6 +98,8 @@ pub struct Pending {
     message: Option<Message>,
     /// The connection has sent its last: a close frame, or something forbidden.
     over: bool,
+    /// When it began, for whoever has a clock: the decoder leaves it as it is. A message that follows has a pending of its own.
+    pub since: Option<Tick>,
 }
 
 impl Pending {

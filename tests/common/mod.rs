@@ -194,7 +194,11 @@ impl Process {
 
     /// Starts what a command says, and waits until it serves.
     pub fn launch(mut command: Command) -> Process {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
+        Process::of(command.stdout(Stdio::piped()).spawn().expect("the binary starts"))
+    }
+
+    /// Waits until a server, whose standard output is piped, serves.
+    pub fn of(mut child: Child) -> Process {
         let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut after = |label: &str| loop {
             let mut line = String::new();

@@ -31,7 +31,7 @@ pub fn upgraded(addr: SocketAddr, path: &str, count: usize) -> Vec<TcpStream> {
 }
 
 /// Writes what the socket takes at once; how much that is, or `None` if the connection is over.
-fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Option<usize> {
+pub fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Option<usize> {
     stream.set_nonblocking(true).expect("a socket");
     let outcome = stream.write(bytes);
     stream.set_nonblocking(false).expect("a socket");

@@ -19,6 +19,7 @@ mod floods;
 mod frames;
 mod heads;
 mod healthy;
+mod incomplete;
 mod memory;
 mod secured;
 mod slow;

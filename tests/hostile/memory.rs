@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::arena::Arena;
-use super::common::client::{BINARY, frame};
+use super::common::client::{BINARY, FIN, frame, masked_header};
 use super::common::{Client, Process};
 use super::crowd::end_of;
 
@@ -84,4 +84,20 @@ fn bodies_that_stop() {
         clients.iter_mut().for_each(|client| _ = end_of(client));
     });
     after.rises("connections_closed_total reason=\"head_timeout\"", 60);
+}
+
+/// What is incomplete is a backlog, and whoever has the most of it goes first.
+#[test]
+fn messages_that_are_begun_until_memory_is_short() {
+    let args = ["--max-memory=128MiB"];
+    let (after, _) = Arena::start(&args).attack("messages of 1 MB that are begun until memory is short", |server| {
+        let mut clients: Vec<Client> = (0..200).map(|_| server.ws("/raw/hogs")).collect();
+        let begin = [masked_header(FIN | BINARY, 1 << 20), vec![7; 48 << 10]].concat();
+        fill(server, "connections_closed_total reason=\"memory\"", |round| {
+            // One after the other.
+            let client = &mut clients[round / 8 % 200];
+            client.send_anyway(if round % 8 == 0 { &begin } else { &[7; 120 << 10] });
+        });
+    });
+    assert!(after.rose("connections_closed_total reason=\"memory\"") >= 1);
 }

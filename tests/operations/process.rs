@@ -1,9 +1,13 @@
 //! Signals, `uproar drain`, and what cuts a drain short.
 
-use std::process::{Child, Stdio};
-use std::time::Instant;
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::common::{Client, PATIENCE, Process};
+use super::common::{Client, PATIENCE, Process, wait_until};
 use super::drain::until_closed;
 use super::probes::get;
 
@@ -71,7 +75,7 @@ fn a_drain_is_cut_short_by_an_interrupt_and_by_a_second_signal() {
     };
     let (mut server, clients) = begin();
     assert_eq!(finished(drain(&server, &["--wait=0"])).0, Some(0));
-    super::common::wait_until("it drains", || get(server.addr, "/health").body.contains("draining"));
+    wait_until("it drains", || get(server.addr, "/health").body.contains("draining"));
     server.signal("INT");
     let mut codes: Vec<_> = clients.into_iter().map(|mut client| (client.close_code(), client.close(1001)).0).collect();
     codes.sort_unstable();
@@ -80,7 +84,7 @@ fn a_drain_is_cut_short_by_an_interrupt_and_by_a_second_signal() {
 
     let (mut server, _clients) = begin();
     server.signal("TERM");
-    super::common::wait_until("it drains", || get(server.addr, "/health").body.contains("draining"));
+    wait_until("it drains", || get(server.addr, "/health").body.contains("draining"));
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(143));
 }
@@ -90,7 +94,7 @@ fn a_kill_amid_a_drain_ends_all_and_another_server_takes_over() {
     let mut server = Process::start(&["--shards=2", "--drain-time=10m"]);
     let clients: Vec<_> = (0..12).map(|_| server.ws("/raw/t")).collect();
     server.signal("TERM");
-    super::common::wait_until("it drains", || get(server.addr, "/health").body.contains("draining"));
+    wait_until("it drains", || get(server.addr, "/health").body.contains("draining"));
     server.signal("KILL");
     server.wait();
     assert!(clients.into_iter().all(|mut client| client.ends()));
@@ -111,4 +115,54 @@ fn nobody_to_send_away_takes_no_time_and_stragglers_a_bounded_one() {
     assert_eq!(server.wait().code(), Some(0));
     assert!(silent.iter_mut().all(|client| client.close_code() == 1012));
     assert!(begin.elapsed() < 4 * PATIENCE);
+}
+
+const SIGHUP: i32 = 1;
+
+/// Whether a process ignores `SIGHUP` for now.
+fn ignores_hang_up(child: &Child) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it is our child");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
+    u64::from_str_radix(mask.trim(), 16).expect("a mask") & 1 << (SIGHUP - 1) != 0
+}
+
+#[test]
+fn a_hang_up_does_not_end_a_server_that_starts() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let [file, next] = ["uproar.toml", "next.toml"].map(|name| dir.path().join(name));
+    // A pipe: the server gets no further than to its configuration before somebody writes that.
+    assert!(Command::new("mkfifo").arg(&file).status().expect("there is mkfifo(1)").success());
+    let mut command = Process::command(&["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--pin=false"]);
+    let child = command.arg("--config").arg(&file).stdout(Stdio::piped()).spawn().expect("the binary starts");
+    wait_until("it ignores SIGHUP", || ignores_hang_up(&child));
+    let script = "for i in $(seq 100); do kill -HUP $0 && sleep 0.001 || exit 1; done";
+    let mut signals = Command::new("sh").args(["-c", script, &child.id().to_string()]).spawn().expect("there is sh(1)");
+    thread::sleep(Duration::from_millis(30));
+    let mut pipe = fs::OpenOptions::new().write(true).open(&file).expect("it is read");
+    // Reloads find a file.
+    fs::write(&next, "shards = 2\n").and_then(|()| fs::rename(&next, &file)).expect("a file");
+    pipe.write_all(b"shards = 2\n").expect("it is read");
+    drop(pipe);
+    let mut server = Process::of(child);
+    assert!(signals.wait().expect("it ends").success());
+    assert_eq!(get(server.addr, "/ready").status, 200);
+    let reloads = server.metric("config_reloads_total result=\"ok\"");
+    server.signal("HUP");
+    wait_until("it is listened to", || server.metric("config_reloads_total result=\"ok\"") > reloads);
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_hang_up_ends_a_tool() {
+    let server = Process::start(&["--shards=1"]);
+    let mut tool = Process::command(&["subscribe", "--url", &format!("ws://{}/", server.addr), "t"]);
+    let mut tool = tool.stdout(Stdio::null()).spawn().expect("the binary runs");
+    let mut status = None;
+    wait_until("it ends", || {
+        status = tool.try_wait().expect("it is our child");
+        let number = tool.id().to_string();
+        status.is_some() || !Command::new("kill").args(["-HUP", &number]).status().expect("there is kill(1)").success()
+    });
+    assert_eq!(status.and_then(|status| status.signal()), Some(SIGHUP));
 }

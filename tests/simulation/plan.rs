@@ -175,6 +175,7 @@ fn settings(rng: &mut Rng, calm: bool) -> Settings {
         settings.backlog = settings.backlog.max(10_000);
         let forever = Duration::from_secs(3600);
         settings.head_timeout = forever;
+        settings.message_timeout = None;
         settings.keep_alive_timeout = forever;
         settings.close_timeout = forever;
         settings.sse_heartbeat = forever;
