@@ -39,6 +39,7 @@ pub use rate::Rate;
 pub use reload::{Changed, ReloadReport};
 pub use secret::Secret;
 pub use source::Source;
+pub(crate) use url::public_url;
 pub use value::{AdminListen, BacklogPolicy, LogFormat, LogLevel, ProxyProtocol, TlsKernel, parse_size, parse_time};
 
 use crate::limits::{
@@ -112,8 +113,10 @@ pub(crate) struct Knob {
     pub help: &'static str,
     /// Parses and stores a value; the error says what it is not.
     pub set: fn(&mut Config, &str) -> Result<(), &'static str>,
-    /// The value, as `set` reads it. Of a secret, for no eyes.
+    /// The value, as `set` reads it unless it has a part that nobody is to see. Of a secret, for no eyes.
     pub show: fn(&Config) -> String,
+    /// What is said of a text that `set` refuses: as much of it as may be seen.
+    pub quote: fn(&str) -> String,
     /// The values allowed.
     pub range: fn() -> String,
     /// What to write for a value: a word for the usage, and an explanation, which may be empty.
@@ -172,6 +175,7 @@ macro_rules! knobs {
                 help: concat!($($help),+).trim_ascii(),
                 set: |config, text| $grammar.parse(text).map(|value| config.$name = value),
                 show: |config| $grammar.show(&config.$name),
+                quote: |text| $grammar.quote(text),
                 range: || $grammar.range(),
                 form: || $grammar.form(),
                 is_secret: || $grammar.is_secret(),

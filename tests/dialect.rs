@@ -61,10 +61,13 @@ fn every_event_is_told_as_it_says() {
 /// A command in the words of the vectors.
 fn rendered(command: Command<'_>) -> String {
     match command {
-        Command::Refresh(token) => format!("refresh {token:?}"),
+        Command::Refresh { token, id } => {
+            let id = id.map(|id| format!(" id {id}")).unwrap_or_default();
+            format!("refresh {:?}{id}", token.0)
+        }
         Command::Subscribe { topics, recover, tokens } => {
             let topics: String = topics.iter().map(|(topic, since)| format!(" {topic:?}{}", place(*since))).collect();
-            let tokens: String = tokens.iter().map(|(topic, token)| format!(" {topic:?} by {token:?}")).collect();
+            let tokens: String = tokens.iter().map(|(topic, token)| format!(" {topic:?} by {:?}", token.0)).collect();
             format!("subscribe{}{topics}{tokens}", if recover { " recover" } else { "" })
         }
         Command::Unsubscribe(topics) => {
@@ -152,6 +155,11 @@ fn told(line: &str) -> String {
         "message" => return enveloped(&known),
         "subscribed" => return subscribed(&known.0),
         "unsubscribed" => return unsubscribed(&known.0),
+        "tokens-expired" => {
+            let name = |topic: &Value| topic.as_str().expect("a topic").into();
+            let topics: Vec<Box<str>> = known.0["topics"].as_array().expect("a list").iter().map(name).collect();
+            return json::event(Event::TokensExpired(&topics));
+        }
         "connected" => {
             let (room, token) = (known.text("room"), known.text("token"));
             let (user, expires) = (known.0["user"].as_str(), known.0["expires"].as_u64());

@@ -25,7 +25,7 @@ import { WebSocketTransport } from "./websocket.js";
 /** What the server says about who is in a room. */
 const PRESENCE = new Set(["user_joined", "user_left", "presence"]);
 /** What it says that needs no answer: that something was heard is known. */
-const SILENT = new Set(["pong", "unsubscribed", "connected"]);
+const SILENT = new Set(["pong", "connected"]);
 
 /** A client of an Uproar server. The README says what each method does, `index.d.ts` what it takes and gives. */
 export class Uproar {
@@ -326,6 +326,7 @@ export class Uproar {
     if (type === "message") this.#envelope(message);
     else if (type === "ack") this.#outbox.acknowledged(message);
     else if (type === "subscribed") this.#topics.subscribed(message);
+    else if (type === "unsubscribed") this.#topics.unsubscribed(message);
     else if (type === "gap") this.#gap(message);
     else if (type === "refreshed") this.#renewal.refreshed(message);
     else if (type === "error") this.#refused(message);

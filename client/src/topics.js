@@ -6,11 +6,11 @@ import { Subscription, dataOf, isPlace } from "./subscription.js";
 
 /** Topics in one request: with names of any length it is far from the largest message that a server takes. */
 const TOPICS_A_REQUEST = 256;
-/** The same of topics with a token, which may be of some kilobytes. */
-const TOKENS_A_REQUEST = 16;
+/** Topics with a token that are asked for at a time: as many as a server checks of one connection. */
+const TOKENS_AT_ONCE = 16;
 
-const inParts = (list, size = TOPICS_A_REQUEST) =>
-  Array.from({ length: Math.ceil(list.length / size) }, (_, i) => list.slice(i * size, (i + 1) * size));
+const inParts = (list) => Array.from({ length: Math.ceil(list.length / TOPICS_A_REQUEST) },
+  (_, i) => list.slice(i * TOPICS_A_REQUEST, (i + 1) * TOPICS_A_REQUEST));
 
 /** By topic, what `of(subscription)` is, where it is something. */
 const ofEach = (subscriptions, of) => Object.fromEntries(
@@ -115,6 +115,18 @@ export class Topics {
       if (ok) this.#tell(topic, subscription.begin(epoch, offset));
       else this.#refuse(subscription, error);
     }
+    if (this.#changed.size > 0) this.#schedule();
+  }
+
+  /** An `unsubscribed` of the server. Nobody asked for that of a topic whose token is over: where there may be another, it goes on. */
+  unsubscribed({ topics }) {
+    for (const { topic, code } of Array.isArray(topics) ? topics : []) {
+      const subscription = this.#subscriptions.get(topic);
+      if (code !== "token_expired" || !subscription?.live || this.#asking.has(topic)) continue;
+      subscription.detach();
+      if (typeof subscription.token === "function") this.#touch(topic);
+      else this.#fail(subscription, new UproarError("token", `the token of topic ${topic} has expired`, { topic }));
+    }
   }
 
   /** An error of the server that names a request which may be made again. `false` if it is none of ours. */
@@ -192,6 +204,10 @@ export class Topics {
 
   #touch(topic) {
     this.#changed.add(topic);
+    this.#schedule();
+  }
+
+  #schedule() {
     if (this.#scheduled) return;
     this.#scheduled = true;
     queueMicrotask(() => {
@@ -205,7 +221,10 @@ export class Topics {
     if (this.#transport && this.#pause.on) return;
     const join = [];
     const leave = [];
-    for (const topic of this.#changed) {
+    const changed = this.#changed;
+    this.#changed = new Set();
+    let checks = TOKENS_AT_ONCE - this.#checks();
+    for (const topic of changed) {
       const subscription = this.#subscriptions.get(topic);
       if (!subscription) continue;
       if (!subscription.wanted) {
@@ -214,11 +233,17 @@ export class Topics {
         subscription.giveUp(new UproarError("unsubscribed", `topic ${topic} is not listened to`, { topic }));
         if (subscription.asked) leave.push(topic);
       } else if (this.#transport && !subscription.asked && !subscription.refused) {
-        if (this.#isReady(subscription)) join.push(subscription);
+        if (!this.#isReady(subscription)) continue;
+        if (subscription.token === undefined || checks-- > 0) join.push(subscription);
+        else this.#changed.add(topic); // when others are answered
       }
     }
-    this.#changed.clear();
     if (this.#transport) this.#request(this.#transport, leave, join);
+  }
+
+  /** How many topics with a token the server has yet to answer. */
+  #checks() {
+    return [...this.#asking.keys()].filter((topic) => this.#subscriptions.get(topic)?.token !== undefined).length;
   }
 
   /** Whether the server can be asked for it: it needs no token, or has it. Else sees to it that it will. */
@@ -254,7 +279,7 @@ export class Topics {
     for (const topics of inParts(leave)) transport.unsubscribe(topics);
     const free = join.filter(({ token }) => token === undefined);
     const bound = join.filter(({ token }) => token !== undefined);
-    for (const part of [...inParts(free), ...inParts(bound, TOKENS_A_REQUEST)]) {
+    for (const part of [...inParts(free), ...inParts(bound)]) {
       const since = ofEach(part, (subscription) => subscription.ask());
       const tokens = ofEach(part, (subscription) => subscription.takeToken());
       const id = this.#nextId();

@@ -214,6 +214,45 @@ test("a topic's token that cannot be had: a few times, then the subscription is 
   assert.equal(clock.timers, 0);
 });
 
+test("a topic's token that is over: another one is asked for, and the subscription goes on where it was", async () => {
+  const { clock, network, model, client } = world();
+  const log = client();
+  const [calls, heard] = [[], []];
+  const token = async (topic) => `t.${calls.push(topic)}`;
+  const listen = (topic, options) => log.client.subscribe(topic, ({ data }) => heard.push(data), options);
+  const off = [listen("vip", { token }), listen("text", { token: "once" }), listen("gone", { token })].at(-1);
+  await clock.advance(10);
+  model.publish("vip", "1");
+  await clock.advance(10);
+  model.expire("vip");
+  model.publish("vip", "2");
+  await clock.advance(10);
+  assert.deepEqual([heard, calls, log.errors], [[1, 2], ["vip", "gone", "vip"], []]);
+  model.expire("text");
+  await clock.advance(10);
+  assert.deepEqual(log.errors.map(({ code, topic }) => [code, topic]), [["token", "text"]]);
+  off();
+  await clock.advance(10);
+  model.expire("gone");
+  await clock.advance(10);
+  const asked = () => sent(network, "subscribe").flatMap(({ topics }) => topics).sort();
+  assert.deepEqual([calls.length, asked()], [3, ["gone", "text", "vip", "vip"]]);
+  network.cutAll();
+  await clock.advance(1000);
+  assert.deepEqual(asked(), ["text", "vip"], "on another connection, all are asked for");
+});
+
+test("tokens of topics are checked some at a time", async () => {
+  const { clock, network, client } = world();
+  const log = client();
+  await clock.advance(10);
+  const all = Array.from({ length: 40 }, (_, n) => outcome(log.client.subscribe(`t${n}`, () => {}, { token: "t" }).ready));
+  await clock.advance(100);
+  const asked = sent(network, "subscribe").map(({ topics }) => topics);
+  assert.deepEqual([asked[0].length, new Set(asked.flat()).size, asked.flat().length], [16, 40, 40]);
+  assert.ok(all.every(({ status }) => status === "resolved"));
+});
+
 test("who ends a subscription, or is cut off, while its token is fetched, asks for nothing", async () => {
   const { clock, network, client } = world();
   const log = client();

@@ -96,6 +96,15 @@ export class Model {
     return { epoch, offset, gap: to > had ? { type: "gap", topic: name, epoch, from: had + 1, to } : null, messages };
   }
 
+  /** The tokens by which sessions are subscribed to a topic are over. */
+  expire(name) {
+    for (const session of this.topic(name).members) {
+      if (!session.topics.delete(name)) continue;
+      this.topic(name).members.delete(session);
+      session.tell({ type: "unsubscribed", topics: [{ topic: name, ok: true, code: "token_expired" }] });
+    }
+  }
+
   /** Those whose room it is. */
   members(room) {
     const sessions = [...this.#clients.values()].map(({ session }) => session);

@@ -160,7 +160,7 @@ test("streams and posts bring the token too", { skip, timeout: 60_000 }, async (
 test("a topic for which a token of its own is needed", { skip, timeout: 60_000 }, async () => {
   await withServer(["--client-subscribe", "open.*,room"], GUARDED, async ({ client }) => {
     const log = client({ accessToken: () => token(60) });
-    const own = (topic) => token(60, { uproar: { subscribe: [topic] } });
+    const own = (topic, seconds = 60) => token(seconds, { uproar: { topic } });
     const heard = [];
     const note = ({ data }) => heard.push(data);
     await assert.rejects(log.client.subscribe("vip.1", note).ready, { code: "not_allowed" });
@@ -173,5 +173,12 @@ test("a topic for which a token of its own is needed", { skip, timeout: 60_000 }
     await log.client.publish("vip.4", "news");
     await until("it is heard", () => heard.length > 0);
     assert.deepEqual([heard, log.errors], [["news"], []]);
+    let calls = 0;
+    const brief = log.client.subscribe("vip.5", note, { token: async (topic) => own(topic, calls++ === 0 ? 2 : 60) });
+    await brief.ready;
+    await until("it was over, and another was asked for", () => calls > 1);
+    await log.client.publish("vip.5", "more");
+    await until("it is heard", () => heard.length > 1);
+    assert.deepEqual([heard, log.errors], [["news", "more"], []]);
   });
 });

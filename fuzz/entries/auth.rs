@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::Value;
 use uproar::auth::hook::Answer;
-use uproar::auth::{Denied, Grant, Keys, Permissions};
+use uproar::auth::{Denied, Grant, Keys, Permissions, Said};
 use uproar::config::{Patterns, Secret};
 use uproar::limits::is_topic_name;
 
@@ -22,19 +22,25 @@ fn defaults() -> Arc<Permissions> {
 
 /// `bytes` as a token, as claims that a good key has signed, and as the header before such claims.
 pub fn token(bytes: &[u8]) {
-    let keys = Keys::new(Some(&Secret::new(SECRET)), &[], (None, None), defaults()).expect("a secret is a key");
+    let keys = Keys::new(Some(&Secret::new(SECRET)), &[], (None, None)).expect("a secret is a key");
     if let Ok(text) = std::str::from_utf8(bytes) {
-        let _ = keys.check(text);
+        let _ = keys.session(text);
+        let _ = keys.pass(text, "a");
     }
     let header = br#"{"alg":"HS256","typ":"JWT"}"#;
-    let outcome = keys.check(&signed(header, bytes));
-    match &outcome {
-        Ok(grant) => assert_fits(grant, bytes),
-        Err(denied) => assert_ne!(*denied, Denied::UnknownKey, "it names no key"),
+    let (own, pass) = (keys.session(&signed(header, bytes)), keys.pass(&signed(header, bytes), "a"));
+    assert!(own.is_err() || pass.is_err(), "a token is for one of both");
+    match own {
+        Ok(said) => assert_fits(said, bytes),
+        Err(denied) => assert_ne!(denied, Denied::UnknownKey, "it names no key"),
+    }
+    if pass.is_ok() {
+        let claims: Value = serde_json::from_slice(bytes).expect("claims are JSON");
+        assert!(claims["uproar"].is_array() || claims["uproar"]["topic"].is_string());
     }
     let forged = signed(header, bytes).replace('.', ".A");
-    assert!(keys.check(&forged).is_err(), "what is signed is something else");
-    let _ = keys.check(&signed(bytes, b"{}"));
+    assert!(keys.session(&forged).is_err(), "what is signed is something else");
+    let _ = keys.session(&signed(bytes, b"{}"));
 }
 
 fn signed(header: &[u8], claims: &[u8]) -> String {
@@ -45,8 +51,9 @@ fn signed(header: &[u8], claims: &[u8]) -> String {
     format!("{message}.{signature}")
 }
 
-/// A grant says what its claims do, as another reader of JSON sees them.
-fn assert_fits(grant: &Grant, claims: &[u8]) {
+/// What a token says is what its claims do, as another reader of JSON sees them.
+fn assert_fits(said: Said, claims: &[u8]) {
+    let grant = said.over(&defaults());
     let claims: Value = serde_json::from_slice(claims).expect("claims are JSON");
     let user = claims["sub"].as_str().filter(|user| !user.is_empty());
     assert_eq!(grant.user.as_deref(), user);

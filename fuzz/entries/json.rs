@@ -25,7 +25,7 @@ fn check(text: &str, command: Command<'_>) {
     }
     assert_is_json(text.as_bytes());
     match command {
-        Command::Refresh(token) => assert!(token.len() <= text.len()),
+        Command::Refresh { token, .. } => assert!(token.0.len() <= text.len()),
         Command::Publish { payload, receipt, .. } => {
             let data = std::str::from_utf8(payload).expect("cut at characters");
             assert!(text.contains(data) && !data.is_empty() && data.trim() == data);

@@ -67,6 +67,33 @@ impl Allowed {
     }
 }
 
+/// What a client's own token says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// The user.
+    pub user: Option<Box<str>>,
+    /// Milliseconds since 1970 from which on nothing of it holds.
+    pub expires: Option<u64>,
+    /// What it may do.
+    pub allowed: Allowed,
+}
+
+impl Said {
+    /// What that grants where `before` is what everybody may do.
+    pub fn over(self, before: &Arc<Permissions>) -> Grant {
+        Grant { may: self.allowed.over(before), user: self.user, expires: self.expires }
+    }
+}
+
+/// What a topic's token says: leave to subscribe to it, and nothing else.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pass {
+    /// The user that it is for; without one, for whoever has it.
+    pub user: Option<Box<str>>,
+    /// Milliseconds since 1970 from which on it is none.
+    pub expires: Option<u64>,
+}
+
 /// What is known of a client.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Grant {

@@ -13,9 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use ureq::config::RedirectAuthHeaders;
-
-use crate::config::Secret;
+use super::agent::agent;
+use crate::config::{Secret, public_url};
 use crate::counters::Process;
 use crate::ring::sys;
 use crate::ring::token::ConnId;
@@ -28,9 +27,6 @@ pub use question::{Event, Question};
 const WAITING_PER_REQUEST: usize = 16;
 /// Bytes of an answer.
 const MAX_ANSWER: u64 = 64 * 1024;
-/// How long a connection to the application is kept that is not used: less than servers commonly do, so that none is used just as
-/// it is closed.
-const IDLE: Duration = Duration::from_secs(3);
 /// Bytes of a thread's stack: there are many, and they do not recurse.
 const STACK: usize = 512 * 1024;
 /// When to try again after there were too many questions.
@@ -162,20 +158,7 @@ struct Asker {
 impl Asker {
     fn new(options: Options, process: Arc<Process>) -> Asker {
         let Options { url, secret, timeout, concurrency } = options;
-        let agent = ureq::Agent::config_builder()
-            .timeout_global(Some(timeout))
-            .http_status_as_error(false)
-            // What clients prove themselves by goes to the configured address and nowhere else.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .redirect_auth_headers(RedirectAuthHeaders::Never)
-            .proxy(None)
-            .max_idle_connections(concurrency)
-            .max_idle_connections_per_host(concurrency)
-            .max_idle_age(IDLE)
-            .user_agent(concat!("uproar/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+        let agent = agent(timeout, concurrency);
         let authorization = secret.map(|secret| format!("Bearer {}", String::from_utf8_lossy(secret.bytes())));
         Asker { agent, url, authorization, timeout, breaker: Mutex::default(), process }
     }
@@ -232,15 +215,17 @@ impl Asker {
         let words = fault.map_or("", |fault| &fault.words);
         match (before, after) {
             (State::Closed, State::Closed) if fault.is_some() => {
-                tracing::warn!(auth_hook = self.url, why = words, "the application was asked in vain");
+                tracing::warn!(auth_hook = public_url(&self.url), why = words, "the application was asked in vain");
             }
             (State::Closed | State::HalfOpen, State::Open { until }) => {
                 let seconds = until.saturating_duration_since(now).as_secs();
                 let outcome =
                     "the application was asked in vain: for a while, all that it would be asked about is refused";
-                tracing::warn!(auth_hook = self.url, why = words, seconds, "{outcome}");
+                tracing::warn!(auth_hook = public_url(&self.url), why = words, seconds, "{outcome}");
             }
-            (State::HalfOpen, State::Closed) => tracing::info!(auth_hook = self.url, "the application answers again"),
+            (State::HalfOpen, State::Closed) => {
+                tracing::info!(auth_hook = public_url(&self.url), "the application answers again")
+            }
             _ => {}
         }
     }

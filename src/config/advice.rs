@@ -1,8 +1,12 @@
 //! What is allowed, and hardly meant.
 
 use super::load::Resolved;
-use super::url::is_open_to_others;
+use super::secret::Secret;
+use super::url::{is_open_to_others, public_url};
 use super::{Config, Patterns, cores};
+
+/// Characters of a secret that tokens are signed with by HS256: as many as its hash has bytes.
+const SIGNING_CHARS: usize = 32;
 
 impl Config {
     /// What an operator should know of this configuration, a line each.
@@ -21,11 +25,20 @@ impl Config {
              logged in: set allowed_origins to your own"
                 .into()
         });
-        self.history.shadowed().map(never).chain(open).chain(cookie).chain(self.asked_in_the_open()).collect()
+        let all = self.history.shadowed().map(never).chain(open).chain(cookie).chain(self.asked_in_the_open());
+        all.chain(self.short_secret()).collect()
     }
 }
 
 impl Config {
+    /// Warns of a secret that whoever has one token can guess at leisure.
+    fn short_secret(&self) -> Option<String> {
+        let chars = self.jwt_secret.as_ref().map(Secret::len).filter(|&len| len < SIGNING_CHARS)?;
+        Some(format!(
+            "jwt_secret: it has {chars} characters: HS256 wants {SIGNING_CHARS} at least (RFC 7518 section 3.2), at random"
+        ))
+    }
+
     /// Warns of what decides who may come in, and comes over a network that others may write to.
     fn asked_in_the_open(&self) -> impl Iterator<Item = String> {
         let keys = "whoever is on the way can put keys of his own in place of these, and make himself any token";
@@ -33,7 +46,10 @@ impl Config {
         let asked = [("jwks_url", &self.jwks_url, keys), ("auth_hook", &self.auth_hook, hook)];
         let open = asked.into_iter().filter_map(|(name, url, risk)| Some((name, url.as_deref()?, risk)));
         let open = open.filter(|(_, url, _)| is_open_to_others(url));
-        open.map(|(name, url, risk)| format!("{name}: {url} is another machine, and not https: {risk}"))
+        open.map(|(name, url, risk)| {
+            let url = public_url(url);
+            format!("{name}: {url} is another machine, and not https: {risk}")
+        })
     }
 }
 
@@ -78,12 +94,15 @@ mod tests {
             ("jwks_url = 'http://issuer/jwks.json'", "jwks_url: http://issuer/jwks.json is another machine"),
             ("auth_hook = 'http://10.0.0.1/hook'", "can answer himself"),
             ("auth_cookie = 'session'", "any page may act"),
+            ("jwks_url = 'http://issuer/?key=a'", "jwks_url: http://issuer/?… is"),
+            ("jwt_secret = '0123456789abcdef0123456789abcde'", "it has 31 characters"),
         ] {
             let warnings = warnings(file);
             assert!(warnings.len() == 1 && warnings[0].contains(word), "{warnings:?}");
         }
         assert_eq!(warnings("backlog = '1KiB'\nmax_message = '1KiB'"), [""; 0]);
         assert_eq!(warnings("auth_cookie = 'session'\nallowed_origins = 'https://example.org'"), [""; 0]);
+        assert_eq!(warnings("jwt_secret = '0123456789abcdef0123456789abcdef'"), [""; 0]);
         assert_eq!(warnings("auth_hook = 'http://localhost/hook'\njwks_url = 'https://issuer/'"), [""; 0]);
     }
 }

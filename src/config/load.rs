@@ -97,7 +97,7 @@ pub(super) fn complaint(place: &str, value: &str, why: &str, knob: &Knob) -> Str
     let (range, (_, form)) = ((knob.range)(), (knob.form)());
     let comma = if form.is_empty() { "" } else { ", " };
     let meant = meant(value, why);
-    let value = if (knob.is_secret)() { "what is set".into() } else { format!("{value:?}") };
+    let value = (knob.quote)(value);
     let hint = meant.map_or(String::new(), |meant| format!("; did you mean {meant:?}?"));
     format!("{place}: {value} {why}; allowed: {range}{comma}{form}{hint}")
 }
@@ -210,6 +210,12 @@ impl Resolved {
         self.sources.contains_key(name)
     }
 
+    /// Whether a knob's text says all of its value.
+    fn is_whole(&self, knob: &Knob) -> bool {
+        let mut copy = Config::default();
+        (knob.set)(&mut copy, &(knob.show)(&self.config)).is_ok() && (knob.is_same)(&copy, &self.config)
+    }
+
     /// The configuration as a TOML file that gives the same configuration, with a comment for every knob.
     pub fn to_toml(&self) -> String {
         let defaults = Config::default();
@@ -230,7 +236,8 @@ impl Resolved {
             let (value, default) = ((knob.show)(&self.config), (knob.show)(&defaults));
             let _ = match (knob.is_secret)() && value != default {
                 true => writeln!(text, "# {} is set, and not shown", knob.name),
-                false => writeln!(text, "{} = {}", knob.name, literal(value)),
+                false if self.is_whole(knob) => writeln!(text, "{} = {}", knob.name, literal(value)),
+                false => writeln!(text, "# {} = {} is not shown whole", knob.name, literal(value)),
             };
         }
         text

@@ -19,6 +19,11 @@ impl Secret {
         Secret(text.into())
     }
 
+    /// Its length in bytes, which of one that came from a configuration are characters.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// For those who check signatures with it.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.0.as_bytes()

@@ -33,7 +33,16 @@ impl Grammar for Url {
     }
 
     fn show(&self, value: &String) -> String {
-        value.clone()
+        public_url(value)
+    }
+
+    /// Of one with an `@`, hardly anything: somewhere before that, or behind it, there is a password.
+    fn quote(&self, text: &str) -> String {
+        match text.split_once("://") {
+            _ if !text.contains('@') => format!("{:?}", public_url(text)),
+            Some((scheme @ ("http" | "https"), _)) => format!("\"{scheme}://…@…\""),
+            _ => "\"…@…\"".into(),
+        }
     }
 
     fn range(&self) -> String {
@@ -42,6 +51,14 @@ impl Grammar for Url {
 
     fn form(&self) -> (&'static str, &'static str) {
         ("URL", "")
+    }
+}
+
+/// An address as it may be shown: without its query, in which there may be a key.
+pub(crate) fn public_url(url: &str) -> String {
+    match url.split_once('?') {
+        Some((address, _)) => format!("{address}?…"),
+        None => url.into(),
     }
 }
 
@@ -82,6 +99,26 @@ mod tests {
             assert!(parsed.is_ok() || parsed.is_err_and(|why| why.contains(problem.unwrap_or_default())), "{text}");
         }
         assert!(Url.parse(&format!("http://host/{}", "a".repeat(MAX_URL_BYTES))).is_err());
+    }
+
+    #[test]
+    fn what_may_be_a_key_is_not_shown() {
+        for (url, shown) in [
+            ("https://issuer/jwks.json", "https://issuer/jwks.json"),
+            ("https://issuer/jwks.json?key=abc", "https://issuer/jwks.json?…"),
+            ("https://issuer?", "https://issuer?…"),
+        ] {
+            assert_eq!(Url.show(&url.into()), shown);
+        }
+        for (text, quoted) in [
+            ("ftp://host/", "\"ftp://host/\""),
+            ("ftp://host/?key=abc", "\"ftp://host/?…\""),
+            ("http://user:abc@host/", "\"http://…@…\""),
+            ("https://user:a?b@c/d@host/", "\"https://…@…\""),
+            ("user:abc@host/", "\"…@…\""),
+        ] {
+            assert_eq!(Url.quote(text), quoted);
+        }
     }
 
     #[test]

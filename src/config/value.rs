@@ -115,8 +115,12 @@ pub(super) trait Grammar {
     type Value;
     /// The value of a text; the error goes on where the text ends: `is not a size`.
     fn parse(&self, text: &str) -> Result<Self::Value, &'static str>;
-    /// A text of a value, which [`Grammar::parse`] reads.
+    /// A text of a value, which [`Grammar::parse`] reads, unless there is something in it that nobody is to see.
     fn show(&self, value: &Self::Value) -> String;
+    /// What is said of a text that is refused: as much of it as may be seen.
+    fn quote(&self, text: &str) -> String {
+        if self.is_secret() { "what is set".into() } else { format!("{text:?}") }
+    }
     /// The values allowed.
     fn range(&self) -> String;
     /// A word for the value, and how it is written where the range does not show that.
@@ -326,6 +330,10 @@ impl<G: Grammar> Grammar for Or<G> {
 
     fn show(&self, value: &Self::Value) -> String {
         value.as_ref().map_or(self.0.into(), |value| self.1.show(value))
+    }
+
+    fn quote(&self, text: &str) -> String {
+        self.1.quote(text)
     }
 
     fn range(&self) -> String {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
-use crate::auth::gate::fetch_set;
+use crate::auth::jwks::fetch_set;
 use crate::auth::{Gate, Hook, Keys, hook};
 use crate::config::{Config, ConfigError};
 use crate::shard::Aides;
 use crate::shard::handle::Shards;
 use crate::shard::mail::Mail;
-use crate::shard::settings::{Settings, permissions};
+use crate::shard::settings::Settings;
 use crate::tls::{Handshakes, certificates};
 
 /// All of it.
@@ -33,7 +33,7 @@ impl Prepared {
     pub fn new(config: &Config) -> Result<Prepared, ConfigError> {
         let settings = Settings::try_from(config).map(Arc::new);
         let certificates = certificates_of(config);
-        let keys = keys_of(config, settings.as_ref().ok());
+        let keys = keys_of(config);
         match (settings, certificates, keys) {
             (Ok(settings), Ok(certificates), Ok(keys)) => Ok(Prepared { settings, certificates, keys }),
             (settings, certificates, keys) => {
@@ -120,15 +120,13 @@ fn certificates_of(config: &Config) -> Result<Option<Arc<ServerConfig>>, ConfigE
     configured.map(|tls| Some(Arc::new(tls))).map_err(named)
 }
 
-/// The keys that tokens are checked with; `None` where no token is wanted. Who has no permissions of his own shares those of the
-/// settings.
-fn keys_of(config: &Config, settings: Option<&Arc<Settings>>) -> Result<Option<Keys>, ConfigError> {
+/// The keys that tokens are checked with; `None` where no token is wanted.
+fn keys_of(config: &Config) -> Result<Option<Keys>, ConfigError> {
     if !config.wants_tokens() {
         return Ok(None);
     }
     let expected = (config.jwt_issuer.clone(), config.jwt_audience.clone());
-    let permissions = settings.map_or_else(|| Arc::new(permissions(config)), |settings| settings.permissions.clone());
-    let keys = Keys::new(config.jwt_secret.as_ref(), &config.jwt_public_key, expected, permissions);
+    let keys = Keys::new(config.jwt_secret.as_ref(), &config.jwt_public_key, expected);
     keys.map(Some).map_err(|why| ConfigError::new(format!("jwt_public_key: {why}")))
 }
 

@@ -8,10 +8,21 @@ pub mod raw;
 pub mod sse;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use smallvec::SmallVec;
 
 use crate::hub::frame::MessageKind;
+
+/// What a client proves something by. It is not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential<'a>(pub Cow<'a, str>);
+
+impl fmt::Debug for Credential<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential(..)")
+    }
+}
 
 /// What a client's message asks for. Payloads are lent from the read buffer where they go on as they are.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,10 +34,15 @@ pub enum Command<'a> {
         /// Messages are to come in an envelope that says where in the topic they are.
         recover: bool,
         /// Topics, and the tokens that allow them.
-        tokens: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+        tokens: Vec<(Cow<'a, str>, Credential<'a>)>,
     },
     /// Stay, by a new token; answered by [`Event::Refreshed`].
-    Refresh(Cow<'a, str>),
+    Refresh {
+        /// The token.
+        token: Credential<'a>,
+        /// The message's `id`, for an error.
+        id: Option<Cow<'a, str>>,
+    },
     /// Leave topics; answered by [`Event::Unsubscribed`].
     Unsubscribe(Vec<Cow<'a, str>>),
     /// Publish to a topic by name.
@@ -290,6 +306,8 @@ pub enum Event<'a> {
     Subscribed(&'a [Subscribed<'a>]),
     /// Of [`Command::Unsubscribe`]: `true` where the topic had been joined.
     Unsubscribed(&'a [(Cow<'a, str>, bool)]),
+    /// Topics are left whose tokens are over.
+    TokensExpired(&'a [Box<str>]),
     /// Of [`Command::Publish`]: that is no topic's name.
     BadTopic {
         /// The message's `id`, if it had one.

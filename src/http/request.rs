@@ -61,6 +61,9 @@ pub enum HeadError {
     /// `Host` is missing, repeated or no host (RFC 9112 section 3.2).
     #[error("The request needs exactly one Host header, with a host and nothing else.")]
     Host,
+    /// A field is repeated that says who asks, of which there is one (RFC 9110 section 5.3): others may believe the other one.
+    #[error("The request needs no more than one Authorization header, and one Origin.")]
+    Repeated,
     /// `Content-Length` is repeated or not a number (RFC 9112 section 6.3).
     #[error("The Content-Length header is repeated or not a number.")]
     ContentLength,
@@ -95,6 +98,7 @@ impl HeadError {
             | HeadError::HeaderLine
             | HeadError::LineEnd
             | HeadError::Host
+            | HeadError::Repeated
             | HeadError::ContentLength
             | HeadError::TransferEncoding => 400,
             HeadError::Method => 405,
@@ -163,6 +167,9 @@ pub fn parse(bytes: &[u8], max_head: usize) -> Result<Option<Request<'_>>, HeadE
     let mut request =
         Request { method, path, query, minor_version, head_len, body_len: 0, is_cut: false, headers, header_count };
     check_host(&request)?;
+    if ["Authorization", "Origin"].into_iter().any(|name| request.values(name).nth(1).is_some()) {
+        return Err(HeadError::Repeated);
+    }
     request.body_len = body_len(&request)?;
     Ok(Some(request))
 }

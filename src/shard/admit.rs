@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::auth::hook::{Answer, Event as Asked};
-use crate::auth::{Denied, Grant, Permissions, Purpose, Verdict, token};
+use crate::auth::hook::Answer;
+use crate::auth::{Denied, Grant, Judged, Permissions, Purpose, Said, Verdict, token};
 use crate::conn::{Phase, Session, Unparsed};
-use crate::dialect::{Event, Refusal};
+use crate::dialect::{Event, Failure};
 use crate::error::CloseReason;
 use crate::http::request::Request;
 use crate::http::response::{ALLOW_ORIGIN, Framing, Response};
@@ -19,12 +19,9 @@ use crate::ring::token::ConnId;
 use crate::time::Tick;
 
 use super::Core;
-use super::hook::{Queue, Waiting};
+use super::hook::Queue;
 use super::inbound::Next;
-use super::subscribe::Wish;
-
-/// Topics that a connection may have by tokens of their own.
-const MAX_TOKEN_TOPICS: usize = 1024;
+use super::pass::Passes;
 
 /// What a connection was granted.
 pub(super) struct Admission {
@@ -36,10 +33,10 @@ pub(super) struct Admission {
     pub(super) queue: Option<Box<Queue>>,
     /// When its lifetime would be over, whatever its token says.
     lifetime: Option<Tick>,
-    /// Topics that tokens of their own allow.
-    topics: Vec<Box<str>>,
-    /// Topics whose tokens are being checked, and what is wanted of them.
-    wishes: Vec<(Box<str>, Wish)>,
+    /// Whether a new token of its own is being checked.
+    refreshing: bool,
+    /// What tokens of topics allow.
+    pub(super) passes: Option<Box<Passes>>,
 }
 
 /// The grants of a shard's connections, by slot.
@@ -48,8 +45,8 @@ pub(super) struct Admissions(HashMap<u32, Admission>);
 
 impl Admissions {
     pub(super) fn insert(&mut self, index: u32, grant: Grant) {
-        let (topics, wishes) = (Vec::new(), Vec::new());
-        self.0.insert(index, Admission { grant, answer: None, queue: None, lifetime: None, topics, wishes });
+        let admission = Admission { grant, answer: None, queue: None, lifetime: None, refreshing: false, passes: None };
+        self.0.insert(index, admission);
     }
 
     /// Of a connection, if it has one.
@@ -150,14 +147,14 @@ impl Core {
 
     /// A token is checked.
     pub(super) fn judged(&mut self, verdict: Verdict) {
-        let Verdict { conn: id, purpose, outcome } = verdict;
-        if let Err(denied) = outcome {
+        let Verdict { conn: id, judged } = verdict;
+        if let Some(denied) = judged.denied() {
             log_conn!(self, id, why = %denied, "a token was refused");
         }
-        match purpose {
-            Purpose::Connect => self.judged_to_connect(id, outcome),
-            Purpose::Refresh => self.judged_to_stay(id, outcome),
-            Purpose::Subscribe(topic) => self.judged_to_subscribe(id, topic, outcome),
+        match judged {
+            Judged::Connect(outcome) => self.judged_to_connect(id, outcome),
+            Judged::Refresh(outcome) => self.judged_to_stay(id, outcome),
+            Judged::Subscribe(topic, outcome) => self.judged_to_subscribe(id, topic, outcome),
         }
     }
 
@@ -172,15 +169,21 @@ impl Core {
         (conn.phase == Phase::Head).then_some(kept.bytes)
     }
 
-    fn judged_to_connect(&mut self, id: ConnId, outcome: Result<Grant, Denied>) {
+    /// What a token grants that says this: what it does not say is what everybody may do by now.
+    fn granted(&self, said: Said) -> Option<Grant> {
+        let is_current = said.expires.is_none_or(|expires| expires > self.unix_ms);
+        is_current.then(|| said.over(&self.settings.permissions))
+    }
+
+    fn judged_to_connect(&mut self, id: ConnId, outcome: Result<Said, Denied>) {
         let Some(bytes) = self.take_asked(id) else { return };
-        match outcome.and_then(|grant| if self.is_current(&grant) { Ok(grant) } else { Err(Denied::Expired) }) {
-            Ok(grant) => {
+        match outcome.ok().and_then(|said| self.granted(said)) {
+            Some(grant) => {
                 self.counters.auth_granted.add(1);
                 self.admissions.insert(id.index, grant);
                 self.take_up(id, bytes);
             }
-            Err(_) => {
+            None => {
                 self.counters.auth_denied.add(1);
                 self.counters.http_errors.add(1);
                 let response = Response::error(401, "The token is not valid, or not any more.");
@@ -206,22 +209,29 @@ impl Core {
         self.respond(id, &response, Framing::CLOSE, CloseReason::HeadTimeout);
     }
 
-    /// A client wants to stay, by a new token.
-    pub(super) fn refresh(&mut self, id: ConnId, token: &str) {
-        let asked = self.aides.gate.as_ref().is_some_and(|gate| gate.ask(self.id, id, Purpose::Refresh, token));
-        if !asked {
+    /// A client wants to stay, by a new token. One of them is checked at a time. `message`: the request's `id`.
+    pub(super) fn refresh(&mut self, id: ConnId, token: &str, message: Option<&str>) {
+        let (Some(gate), Some(admission)) = (&self.aides.gate, self.admissions.0.get_mut(&id.index)) else {
+            self.counters.auth_denied.add(1);
+            return self.tell(id, Event::BadToken);
+        };
+        if admission.refreshing || !gate.ask(self.id, id, Purpose::Refresh, token) {
             self.counters.auth_shed.add(1);
-            self.tell(id, Event::BadToken);
+            return self.tell(id, Event::Failed { why: Failure::Undecided, id: message });
         }
+        admission.refreshing = true;
     }
 
     /// A token for the same user takes the place of the one before.
-    fn judged_to_stay(&mut self, id: ConnId, outcome: Result<Grant, Denied>) {
+    fn judged_to_stay(&mut self, id: ConnId, outcome: Result<Said, Denied>) {
         if !self.conns.get(id).is_some_and(|conn| conn.is_open()) {
             return;
         }
-        let grant = outcome.ok().filter(|grant| self.is_current(grant));
-        let admission = self.admissions.0.get_mut(&id.index);
+        let grant = outcome.ok().and_then(|said| self.granted(said));
+        let mut admission = self.admissions.0.get_mut(&id.index);
+        if let Some(admission) = &mut admission {
+            admission.refreshing = false;
+        }
         // What the application has said holds as long as the connection, whatever the token.
         let answer = admission.as_ref().and_then(|admission| admission.answer.as_deref());
         let grant = grant.and_then(|grant| answer.map_or(Ok(grant.clone()), |answer| answer.over(grant)).ok());
@@ -236,56 +246,6 @@ impl Core {
         self.tell(id, Event::Refreshed { expires });
     }
 
-    /// Has the token for a topic checked.
-    pub(super) fn ask_to_subscribe(&mut self, id: ConnId, topic: &str, wish: Wish, token: &str) -> Result<(), Refusal> {
-        let Some(admission) = self.admissions.0.get_mut(&id.index) else { return Err(Refusal::NotAllowed) };
-        if admission.wishes.len() + admission.topics.len() >= MAX_TOKEN_TOPICS {
-            return Err(Refusal::TooMany);
-        }
-        let purpose = Purpose::Subscribe(topic.into());
-        if !self.aides.gate.as_ref().is_some_and(|gate| gate.ask(self.id, id, purpose, token)) {
-            self.counters.auth_shed.add(1);
-            return Err(Refusal::NotAllowed);
-        }
-        admission.wishes.push((topic.into(), wish));
-        Ok(())
-    }
-
-    fn judged_to_subscribe(&mut self, id: ConnId, topic: Box<str>, outcome: Result<Grant, Denied>) {
-        if !self.conns.get(id).is_some_and(|conn| conn.is_open()) {
-            return;
-        }
-        let Some(admission) = self.admissions.0.get_mut(&id.index) else { return };
-        let Some(at) = admission.wishes.iter().position(|(name, _)| *name == topic) else { return };
-        let (_, wish) = admission.wishes.remove(at);
-        let is_allowed = outcome.is_ok_and(|grant| {
-            let is_theirs = grant.user.is_none() || grant.user == admission.grant.user;
-            is_theirs && grant.may.subscribe.includes(&topic)
-        });
-        if is_allowed && !admission.topics.contains(&topic) {
-            admission.topics.push(topic.clone());
-        }
-        let result = if is_allowed { &self.counters.auth_granted } else { &self.counters.auth_denied };
-        result.add(1);
-        let result = match self.may_join(id, &topic, wish) {
-            Ok(()) if self.asks_about(Asked::Subscribe) => {
-                return self.wait_for_word(id, Waiting::Subscribe(vec![(topic, wish)]));
-            }
-            allowed => allowed.and_then(|()| self.join(id, &topic, wish)),
-        };
-        let result = match result {
-            Ok(true) => Ok(None),
-            Ok(false) => return,
-            Err(refusal) => Err(refusal),
-        };
-        self.tell(id, Event::Subscribed(&[((*topic).into(), result)]));
-    }
-
-    /// Whether a grant's time is not over.
-    fn is_current(&self, grant: &Grant) -> bool {
-        grant.expires.is_none_or(|expires| expires > self.unix_ms)
-    }
-
     /// What a connection may do.
     pub(super) fn permissions(&self, id: ConnId) -> &Arc<Permissions> {
         self.admissions.0.get(&id.index).map_or(&self.settings.permissions, |admission| &admission.grant.may)
@@ -293,8 +253,9 @@ impl Core {
 
     /// Whether a connection may subscribe to a topic.
     pub(super) fn may_subscribe(&self, id: ConnId, topic: &str) -> bool {
-        let by_token = |admission: &Admission| admission.topics.iter().any(|known| **known == *topic);
-        self.permissions(id).subscribe.includes(topic) || self.admissions.0.get(&id.index).is_some_and(by_token)
+        let passes = self.admissions.get(id).and_then(|admission| admission.passes.as_ref());
+        let by_pass = || passes.is_some_and(|passes| passes.includes(topic, self.unix_ms));
+        self.permissions(id).subscribe.includes(topic) || by_pass()
     }
 
     /// The user that a connection's token names.

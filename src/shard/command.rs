@@ -24,7 +24,7 @@ impl Core {
         self.count_errors(id, matches!(command, Command::Error(_)));
         match command {
             Command::Subscribe { topics, recover, tokens } => self.subscribe_all(id, topics, recover, &tokens),
-            Command::Refresh(token) => self.refresh(id, &token),
+            Command::Refresh { token, id: message } => self.refresh(id, &token.0, message.as_deref()),
             Command::Unsubscribe(topics) => self.unsubscribe_all(id, topics),
             Command::Publish { topic, kind, payload, receipt } => self.publish_for(id, &topic, kind, payload, receipt),
             Command::Broadcast { kind, payload } => self.broadcast(id, kind, payload),

@@ -349,10 +349,15 @@ impl Core {
                 Err(Word::Undecided(..)) => Err(Refusal::Undecided),
             };
             self.counters.not_allowed.add(u64::from(allowed == Err(Refusal::NotAllowed)));
+            // The token that allowed it may be over by now.
+            let allowed = allowed.and_then(|()| self.may_join(id, &topic, wish));
             match allowed.and_then(|()| self.join(id, &topic, wish)) {
                 Ok(true) => results.push((Cow::Owned(topic.into()), Ok(None))),
                 Ok(false) => {}
-                Err(refusal) => results.push((Cow::Owned(topic.into()), Err(refusal))),
+                Err(refusal) => {
+                    self.drop_unused_pass(id, &topic);
+                    results.push((Cow::Owned(topic.into()), Err(refusal)));
+                }
             }
         }
         if !results.is_empty() {

@@ -60,7 +60,8 @@ impl Core {
         match part {
             Part::Connections => {
                 let own = self.conns.touched_bytes() + size_of_val(&*self.watch.arrivals) + self.watch.traffic.bytes();
-                own + self.wheel.bytes() + self.overdue.bytes() + self.peers.bytes() + self.meters.bytes()
+                let timers = self.wheel.bytes() + self.overdue.bytes() + self.pass_ends.bytes();
+                own + timers + self.peers.bytes() + self.meters.bytes()
             }
             Part::Topics => self.hub.table_bytes(),
             Part::Frames => self.frames.live_bytes(),

@@ -45,6 +45,7 @@ pub mod mailbox;
 mod measure;
 mod membership;
 mod newcomer;
+mod pass;
 mod posted;
 pub mod probe;
 mod publish;
@@ -132,6 +133,8 @@ pub struct Core {
     conns: Table<Conn>,
     hub: Hub,
     wheel: Wheel,
+    /// When to look whether tokens of topics are over, by connection.
+    pass_ends: Wheel,
     now: Tick,
     /// When the turn began; not known where nothing is measured, in tests.
     begun: Moment,
@@ -298,6 +301,7 @@ impl Core {
             conns: Table::with_capacity(parts.slots),
             hub: hub(&parts),
             wheel: Wheel::new(parts.slots),
+            pass_ends: Wheel::new(0),
             now: Tick(0),
             begun: Moment::UNKNOWN,
             unix_ms: 0,

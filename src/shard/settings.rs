@@ -170,7 +170,7 @@ impl Settings {
 }
 
 /// What clients may do as far as no token says it.
-pub(crate) fn permissions(config: &Config) -> Permissions {
+fn permissions(config: &Config) -> Permissions {
     Permissions {
         rooms: config.client_rooms.clone(),
         subscribe: config.client_subscribe.clone(),

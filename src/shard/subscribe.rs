@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::auth::hook::Event as Asked;
-use crate::dialect::{Event, Refusal, Since};
+use crate::dialect::{Credential, Event, Refusal, Since};
 use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
 
@@ -27,13 +27,14 @@ impl Core {
         id: ConnId,
         topics: Wishes<'_>,
         recover: bool,
-        tokens: &[(Cow<'_, str>, Cow<'_, str>)],
+        tokens: &[(Cow<'_, str>, Credential<'_>)],
     ) {
         let (mut results, mut asked) = (Vec::new(), Vec::new());
         for (topic, since) in topics {
             let wish = Wish { since: since.filter(|_| recover), recover };
-            let token = tokens.iter().find(|(name, _)| *name == topic).map(|(_, token)| &**token);
-            let begun = match token.filter(|_| !self.may_subscribe(id, &topic)) {
+            let token = tokens.iter().find(|(name, _)| *name == topic).map(|(_, token)| &*token.0);
+            // One for a topic that an earlier one allows may be for longer.
+            let begun = match token.filter(|_| !self.permissions(id).subscribe.includes(&topic)) {
                 Some(token) => self.ask_to_subscribe(id, &topic, wish, token).map(|()| false),
                 None => match self.may_join(id, &topic, wish) {
                     Ok(()) if self.asks_about(Asked::Subscribe) => {
@@ -96,6 +97,7 @@ impl Core {
     /// Ends a subscription, or the wait for one; `false` if there was neither.
     pub(super) fn give_up(&mut self, id: ConnId, topic: &str) -> bool {
         let awaited = self.cancel_waits(id, topic);
+        self.drop_pass(id, topic);
         self.unsubscribe(id, topic) || awaited
     }
 }

@@ -143,6 +143,7 @@ impl Core {
         }
         self.scratch.expired = expired;
         self.expire_messages();
+        self.end_passes();
         self.announce_together();
         self.introduce();
         self.hub.expire_histories(self.now, HISTORIES_PER_TURN);
@@ -197,7 +198,7 @@ impl Core {
         let settle = (!self.sent.is_empty()).then(|| self.now.after(SETTLE_AFTER));
         let crowded = self.crowded.front().map(|(due, _)| *due);
         let expiry = self.hub.next_expiry(self.now);
-        let timers = [self.wheel.next(self.now), self.overdue.next(self.now)];
+        let timers = [&self.wheel, &self.overdue, &self.pass_ends].map(|wheel| wheel.next(self.now));
         let others = [self.accept_again, congestion, settle, self.next_of_life(), crowded, expiry];
         let earlier = |a: Tick, b: Tick| if a.is_after(b) { b } else { a };
         timers.into_iter().chain(others).flatten().reduce(earlier).map_or(WaitFor::Ever, WaitFor::Until)

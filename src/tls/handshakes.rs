@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -69,8 +70,8 @@ impl Handshakes {
             let body = move || {
                 sys::yield_to_shards();
                 for step in work {
-                    let shard = step.shard;
-                    done(shard, step.take(&config));
+                    let (shard, conn) = (step.shard, step.conn);
+                    done(shard, surviving(conn, || step.take(&config)));
                 }
             };
             thread::Builder::new().name(format!("tls-{number}")).spawn(body)?;
@@ -89,6 +90,14 @@ impl Handshakes {
     }
 }
 
+/// What comes of a step. The thread outlives a panic of what takes it: such a session is over.
+fn surviving(conn: ConnId, step: impl FnOnce() -> Shaken) -> Shaken {
+    catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| {
+        tracing::error!("a step of a TLS handshake could not be taken: what takes it has panicked");
+        Shaken { conn, session: None, reply: Vec::new(), plain: Vec::new(), progress: Progress::Ended }
+    })
+}
+
 impl Step {
     fn take(self, config: &Mutex<Arc<ServerConfig>>) -> Shaken {
         let Step { conn, session, mut bytes, .. } = self;
@@ -101,5 +110,18 @@ impl Step {
             Err(_) => shaken.session = None,
         }
         shaken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_one_session() {
+        let conn = ConnId { index: 7, generation: 1 };
+        let shaken = surviving(conn, || panic!("of a library"));
+        assert_eq!((shaken.conn, shaken.progress), (conn, Progress::Ended));
+        assert!(shaken.session.is_none() && shaken.reply.is_empty() && shaken.plain.is_empty());
     }
 }

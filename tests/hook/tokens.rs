@@ -85,7 +85,7 @@ fn a_topic_with_a_token_of_its_own_is_asked_about_behind_what_waits() {
     let server = guarded(&application, events);
     let narrow = claims(json!({"uproar": {"subscribe": ["lobby"]}}));
     let (mut client, _) = enter_with(&server, &token(&narrow));
-    let own = token(&json!({"exp": now() / 1000 + 60, "uproar": {"subscribe": ["vip"]}}));
+    let own = token(&json!({"exp": now() / 1000 + 60, "uproar": {"topic": "vip"}}));
     let own = own.trim_start_matches("Authorization: Bearer ").trim_end();
     // Its token is checked while the publication waits; both are then asked about, one after the other.
     client.text(&json!({"type": "subscribe", "topics": ["vip"], "tokens": {"vip": own}}).to_string());
@@ -96,4 +96,23 @@ fn a_topic_with_a_token_of_its_own_is_asked_about_behind_what_waits() {
     assert_eq!(ask(&mut client, &json!({"type": "ping"}))["type"], "pong");
     assert_eq!(application.most(), 1);
     wait_until("nothing is kept", || server.metric("memory_bytes part=\"partial_messages\"") == 0);
+}
+
+/// The token that allows a topic is over before the application has answered: so is the permission.
+#[test]
+fn a_topics_token_that_is_over_when_the_application_answers() {
+    let application = Application::start(|question| {
+        Reply::ok(json!({})).after(if question["event"] == "subscribe" { 1800 } else { 0 })
+    });
+    let events = HookEvents { connect: true, subscribe: true, publish: false };
+    let server = asking(&application, events, 1, |config| {
+        config.jwt_secret = Some(Secret::new(SECRET));
+        config.client_subscribe = uproar::config::Patterns(vec!["lobby".into()]);
+        config.auth_hook_timeout = Duration::from_secs(5);
+    });
+    let (mut client, _) = enter_with(&server, &token(&claims(json!({}))));
+    let own = token(&json!({"exp": now() / 1000 + 1, "uproar": {"topic": "vip"}}));
+    let own = own.trim_start_matches("Authorization: Bearer ").trim_end();
+    let answer = ask(&mut client, &json!({"type": "subscribe", "topics": ["vip"], "tokens": {"vip": own}}));
+    assert_eq!(answer["topics"][0]["error"], "not_allowed", "{answer}");
 }

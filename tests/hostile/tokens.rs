@@ -75,6 +75,8 @@ fn forged_where_a_secret_signs() {
         signed(Algorithm::HS256, &secret, &json!({"sub": "ann", "exp": now() - 120})),
         signed(Algorithm::HS256, &secret, &json!({"sub": "ann", "exp": now() + 600, "nbf": now() + 300})),
         signed(Algorithm::HS256, &secret, &json!({"sub": "ann", "exp": "never"})),
+        signed(Algorithm::HS256, &secret, &json!({"sub": "ann", "exp": now() + 600, "uproar": {"topic": "t"}})),
+        signed(Algorithm::HS256, &secret, &json!({"sub": "ann", "exp": now() + 600, "nbf": "2000-01-01"})),
         unsigned(&json!({"alg": "none", "typ": "JWT"}), &claims, ""),
         unsigned(&json!({"alg": "NoNe"}), &claims, "AAAA"),
         unsigned(&json!({"alg": "HS256", "jwk": {"kty": "oct", "k": "AAAA"}}), &claims, "AAAA"),
@@ -86,11 +88,11 @@ fn forged_where_a_secret_signs() {
     ];
     let arena = Arena::with(&[&config], &healthy(good));
     let (after, passed) =
-        arena.attack("forged tokens, HS256, 14 kinds × 150", |server| not_refused(server.addr, &forged));
+        arena.attack("forged tokens, HS256, 16 kinds × 150", |server| not_refused(server.addr, &forged));
     assert!(passed.is_empty(), "{passed:?}");
     assert_eq!(
         after.rose("authentications_total result=\"denied\"") + after.rose("authentications_total result=\"shed\""),
-        14 * EACH as u64
+        16 * EACH as u64
     );
     assert_eq!(after.rose("authentications_total result=\"granted\""), 0);
 }

@@ -1,12 +1,11 @@
 //! Who decides what clients may do: what each of them is to be told, in answers that come late and in any order.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use uproar::auth::gate::{Purpose, Question as Token};
 use uproar::auth::hook::{Answer, Cause, Event, Question, Refusal};
-use uproar::auth::{Allowed, Denied, Grant, Permissions};
+use uproar::auth::{Allowed, Denied, Judged, Pass as Leave, Said};
 use uproar::config::{HookEvents, Patterns};
 
 use super::plan::Plan;
@@ -134,51 +133,65 @@ impl Pass {
     }
 }
 
+/// What a token is, whose, and until when.
+fn words(token: &str) -> (&str, usize, Option<u64>) {
+    let mut words = token.split('/');
+    let kind = words.next().expect("a kind");
+    let id = words.next().and_then(|id| id.parse().ok()).expect("a token says whose it is");
+    (kind, id, words.next().and_then(|end| end.parse().ok()))
+}
+
+/// What comes of a topic's token.
+fn leave(token: &str) -> Result<Leave, Denied> {
+    match words(token) {
+        ("pass", id, _) => Ok(Leave { user: Some(user_of(id)), expires: None }),
+        ("anothers", ..) => Ok(Leave { user: Some("somebody".into()), expires: None }),
+        ("elsewhere", ..) => Err(Denied::Purpose),
+        _ => Err(Denied::Invalid),
+    }
+}
+
 pub fn user_of(id: usize) -> Box<str> {
     format!("user/of/{id}").into()
 }
 
-/// The passes of all clients, and what the configuration allows.
+/// The passes of all clients.
 pub struct Guard {
     pub passes: BTreeMap<usize, Pass>,
-    pub defaults: Arc<Permissions>,
     gate: bool,
 }
 
 impl Guard {
     pub fn new(plan: &Plan) -> Guard {
         let gate = plan.guard.is_some_and(|rule| rule.gate);
-        Guard { passes: BTreeMap::new(), defaults: plan.settings.permissions.clone(), gate }
+        Guard { passes: BTreeMap::new(), gate }
     }
 
     /// What comes of a token: it says what it is, and whose.
-    pub fn check(&mut self, asked: &Token, names: &[String], now_ms: u64) -> Result<Grant, Denied> {
-        let mut words = asked.token.split('/');
-        let (kind, id, end) = (words.next(), words.next(), words.next());
-        let id = id.and_then(|id| id.parse().ok()).expect("a token says whose it is");
-        let pass = self.passes.get_mut(&id).expect("it was given to somebody");
-        let grant = |expires| Grant { user: pass.user(id), expires, may: pass.allowed(names).over(&self.defaults) };
-        match (&asked.purpose, kind.expect("a kind")) {
-            (_, "bad") => Err(Denied::Invalid),
-            (Purpose::Connect, "pass") if pass.door == Err(401) => Err(Denied::Invalid),
-            (Purpose::Connect, "pass") => {
-                let grant = grant(pass.expires);
-                pass.dead |= pass.expires.is_some_and(|end| end <= now_ms);
-                Ok(grant)
-            }
-            (Purpose::Refresh, "pass") => Ok(grant(end.and_then(|end| end.parse().ok()))),
-            (Purpose::Subscribe(topic), "pass") => Ok(self.only(topic, user_of(id))),
-            (Purpose::Subscribe(topic), "anothers") => Ok(self.only(topic, "somebody".into())),
-            (Purpose::Refresh, "anothers") => Ok(Grant { user: Some("somebody".into()), ..grant(None) }),
-            (Purpose::Subscribe(_), "elsewhere") => Ok(self.only("another", user_of(id))),
-            other => panic!("no token for that: {other:?}"),
+    pub fn check(&mut self, asked: &Token, names: &[String], now_ms: u64) -> Judged {
+        match &asked.purpose {
+            Purpose::Connect => Judged::Connect(self.session(asked, names, now_ms)),
+            Purpose::Refresh => Judged::Refresh(self.session(asked, names, now_ms)),
+            Purpose::Subscribe(topic) => Judged::Subscribe(topic.clone(), leave(&asked.token)),
         }
     }
 
-    fn only(&self, topic: &str, user: Box<str>) -> Grant {
-        let subscribe = Some(Patterns(vec![topic.into()]));
-        let may = Allowed { subscribe, ..Allowed::default() }.over(&self.defaults);
-        Grant { user: Some(user), expires: None, may }
+    fn session(&mut self, asked: &Token, names: &[String], now_ms: u64) -> Result<Said, Denied> {
+        let (kind, id, end) = words(&asked.token);
+        let pass = self.passes.get_mut(&id).expect("it was given to somebody");
+        let said = |user, expires| Said { user, expires, allowed: pass.allowed(names) };
+        match (&asked.purpose, kind) {
+            (_, "bad") => Err(Denied::Invalid),
+            (Purpose::Connect, "pass") if pass.door == Err(401) => Err(Denied::Invalid),
+            (Purpose::Connect, "pass") => {
+                let said = said(pass.user(id), pass.expires);
+                pass.dead |= pass.expires.is_some_and(|end| end <= now_ms);
+                Ok(said)
+            }
+            (Purpose::Refresh, "pass") => Ok(said(pass.user(id), end)),
+            (Purpose::Refresh, "anothers") => Ok(said(Some("somebody".into()), None)),
+            other => panic!("no token for that: {other:?}"),
+        }
     }
 
     /// What the application says.

@@ -14,7 +14,7 @@ use super::problem::{
 };
 use super::text::{Quoted, shortened};
 use super::types::{Destination, Types, is_addressed, is_servers};
-use crate::dialect::{Command, Commands, Receipt, Since};
+use crate::dialect::{Command, Commands, Credential, Receipt, Since};
 use crate::hub::frame::MessageKind;
 use crate::limits::is_topic_name;
 
@@ -91,7 +91,7 @@ fn command<'a>(message: &Fields<'a, '_>, receipt: Option<Receipt<'a>>, types: &T
         "presence" => presence(message),
         "refresh" => {
             let token = message.token.and_then(Field::string).ok_or(NO_TOKEN)?;
-            Ok(Command::Refresh(token))
+            Ok(Command::Refresh { token: Credential(token), id: receipt.map(|receipt| receipt.id) })
         }
         "ping" | "heartbeat" => Ok(Command::Ping),
         kind if is_addressed(kind) => address(message, receipt),
@@ -119,9 +119,9 @@ fn subscribe<'a>(message: &Fields<'a, '_>) -> Result<Command<'a>, Problem> {
 }
 
 /// The tokens of topics; `None` if that is not what this says.
-fn tokens<'a>(field: Field<'_, '_>) -> Option<Vec<(Cow<'a, str>, Cow<'a, str>)>> {
+fn tokens<'a>(field: Field<'_, '_>) -> Option<Vec<(Cow<'a, str>, Credential<'a>)>> {
     let entry = |(topic, token): (&str, Value<'_, '_>)| {
-        Some((Cow::Owned(topic.to_owned()), Cow::Owned(token.into_string()?.to_owned())))
+        Some((Cow::Owned(topic.to_owned()), Credential(Cow::Owned(token.into_string()?.to_owned()))))
     };
     field.value.as_object()?.iter().map(entry).collect()
 }

@@ -27,6 +27,9 @@ pub fn event(event: Event<'_>) -> String {
         Event::Went { client, room } => Message::new("client_left").client("clientId", client).string("room", room),
         Event::Subscribed(results) => Message::new("subscribed").list("topics", results, subscribed),
         Event::Unsubscribed(results) => Message::new("unsubscribed").list("topics", results, unsubscribed),
+        Event::TokensExpired(topics) => {
+            Message::new("unsubscribed").list("topics", topics, |out, topic| expired(out, topic))
+        }
         Event::BadTopic { id } => return BAD_TOPIC.text(id),
         Event::Ack { id, place } => {
             let ack = Message::new("ack").value("id", id);
@@ -95,6 +98,10 @@ fn subscribed(out: &mut String, (topic, result): &Subscribed<'_>) {
 
 fn unsubscribed(out: &mut String, (topic, was_joined): &(Cow<'_, str>, bool)) {
     topic_result(out, topic, if *was_joined { r#""ok":true"# } else { r#""ok":false,"error":"not_subscribed""# });
+}
+
+fn expired(out: &mut String, topic: &str) {
+    topic_result(out, topic, r#""ok":true,"code":"token_expired""#);
 }
 
 /// `result` is more members of the object.

@@ -12,7 +12,7 @@ const QUESTIONS: usize = 1 << 20;
 /// Who does for a server what shards do not do themselves; and what is asked there.
 pub(super) struct Post {
     pub aides: Aides,
-    tokens: flume::Receiver<gate::Question>,
+    tokens: gate::Asked,
     questions: flume::Receiver<Waiting>,
 }
 
@@ -42,7 +42,7 @@ impl Pending {
 
 impl Post {
     pub fn new(plan: &Plan) -> Post {
-        let keys = Keys::new(None, &[], (None, None), plan.settings.permissions.clone()).expect("no keys");
+        let keys = Keys::new(None, &[], (None, None)).expect("no keys");
         let (gate, tokens) = Gate::new(keys);
         let (hook, questions) = Hook::new(QUESTIONS);
         let has_gate = plan.guard.is_some_and(|rule| rule.gate);
@@ -57,7 +57,7 @@ impl World {
     fn hear(&mut self) {
         let held = self.plan.guard.map_or(0, |rule| rule.held);
         for (server, post) in self.posts.iter().enumerate() {
-            let tokens = post.tokens.try_iter().map(Asked::Token);
+            let tokens = std::iter::from_fn(|| post.tokens.try_next()).map(Asked::Token);
             for asked in tokens.chain(post.questions.try_iter().map(Asked::Question)) {
                 self.pending.push(Pending { server, asked, held: self.rng.permille(held) });
             }
@@ -100,10 +100,10 @@ impl World {
         self.tally.verdicts += 1;
         let (shard, conn, mail) = match asked {
             Asked::Token(asked) => {
-                let outcome = guard.check(&asked, names, now_ms);
-                note(|| format!("of {asked:?}: {outcome:?}"));
-                let gate::Question { shard, conn, purpose, .. } = asked;
-                (shard, conn, Mail::Verdict(Box::new(Verdict { conn, purpose, outcome })))
+                let judged = guard.check(&asked, names, now_ms);
+                let gate::Question { shard, conn, token, .. } = asked;
+                note(|| format!("of {conn:?} {token}: {judged:?}"));
+                (shard, conn, Mail::Verdict(Box::new(Verdict { conn, judged })))
             }
             Asked::Question(Waiting { shard, conn, question, .. }) => {
                 let result = guard.decide(&question, names, now_ms);

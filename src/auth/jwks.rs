@@ -1,0 +1,98 @@
+//! The set of keys (RFC 7517) at an address, and the thread that fetches it.
+
+use std::io;
+use std::panic::catch_unwind;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::agent::agent;
+use super::gate::lock;
+use super::jwt::Keys;
+use crate::config::public_url;
+use crate::counters::Process;
+
+/// Bytes of a set of keys.
+const MAX_SET: u64 = 1 << 20;
+/// How long fetching may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The least time between two fetches, however many tokens name a key that is not known; or `refresh`, if that is less.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Fetches a set of keys and adds it to others. It takes as long as that takes, up to ten seconds.
+///
+/// # Errors
+/// It cannot be fetched, or is of no use; in words that name the address.
+pub fn fetch_set(keys: &Keys, address: &str) -> Result<Keys, String> {
+    let fetched = fetch(address).and_then(|text| keys.with_set(&text).map_err(Into::into));
+    fetched.map_err(|why| format!("{} {why}", public_url(address)))
+}
+
+/// Starts the thread that fetches the set at `address` for `keys`: at once, every `refresh`, and when something comes by `wanted`.
+/// It ends when nothing can come any more.
+///
+/// # Errors
+/// There is no thread to be had.
+pub(super) fn start(
+    (address, refresh): (String, Duration),
+    wanted: flume::Receiver<()>,
+    keys: Arc<Mutex<Arc<Keys>>>,
+    process: Arc<Process>,
+) -> io::Result<()> {
+    let body = move || keep_fetching(&address, refresh, &wanted, &keys, &process);
+    thread::Builder::new().name("jwks".into()).spawn(body).map(drop)
+}
+
+fn keep_fetching(
+    address: &str,
+    refresh: Duration,
+    wanted: &flume::Receiver<()>,
+    keys: &Mutex<Arc<Keys>>,
+    process: &Process,
+) {
+    loop {
+        let began = Instant::now();
+        match fetch(address).and_then(|text| add_set(keys, &text).map_err(Into::into)) {
+            Ok(()) => {
+                process.jwks_ok.add(1);
+                process.jwks_fetched_at.set(seconds_since_1970());
+            }
+            Err(why) => {
+                process.jwks_failed.add(1);
+                tracing::warn!(jwks_url = public_url(address), %why, "the set of keys stays as it was");
+            }
+        }
+        match wanted.recv_timeout(refresh) {
+            Ok(()) => thread::sleep(PAUSE.min(refresh).saturating_sub(began.elapsed())),
+            Err(flume::RecvTimeoutError::Timeout) => {}
+            Err(flume::RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn seconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Adds a set to the keys that there are by then: others may have been given since it was asked for.
+fn add_set(keys: &Mutex<Arc<Keys>>, text: &[u8]) -> Result<(), &'static str> {
+    let mut keys = lock(keys);
+    *keys = Arc::new(keys.with_set(text)?);
+    Ok(())
+}
+
+/// What is at an address. The thread outlives a panic of what fetches. Nothing of an error says more of the address than may be
+/// shown.
+fn fetch(address: &str) -> Result<Vec<u8>, String> {
+    let panicked = |_| Err("could not be fetched".into());
+    catch_unwind(|| get(address)).unwrap_or_else(panicked).map_err(|why: String| why.replace(address, "the address"))
+}
+
+fn get(address: &str) -> Result<Vec<u8>, String> {
+    let failed = |error: ureq::Error| format!("cannot be fetched: {error}");
+    let mut response = agent(TIMEOUT, 1).get(address).call().map_err(failed)?;
+    if !response.status().is_success() {
+        return Err(format!("cannot be fetched: it answers with {}", response.status().as_u16()));
+    }
+    response.body_mut().with_config().limit(MAX_SET).read_to_vec().map_err(failed)
+}
