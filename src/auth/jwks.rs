@@ -1,7 +1,7 @@
 //! The set of keys (RFC 7517) at an address, and the thread that fetches it.
 
 use std::io;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// # Errors
 /// It cannot be fetched, or is of no use; in words that name the address.
 pub fn fetch_set(keys: &Keys, address: &str) -> Result<Keys, String> {
-    let fetched = fetch(address).and_then(|text| keys.with_set(&text).map_err(Into::into));
+    let fetched = surviving(address, || Ok(keys.with_set(&get(address)?)?));
     fetched.map_err(|why| format!("{} {why}", public_url(address)))
 }
 
@@ -52,7 +52,7 @@ fn keep_fetching(
 ) {
     loop {
         let began = Instant::now();
-        match fetch(address).and_then(|text| add_set(keys, &text).map_err(Into::into)) {
+        match surviving(address, || Ok(add_set(keys, &get(address)?)?)) {
             Ok(()) => {
                 process.jwks_ok.add(1);
                 process.jwks_fetched_at.set(seconds_since_1970());
@@ -81,11 +81,11 @@ fn add_set(keys: &Mutex<Arc<Keys>>, text: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What is at an address. The thread outlives a panic of what fetches. Nothing of an error says more of the address than may be
-/// shown.
-fn fetch(address: &str) -> Result<Vec<u8>, String> {
-    let panicked = |_| Err("could not be fetched".into());
-    catch_unwind(|| get(address)).unwrap_or_else(panicked).map_err(|why: String| why.replace(address, "the address"))
+/// What comes of fetching. The thread outlives a panic of what does it, or reads keys. No error says more of the address than may
+/// be shown.
+fn surviving<T>(address: &str, work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let panicked = |_| Err("cannot be fetched, or read".into());
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked).map_err(|why| why.replace(address, "the address"))
 }
 
 fn get(address: &str) -> Result<Vec<u8>, String> {
@@ -95,4 +95,20 @@ fn get(address: &str) -> Result<Vec<u8>, String> {
         return Err(format!("cannot be fetched: it answers with {}", response.status().as_u16()));
     }
     response.body_mut().with_config().limit(MAX_SET).read_to_vec().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_and_no_error_has_the_address() {
+        let address = "http://127.0.0.1:1/jwks.json?key=of-the-issuer";
+        let panicked = surviving::<()>(address, || panic!("of a library"));
+        assert_eq!(panicked, Err("cannot be fetched, or read".into()));
+        assert_eq!(surviving::<()>(address, || Err(format!("{address}: no"))), Err("the address: no".into()));
+        let keys = Keys::new(None, &[], (None, None)).expect("no key is wrong");
+        let why = fetch_set(&keys, address).err().expect("nobody listens there");
+        assert!(why.starts_with("http://127.0.0.1:1/jwks.json?… ") && !why.contains("of-the-issuer"), "{why}");
+    }
 }
