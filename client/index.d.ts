@@ -164,6 +164,8 @@ export interface Retry extends Cause {
   delay: number;
   /** Why, in its `message`. */
   error: Error;
+  /** The topics that it is going to ask for again; if they are not there, it is going to connect. */
+  topics?: string[];
 }
 
 /** The access token was renewed while the connection lasts. */
@@ -210,7 +212,7 @@ export type TopicToken = string | ((topic: string) => Promise<string> | string);
 /** Ends a subscription. */
 export interface Unsubscribe {
   (): void;
-  /** Resolves when messages come, rejects if the server refuses; that is no `error` event too. */
+  /** Resolves when messages come, rejects if the server refuses; that is no `error` event too. `busy` is no refusal. */
   readonly ready: Promise<{ topic: string; epoch?: string; offset?: number }>;
 }
 

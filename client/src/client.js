@@ -14,6 +14,7 @@ import { checkName } from "./names.js";
 import { complete } from "./options.js";
 import { Outbox } from "./outbox.js";
 import { Pause, isExpired, isTooMuch } from "./pause.js";
+import { Postponed } from "./postponed.js";
 import { Poster } from "./poster.js";
 import { Presence } from "./presence.js";
 import { Renewal } from "./renewal.js";
@@ -56,12 +57,7 @@ export class Uproar {
     this.#address = new Address(url, this.#options);
     this.#identity = identity;
     this.#pause = new Pause(clock, this.#makeBackoff(), () => this.#goOn());
-    this.#topics = new Topics(this.#nextId, this.#pause, {
-      gap: (gap) => this.#emitter.emit("gap", gap),
-      error: (error) => this.#emitter.emit("error", error),
-      thrown: this.#emitter.thrown,
-      attempts: this.#attempts,
-    });
+    this.#topics = this.#makeTopics();
     this.#presence = new Presence(clock, this.#nextId, this.#pause, (event) => this.#emitter.emit("presence", event));
     this.#outbox = new Outbox(clock, this.#makePoster(), this.#pause, this.#options);
     this.#renewal = this.#makeRenewal();
@@ -205,9 +201,23 @@ export class Uproar {
     });
   }
 
-  #makeBackoff() {
-    const { retryBase, retryCap, random } = this.#options;
-    return new Backoff({ base: retryBase, cap: retryCap, random });
+  #makeBackoff(base = this.#options.retryBase) {
+    const { retryCap, random } = this.#options;
+    return new Backoff({ base, cap: retryCap, random });
+  }
+
+  #makeTopics() {
+    const { clock, retryBase } = this.#options;
+    // Each question is one more for whoever is behind the server and cannot answer: there is less haste.
+    const backoff = this.#makeBackoff(2 * retryBase);
+    const postponed = new Postponed(clock, backoff, (topics) => this.#topics.askAgain(topics));
+    return new Topics(this.#nextId, this.#pause, postponed, {
+      gap: (gap) => this.#emitter.emit("gap", gap),
+      error: (error) => this.#emitter.emit("error", error),
+      retry: (detail) => this.#emitter.emit("retry", detail),
+      thrown: this.#emitter.thrown,
+      attempts: this.#attempts,
+    });
   }
 
   #makePoster() {
@@ -292,12 +302,12 @@ export class Uproar {
     else this.#explain(detail);
   }
 
-  /** Browsers do not tell why a WebSocket was refused. If it may be for the token, the server is asked by HTTP. */
+  /** Browsers do not tell why a WebSocket was refused: the server is asked by HTTP. */
   async #explain({ attempt, error }) {
     const { fetch, connectTimeout } = this.#options;
     const isUnknown = error.code === "unreachable" && error.cause === undefined;
     const isDue = (attempt & (attempt - 1)) === 0; // the first, second, fourth, eighth: it costs a request
-    if (!isUnknown || !isDue || this.#token.current === null || !fetch) return;
+    if (!isUnknown || !isDue || !fetch) return;
     const why = await denial(fetch, this.#address.sse([this.room], ""), this.#token.headers, connectTimeout);
     if (why && this.#link.running && this.#link.transport === null) this.#emitter.emit("error", why);
   }

@@ -2,17 +2,22 @@ import { UproarError, unreachable } from "./errors.js";
 import { EventStream } from "./event-stream.js";
 import { parse } from "./parse.js";
 import { retryAfter } from "./retry-after.js";
+import { sentence } from "./sentence.js";
 
 /** How long to wait for more topics before the stream is opened anew for them. Milliseconds. */
 const SETTLE = 50;
 
 const sameSet = (one, other) => one.size === other.size && [...one].every((value) => other.has(value));
 
-function checkAnswer({ status, headers }) {
+/** Throws if it is no stream. */
+async function checkAnswer(response) {
+  const { status, headers } = response;
   const type = headers.get("content-type") ?? "";
   if (status === 200 && type.startsWith("text/event-stream")) return;
   const wait = retryAfter(headers.get("retry-after"));
-  throw new UproarError("sse", `SSE was answered ${status} ${type}`, { status, ...(wait > 0 && { retryAfter: wait }) });
+  const said = status === 200 ? "" : await sentence(response);
+  const text = `SSE was answered ${status}${said ? `: ${said}` : ` ${type}`}`;
+  throw new UproarError("sse", text, { status, ...(wait > 0 && { retryAfter: wait }) });
 }
 
 /**
@@ -115,7 +120,8 @@ export class SseTransport {
     const { signal } = controller;
     const response = await fetch(address(topics, resume.lastEventId), { headers, cache: "no-store", signal });
     if (!current()) return;
-    checkAnswer(response);
+    await checkAnswer(response);
+    if (!current()) return;
     this.#begin(topics);
     const take = ({ data }) => { if (current()) this.#handlers.message(parse(data)); };
     const stream = new EventStream(resume.lastEventId, take);

@@ -38,15 +38,18 @@ export class Topics {
   #transport = null;
   #nextId;
   #pause;
+  #postponed;
   #hooks;
 
   /**
-   * `nextId()` names a request. When `pause` ends, call `resume`. `hooks`: `gap(gap)`, `error(error)`, `thrown(error)`
-   * for what listeners throw, and `attempts(act, outcome)`, which makes `Attempts`, to have a token.
+   * `nextId()` names a request. When `pause` ends, call `resume`; when `postponed` does, `askAgain`. `hooks`:
+   * `gap(gap)`, `error(error)`, `thrown(error)` for what listeners throw, `retry({attempt, delay, error, topics})`, and
+   * `attempts(act, outcome)`, which makes `Attempts`, to have a token.
    */
-  constructor(nextId, pause, hooks) {
+  constructor(nextId, pause, postponed, hooks) {
     this.#nextId = nextId;
     this.#pause = pause;
+    this.#postponed = postponed;
     this.#hooks = hooks;
   }
 
@@ -89,6 +92,7 @@ export class Topics {
   disconnected() {
     this.#transport = null;
     this.#asking.clear();
+    this.#postponed.stop();
     for (const subscription of this.#subscriptions.values()) subscription.detach();
   }
 
@@ -97,8 +101,15 @@ export class Topics {
     this.#sync();
   }
 
+  /** These were answered `busy`, a while ago. */
+  askAgain(topics) {
+    for (const topic of topics) this.#changed.add(topic);
+    this.#sync();
+  }
+
   /** Nothing will be answered any more; what is listened to is kept for another connection. */
   close(error) {
+    this.#postponed.clear();
     for (const subscription of this.#subscriptions.values()) {
       subscription.detach();
       subscription.giveUp(error);
@@ -107,14 +118,22 @@ export class Topics {
 
   /** A `subscribed` of the server. */
   subscribed({ topics }) {
+    const busy = [];
     for (const { topic, ok, epoch, offset, error } of Array.isArray(topics) ? topics : []) {
       const open = this.#answered(topic);
       const subscription = this.#subscriptions.get(topic);
       if (open !== 0 || !subscription?.asked) continue;
+      if (!ok && error === "busy") {
+        subscription.asked = false;
+        busy.push(topic);
+        continue;
+      }
+      this.#postponed.delete(topic);
       this.#pause.reset();
       if (ok) this.#tell(topic, subscription.begin(epoch, offset));
       else this.#refuse(subscription, error);
     }
+    if (busy.length > 0) this.#postpone(busy);
     if (this.#changed.size > 0) this.#schedule();
   }
 
@@ -134,7 +153,7 @@ export class Topics {
     const asked = isForNow(error) ? [...this.#asking].filter(([, ids]) => ids.includes(error.id)) : [];
     if (asked.length === 0) return false;
     for (const [topic, ids] of asked) {
-      if (ids.at(-1) === error.id) this.#askAgain(topic);
+      if (ids.at(-1) === error.id) this.#takeBack(topic);
       this.#settle(topic, ids.filter((id) => id !== error.id));
     }
     this.#pause.begin();
@@ -162,6 +181,14 @@ export class Topics {
     if (!subscription?.live) return;
     if (reset === true && isPlace(epoch)) this.#tell(topic, subscription.position.enter(epoch));
     if (isPlace(epoch, from, to)) this.#tell(topic, subscription.position.skip(epoch, from, to));
+  }
+
+  /** Nobody can say at the moment whether we may have these. They keep their places until somebody can. */
+  #postpone(topics) {
+    const what = topics.length === 1 ? `topic ${topics[0]}` : `${topics.length} topics`;
+    const text = `the server cannot say at the moment whether this client may have ${what}`;
+    const error = new UproarError("busy", text, topics.length === 1 ? { topic: topics[0] } : {});
+    this.#hooks.retry({ ...this.#postponed.add(topics), error, topics });
   }
 
   #tell(topic, gaps) {
@@ -195,7 +222,8 @@ export class Topics {
     else this.#asking.delete(topic);
   }
 
-  #askAgain(topic) {
+  /** It is as if it had not been asked for. */
+  #takeBack(topic) {
     const subscription = this.#subscriptions.get(topic);
     if (!subscription) return;
     subscription.asked = false;
@@ -229,11 +257,11 @@ export class Topics {
       if (!subscription) continue;
       if (!subscription.wanted) {
         this.#subscriptions.delete(topic);
+        this.#postponed.delete(topic);
         subscription.fetching?.cancel();
         subscription.giveUp(new UproarError("unsubscribed", `topic ${topic} is not listened to`, { topic }));
         if (subscription.asked) leave.push(topic);
-      } else if (this.#transport && !subscription.asked && !subscription.refused) {
-        if (!this.#isReady(subscription)) continue;
+      } else if (this.#isDue(subscription) && this.#isReady(subscription)) {
         if (subscription.token === undefined || checks-- > 0) join.push(subscription);
         else this.#changed.add(topic); // when others are answered
       }
@@ -244,6 +272,11 @@ export class Topics {
   /** How many topics with a token the server has yet to answer. */
   #checks() {
     return [...this.#asking.keys()].filter((topic) => this.#subscriptions.get(topic)?.token !== undefined).length;
+  }
+
+  /** Whether the server is to be asked for it now. */
+  #isDue({ topic, asked, refused }) {
+    return this.#transport !== null && !asked && !refused && !this.#postponed.holds(topic);
   }
 
   /** Whether the server can be asked for it: it needs no token, or has it. Else sees to it that it will. */

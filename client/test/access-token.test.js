@@ -147,15 +147,18 @@ test("where the platform keeps to itself why, the server is asked by HTTP", asyn
   network.mode = "refuse";
   const asked = [];
   let status = 401;
+  let ended = 0;
   const fetch = async (url, request) => {
     asked.push([url, request.method, request.headers.authorization]);
     if (status === 0) throw new TypeError("failed to fetch");
-    return new Response(null, { status });
+    if (status === 200) return new Response(new ReadableStream({ cancel: () => { ended++; } }));
+    return new Response(`${status} Unauthorized\nThe token is not valid.\n`, { status });
   };
   const log = client({ accessToken: "bad", fetch });
   await clock.advance(10_000);
-  assert.deepEqual(asked[0], ["http://server/sse?topic=room", "HEAD", "Bearer bad"]);
+  assert.deepEqual(asked[0], ["http://server/sse?topic=room", undefined, "Bearer bad"]);
   assert.deepEqual([log.errors[0].code, log.errors[0].status], ["handshake", 401]);
+  assert.match(log.errors[0].message, /the server answers 401: The token is not valid\.$/);
   assert.ok(asked.length < log.retries.length, `${asked.length} of ${log.retries.length}`);
   for (const other of [200, 0]) {
     status = other;
@@ -163,10 +166,14 @@ test("where the platform keeps to itself why, the server is asked by HTTP", asyn
     await clock.advance(300_000);
     assert.deepEqual(log.errors, []);
   }
-  const count = asked.length;
+  assert.ok(ended > 0, "a stream that was let in is ended");
+  log.client.close();
+  status = 403;
   const anonymous = client({ fetch });
   await clock.advance(10_000);
-  assert.deepEqual([asked.length, anonymous.errors], [count, []], "without a token, it is not for the token");
+  const { code, message } = anonymous.errors[0];
+  assert.deepEqual([code, asked.at(-1)[2]], ["handshake", undefined], "without a token too");
+  assert.match(message, /403: The token/);
 });
 
 test("a topic's token: a text, or a function that is asked for each subscription", async () => {

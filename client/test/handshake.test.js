@@ -3,8 +3,11 @@ import assert from "node:assert/strict";
 import { hasSubscribers } from "node:diagnostics_channel";
 import { once } from "node:events";
 import { createServer } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { test } from "node:test";
+import { isLasting, unreachable } from "../src/errors.js";
 import { Uproar } from "../src/index.js";
+import { selfSigned } from "./certificate.js";
 import { record } from "./harness.js";
 import { until } from "./suite.js";
 
@@ -64,4 +67,30 @@ test("of other answers the status is told too; these may mean that WebSocket is 
   const one = await attempts(502, { fallbackAfter: 1 }, 2);
   assert.deepEqual(one.retries.map(({ error }) => [error.code, error.status]), [["handshake", 502], ["sse", 502]]);
   assert.deepEqual(one.errors, []);
+});
+
+test("a certificate that is not trusted: the system's word for it, and no other way is tried", { skip: skip || !selfSigned }, async () => {
+  const server = createSecureServer(selfSigned, (request, response) => response.writeHead(500).end());
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  const word = "DEPTH_ZERO_SELF_SIGNED_CERT";
+  for (const [scheme, options] of [["wss", { fallbackAfter: 1 }], ["https", { WebSocket: null }]]) {
+    const log = record(new Uproar(`wss://127.0.0.1:${port}/room`, { retryBase: 50, ...options }));
+    await until("it has failed", () => log.retries.length >= 4, () => log.states);
+    log.client.close();
+    const text = `no connection to ${scheme}://127.0.0.1:${port}: its certificate is not trusted: ${word}`;
+    for (const { error } of log.retries) assert.deepEqual([error.code, error.message], [word, text]);
+    assert.deepEqual(log.errors, log.retries.map(({ error }) => error));
+  }
+  server.close();
+  server.closeAllConnections();
+});
+
+test("a certificate that is not trusted, as the class of `ws` tells it", () => {
+  const error = Object.assign(new Error("certificate has expired"), { code: "CERT_HAS_EXPIRED" });
+  const told = unreachable("wss://example.org/room", error, error.message);
+  assert.deepEqual([told.code, told.cause, isLasting(told)], ["CERT_HAS_EXPIRED", error, true]);
+  const other = unreachable("wss://example.org/room", Object.assign(new Error(), { code: "ERR_SSL_WRONG_VERSION_NUMBER" }));
+  assert.deepEqual([other.code, isLasting(other)], ["unreachable", false]);
 });

@@ -19,6 +19,8 @@ export class Model {
   /** When a token is over that comes now, in milliseconds since 1970 by `now()`. */
   expires = () => undefined;
   now = () => Date.now();
+  /** Whether nobody can say if a topic may be had. */
+  busy = () => false;
   /** No new token is good. */
   badTokens = false;
   /** Everything that was published, in order: `{topic, epoch, offset, json}`. */
@@ -269,8 +271,9 @@ class Session {
 
   #subscribe({ topics, recover = false, since = {} }) {
     for (const name of topics) {
-      if (name.startsWith("refused")) {
-        this.tell({ type: "subscribed", topics: [{ topic: name, ok: false, error: "too_many_topics" }] });
+      const error = this.#model.busy(name) ? "busy" : name.startsWith("refused") ? "too_many_topics" : null;
+      if (error) {
+        this.tell({ type: "subscribed", topics: [{ topic: name, ok: false, error }] });
         continue;
       }
       const { epoch, offset, gap, messages } = this.#model.past(name, recover ? since[name] : undefined);

@@ -8,7 +8,8 @@ const { UPROAR: binary } = process.env;
 const HISTORY = "kept.* count=100000 age=10m bytes=64MiB";
 const START_MS = 10_000;
 
-async function freePort() {
+/** A port of this machine that nobody listens to. */
+export async function freePort() {
   const listener = createServer().listen(0, "127.0.0.1");
   await once(listener, "listening");
   const { port } = listener.address();

@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Uproar } from "../src/index.js";
+import { selfSigned } from "./certificate.js";
 import { record } from "./harness.js";
-import { Server, skip } from "./server.js";
+import { freePort, Server, skip } from "./server.js";
 import { suite, until } from "./suite.js";
 
 suite("against the server", () => Server.start(), { skip });
@@ -51,6 +52,47 @@ test("whom a backend sends away for good stays away; others come back", { skip, 
   } finally {
     backend.close();
     for (const { client } of clients) client.close();
+    await server.stop();
+  }
+});
+
+test("why a stream is refused, in the server's words", { skip, timeout: 60_000 }, async () => {
+  const server = await Server.start([], { UPROAR_JWT_SECRET: "a-secret-of-this-test-alone" });
+  const log = record(new Uproar(`ws://127.0.0.1:${server.port}/room`, { WebSocket: null }));
+  // As a browser's, which does not tell why it fails.
+  class Mute extends EventTarget {
+    constructor() {
+      super();
+      setTimeout(() => this.onerror({}), 0);
+    }
+    close() {}
+  }
+  const mute = record(new Uproar(`ws://127.0.0.1:${server.port}/room`, { WebSocket: Mute, fallback: false }));
+  try {
+    await until("both are told", () => [log, mute].every(({ errors }) => errors.length > 0));
+    assert.deepEqual([log, mute].map(({ errors: [{ status, message }] }) => [status, message]), [
+      [401, "SSE was answered 401: A token is wanted here."],
+      [401, "there is no WebSocket, and by HTTP the server answers 401: A token is wanted here."],
+    ]);
+  } finally {
+    for (const { client } of [log, mute]) client.close();
+    await server.stop();
+  }
+});
+
+test("a certificate that is not trusted is told as such, and Server-Sent Events are not tried", { skip: skip || !selfSigned, timeout: 60_000 }, async () => {
+  const port = await freePort();
+  const tls = ["--tls-listen", `127.0.0.1:${port}`, "--tls-certificate", selfSigned.certFile, "--tls-key", selfSigned.keyFile];
+  const server = await Server.start(tls);
+  const log = record(new Uproar(`wss://127.0.0.1:${port}/room`, { retryBase: 50, fallbackAfter: 1 }));
+  try {
+    await until("it has failed", () => log.retries.length >= 3);
+    const all = [...log.errors, ...log.retries.map(({ error }) => error)];
+    const words = new Set(all.map(({ code, message }) => `${code} ${message.slice(0, 20)}`));
+    assert.deepEqual([...words], ["DEPTH_ZERO_SELF_SIGNED_CERT no connection to wss"]);
+    assert.equal(log.errors.length, log.retries.length);
+  } finally {
+    log.client.close();
     await server.stop();
   }
 });

@@ -3,18 +3,22 @@ import { test } from "node:test";
 import { Backoff } from "../src/backoff.js";
 import { idSource } from "../src/ids.js";
 import { Pause } from "../src/pause.js";
+import { Postponed } from "../src/postponed.js";
 import { Topics } from "../src/topics.js";
 import { FakeClock, settle } from "./fake-clock.js";
 import { outcome } from "./harness.js";
 
 /** Topics on a transport that only notes what is asked; `answer` is what the server would say. */
 function topicsOn() {
-  const log = { asked: [], gaps: [], errors: [], heard: [] };
+  const log = { asked: [], gaps: [], errors: [], heard: [], retries: [] };
   const error = (each) => log.errors.push(each);
-  const hooks = { gap: (gap) => log.gaps.push(gap), error, thrown: error };
+  const retry = (each) => log.retries.push(each);
+  const hooks = { gap: (gap) => log.gaps.push(gap), error, thrown: error, retry };
   const clock = new FakeClock();
-  const pause = new Pause(clock, new Backoff({ base: 200, cap: 800, random: () => 0.5 }), () => topics.resume());
-  const topics = new Topics(idSource("id"), pause, hooks);
+  const backoff = (base, cap) => new Backoff({ base, cap, random: () => 0.5 });
+  const pause = new Pause(clock, backoff(200, 800), () => topics.resume());
+  const postponed = new Postponed(clock, backoff(2000, 8000), (names) => topics.askAgain(names));
+  const topics = new Topics(idSource("id"), pause, postponed, hooks);
   const transport = {
     subscribe: (names, since, id) => {
       log.id = id;
@@ -312,6 +316,97 @@ test("a topic that was granted and is refused on another connection is an error 
   await anew();
   refuse();
   assert.deepEqual(log.errors.map(({ code }) => code), ["too_many_topics", "too_many_topics"]);
+});
+
+const busy = (...names) => ({ topics: names.map((topic) => ({ topic, ok: false, error: "busy" })) });
+
+test("busy is no refusal: it is asked for again, after longer and longer pauses, until it is granted or refused", async () => {
+  const { clock, topics, transport, log, add, answer, asked } = topicsOn();
+  topics.connected(transport);
+  const ready = ["a", "b", "c"].map((topic) => outcome(add(topic).ready));
+  await asked();
+  answer("c", 0);
+  for (const pause of [1000, 2000, 4000, 4000]) {
+    topics.subscribed(busy("a", "b"));
+    await clock.advance(pause - 1);
+    assert.deepEqual(await asked(), [], `not before ${pause} ms`);
+    await clock.advance(1);
+    assert.deepEqual(await asked(), [["+", "a,b", {}]]);
+  }
+  assert.deepEqual(log.retries.map(({ attempt, delay }) => [attempt, delay]), [[1, 1000], [2, 2000], [3, 4000], [4, 4000]]);
+  const { error, topics: told } = log.retries[0];
+  assert.deepEqual([error.code, error.topic, told], ["busy", undefined, ["a", "b"]]);
+  answer("a", 3);
+  topics.subscribed({ topics: [{ topic: "b", ok: false, error: "not_allowed" }] });
+  await settle();
+  assert.deepEqual(ready.map(({ status, code }) => code ?? status), ["resolved", "not_allowed", "resolved"]);
+  assert.deepEqual([log.errors, clock.timers], [[], 0]);
+  add("d");
+  await asked();
+  topics.subscribed(busy("d"));
+  const { delay, error: { topic }, attempt } = log.retries.at(-1);
+  assert.deepEqual([attempt, delay, topic], [1, 1000, "d"], "after all are answered, a pause is short again");
+});
+
+test("busy: what joins a pause waits for the rest of it; others do not wait", async () => {
+  const { clock, topics, transport, log, add, answer, asked } = topicsOn();
+  topics.connected(transport);
+  add("a");
+  await asked();
+  topics.subscribed(busy("a"));
+  await clock.advance(400);
+  add("b");
+  add("c");
+  add("a");
+  assert.deepEqual(await asked(), [["+", "b,c", {}]], "another listener is no reason to hurry");
+  answer("b", 0);
+  topics.subscribed(busy("c"));
+  assert.deepEqual(log.retries.map(({ attempt, delay, topics: told }) => [attempt, delay, told]),
+    [[1, 1000, ["a"]], [1, 600, ["c"]]]);
+  await clock.advance(600);
+  assert.deepEqual(await asked(), [["+", "a,c", {}]]);
+});
+
+test("busy, of what was granted: it goes on where it was, and no error is told", async () => {
+  const { clock, topics, transport, log, add, answer, say, asked } = topicsOn();
+  topics.connected(transport);
+  add("a");
+  await asked();
+  answer("a", 5);
+  say("a", 6);
+  topics.disconnected();
+  topics.connected(transport);
+  await asked();
+  topics.subscribed(busy("a"));
+  await clock.advance(500);
+  topics.disconnected();
+  assert.equal(clock.timers, 0, "without a connection, nothing is asked");
+  topics.connected(transport);
+  assert.deepEqual(await asked(), [["+", "a", { a: { epoch: "e", offset: 6 } }]], "on another, at once");
+  topics.subscribed(busy("a"));
+  assert.equal(log.retries.at(-1).delay, 2000, "but not as if nothing had been");
+  await clock.advance(2000);
+  assert.deepEqual(await asked(), [["+", "a", { a: { epoch: "e", offset: 6 } }]]);
+  answer("a", 8);
+  for (const offset of [7, 8, 9]) say("a", offset);
+  assert.deepEqual(log.heard.map(([, offset]) => offset), [6, 7, 8, 9]);
+  assert.deepEqual([log.errors, log.gaps], [[], []]);
+});
+
+test("busy: who ends the subscription, or closes, is not asked for", async () => {
+  const { clock, topics, transport, add, asked } = topicsOn();
+  topics.connected(transport);
+  const off = add("a");
+  const ready = [off, add("b")].map((each) => outcome(each.ready));
+  await asked();
+  topics.subscribed(busy("a", "b"));
+  off();
+  await clock.advance(1000);
+  assert.deepEqual(await asked(), [["+", "b", {}]], "nor unsubscribed from");
+  topics.subscribed(busy("b"));
+  topics.close(Object.assign(new Error(), { code: "closed" }));
+  await settle();
+  assert.deepEqual([ready.map(({ code }) => code), clock.timers], [["unsubscribed", "closed"], 0]);
 });
 
 test("ready: resolved by the answer, rejected by an early end or a close", async () => {

@@ -47,7 +47,7 @@ const { clientId, token } = client.identity ?? { clientId: "", token: "" };
 const ends: (() => void)[] = [
   client.on("state", (now, { previous, transport, code, reason, error, after }) =>
     console.log(now === previous, transport, code, reason, error?.message, after)),
-  client.on("retry", ({ attempt, delay, error, code, reason, after }) =>
+  client.on("retry", ({ attempt, delay, error, code, reason, after, topics }) =>
     console.log(attempt + delay, error.message, code, reason, after)),
   client.on("message", ({ type, from, timestamp, text }) => console.log(type, from, timestamp, text)),
   client.on("gap", ({ topic, epoch, from, to, missed }: Gap) => console.log(topic, epoch, from, to, missed)),
