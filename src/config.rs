@@ -234,7 +234,8 @@ knobs! {
         jwt_public_key: Vec<String> = Vec::new(), FILES, Live;
         /// Address of a set of public keys (JWKS, RFC 7517), http:// or https://.
         jwks_url: Option<String> = None, Or("off", Url), Live;
-        /// Time after which the set of keys is fetched again; it is fetched before when a token names a key that is not in it.
+        /// Time after which the set of keys is fetched again; it is fetched before when a token names a key that is not in it,
+        /// and when that failed: after a second, then after twice as long each time.
         jwks_refresh: Duration = secs(5 * MINUTE), Time { min: secs(1), max: secs(DAY) }, Live;
         /// What tokens must have as issuer (iss).
         jwt_issuer: Option<String> = None, Or("off", Text), Live;

@@ -55,6 +55,37 @@ fn the_assets_of_the_package_are_there() {
     }
 }
 
+/// What is for those who build from the sources is not in the package: benches, the client, examples, the architecture.
+#[test]
+fn the_guides_of_the_package_lead_to_files_that_it_has() {
+    let manifest: toml::Table = read("Cargo.toml").parse().expect("TOML");
+    let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().expect("a list");
+    let shipped: Vec<(&str, &str)> =
+        assets.iter().filter_map(|asset| Some((asset[0].as_str()?, asset[1].as_str()?))).collect();
+    let mut links = 0;
+    for dir in ["docs", "tuning"] {
+        let guides = fs::read_dir(package().join(dir)).expect("a directory").flatten().map(|entry| entry.path());
+        for guide in guides.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+            let text = fs::read_to_string(&guide).expect("readable");
+            for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+                let name = link.trim_start_matches("../");
+                let name = if name == link { format!("{dir}/{link}") } else { name.to_owned() };
+                let (place, file) = name.rsplit_once('/').unwrap_or(("", &name));
+                if !["docs/", "tuning/"].iter().any(|top| name.starts_with(top)) || !package().join(&name).is_file() {
+                    continue;
+                }
+                links += 1;
+                let extension = file.rsplit_once('.').map_or("", |(_, extension)| extension);
+                let sources = [name.clone(), format!("{place}/*"), format!("{place}/*.{extension}")];
+                let to = format!("usr/share/doc/uproar/{place}/");
+                let has = shipped.iter().any(|(source, at)| sources.iter().any(|name| name == source) && *at == to);
+                assert!(has, "{}: {link}", guide.display());
+            }
+        }
+    }
+    assert!(links > 50, "{links}");
+}
+
 #[test]
 fn the_configuration_of_the_package_is_valid_and_so_is_each_line_that_it_offers() {
     let text = read("tuning/debian/uproar.toml");
@@ -90,12 +121,33 @@ fn the_unit_starts_what_the_server_takes() {
     fs::write(&path, "").expect("room for it");
     let args: Vec<_> =
         words.map(|word| word.replace("/etc/uproar/uproar.toml", path.to_str().expect("UTF-8"))).collect();
-    let (code, said) = check(&args.iter().map(String::as_str).collect::<Vec<_>>(), &BTreeMap::new());
+    let env: BTreeMap<&str, &str> =
+        after(&unit, "Environment=").iter().filter_map(|pair| pair.split_once('=')).collect();
+    let (code, said) = check(&args.iter().map(String::as_str).collect::<Vec<_>>(), &env);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!((after(&unit, "Type="), after(&unit, "User=")), (vec!["notify"], vec!["uproar"]));
     assert!(read("tuning/systemd/uproar.sysusers").lines().any(|line| line.starts_with("u uproar ")));
     let socket = read("tuning/systemd/uproar.socket");
     assert_eq!(after(&socket, "FileDescriptorName="), ["public"]);
+}
+
+/// Or `systemctl reload` would ask where nobody listens; and a flag in the unit would win over the file.
+#[test]
+fn the_commands_of_the_unit_ask_where_the_package_listens() {
+    let unit = read("tuning/systemd/uproar.service");
+    let file: toml::Table = read("tuning/debian/uproar.toml").parse().expect("TOML");
+    let listens = file["admin_listen"].as_str().expect("a text");
+    assert_eq!(after(&unit, "Environment="), [format!("UPROAR_ADMIN={listens}")]);
+    let socket = listens.strip_prefix("unix:").and_then(|path| Path::new(path).parent());
+    assert_eq!(socket, Some(Path::new("/run").join(after(&unit, "RuntimeDirectory=")[0]).as_path()));
+    let commands = [after(&unit, "ExecStart=")[0], after(&unit, "ExecReload=")[0]];
+    assert!(commands.iter().all(|command| !command.contains("--admin")), "{commands:?}");
+    let env = BTreeMap::from([("UPROAR_ADMIN", "unix:/no/such")]);
+    let arguments: Vec<&str> = commands[1].split(' ').skip(1).collect();
+    let (code, said) = uproar(&arguments, &env);
+    assert!(code == Some(3) && said.contains("unix:/no/such"), "{code:?} {said}");
+    let (code, said) = uproar(&[&arguments[..], &["--admin", "unix:/nowhere"]].concat(), &env);
+    assert!(code == Some(3) && said.contains("unix:/nowhere"), "the flag wins: {code:?} {said}");
 }
 
 #[test]
@@ -128,14 +180,16 @@ fn the_container_needs_its_secrets() {
     let image = after(&dockerfile, "ENV ").into_iter().filter_map(|pair| pair.split_once('='));
     let given = compose.lines().filter(|line| line.trim_start().starts_with("UPROAR_"));
     let given = given.filter_map(|line| line.trim().split_once(": "));
-    let named = example.lines().filter_map(|line| line.split_once('=')).filter(|(name, _)| name.starts_with("UPROAR_"));
+    assert!(example.lines().all(|line| line.is_empty() || line.starts_with('#')), "nothing is set as it is shipped");
+    let offered = after(&example, "#").into_iter().filter(|line| line.starts_with("UPROAR_"));
+    let offered: Vec<_> = offered.filter_map(|line| line.split_once('=')).collect();
     let mut env: BTreeMap<&str, &str> = image.chain(given).collect();
     let (code, said) = check(&[], &env);
     assert!(code == Some(3) && said.contains("admin_key"), "without secrets: {code:?} {said}");
-    env.extend(named.map(|(name, value)| {
-        assert_eq!(value, "", "{name}: a secret is not to be shipped");
-        (name, "0123456789abcdef0123456789abcdef")
-    }));
+    let secrets = ["UPROAR_JWT_SECRET", "UPROAR_ADMIN_KEY"];
+    assert!(secrets.iter().all(|name| offered.contains(&(*name, ""))), "not to be shipped: {offered:?}");
+    let secret = "0123456789abcdef0123456789abcdef";
+    env.extend(offered.into_iter().map(|(name, value)| (name, if value.is_empty() { secret } else { value })));
     let (code, said) = check(&[], &env);
     assert_eq!(code, Some(0), "{said}");
 }

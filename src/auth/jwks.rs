@@ -50,23 +50,38 @@ fn keep_fetching(
     keys: &Mutex<Arc<Keys>>,
     process: &Process,
 ) {
+    let mut failures = 0;
     loop {
         let began = Instant::now();
         match surviving(address, || Ok(add_set(keys, &get(address)?)?)) {
             Ok(()) => {
                 process.jwks_ok.add(1);
                 process.jwks_fetched_at.set(seconds_since_1970());
+                failures = 0;
             }
             Err(why) => {
                 process.jwks_failed.add(1);
-                tracing::warn!(jwks_url = public_url(address), %why, "the set of keys stays as it was");
+                failures += 1;
+                let news = match process.jwks_fetched_at.get() {
+                    0 => "the set of keys was never fetched: no token that is made with one of them is accepted yet",
+                    _ => "the set of keys stays as it was",
+                };
+                tracing::warn!(jwks_url = public_url(address), %why, "{news}");
             }
         }
-        match wanted.recv_timeout(refresh) {
+        match wanted.recv_timeout(until_next(failures, refresh)) {
             Ok(()) => thread::sleep(PAUSE.min(refresh).saturating_sub(began.elapsed())),
             Err(flume::RecvTimeoutError::Timeout) => {}
             Err(flume::RecvTimeoutError::Disconnected) => return,
         }
+    }
+}
+
+/// How long to wait after so many fetches in vain, one after the other: a second, then twice as long each time, up to `refresh`.
+fn until_next(failures: u32, refresh: Duration) -> Duration {
+    match failures {
+        0 => refresh,
+        _ => Duration::from_secs(1 << (failures - 1).min(16)).min(refresh),
     }
 }
 
@@ -110,5 +125,13 @@ mod tests {
         let keys = Keys::new(None, &[], (None, None)).expect("no key is wrong");
         let why = fetch_set(&keys, address).err().expect("nobody listens there");
         assert!(why.starts_with("http://127.0.0.1:1/jwks.json?… ") && !why.contains("of-the-issuer"), "{why}");
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_soon_and_then_less_often() {
+        let refresh = Duration::from_secs(300);
+        let waits = [0, 1, 2, 5, 9, 10, u32::MAX].map(|failures| until_next(failures, refresh).as_secs());
+        assert_eq!(waits, [300, 1, 2, 16, 256, 300, 300]);
+        assert_eq!(until_next(3, Duration::from_secs(1)), Duration::from_secs(1));
     }
 }

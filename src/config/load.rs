@@ -96,10 +96,13 @@ pub fn load(inputs: &Inputs) -> Result<Resolved, ConfigError> {
 pub(super) fn complaint(place: &str, value: &str, why: &str, knob: &Knob) -> String {
     let (range, (_, form)) = ((knob.range)(), (knob.form)());
     let comma = if form.is_empty() { "" } else { ", " };
-    let meant = meant(value, why);
-    let value = (knob.quote)(value);
-    let hint = meant.map_or(String::new(), |meant| format!("; did you mean {meant:?}?"));
-    format!("{place}: {value} {why}; allowed: {range}{comma}{form}{hint}")
+    let hint = meant(value, why).map_or(String::new(), |meant| format!("; did you mean {meant:?}?"));
+    let problem = match value {
+        // As a line of a file for the environment is that waits for its value.
+        "" => "it is empty: leave it out".into(),
+        _ => format!("{} {why}", (knob.quote)(value)),
+    };
+    format!("{place}: {problem}; allowed: {range}{comma}{form}{hint}")
 }
 
 /// What a value was meant to be that lacks its unit, or has another family's.
@@ -192,8 +195,8 @@ impl Loader {
     }
 
     fn variable(&mut self, name: &str, value: &str) {
-        // UPROAR_CONFIG names the file, which was read before.
-        if !name.starts_with("UPROAR_") || name == "UPROAR_CONFIG" {
+        // UPROAR_CONFIG names the file, which was read before; UPROAR_ADMIN is for the commands that ask a server.
+        if !name.starts_with("UPROAR_") || ["UPROAR_CONFIG", "UPROAR_ADMIN"].contains(&name) {
             return;
         }
         match KNOBS.iter().find(|knob| knob.variable() == name) {
@@ -346,6 +349,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_empty_is_to_be_left_out() {
+        let env = [("UPROAR_JWT_SECRET", ""), ("UPROAR_JWKS_URL", ""), ("UPROAR_ADMIN_KEY", "")];
+        let problems = problems("backlog = ''", &env, &[]);
+        for (problem, place) in problems.iter().zip(["uproar.toml:1: backlog", env[0].0, env[1].0, env[2].0]) {
+            assert!(problem.starts_with(&format!("{place}: it is empty: leave it out; allowed: ")), "{problem}");
+        }
+        assert_eq!(problems.len(), 4, "{problems:?}");
+    }
+
+    #[test]
     fn what_was_meant_is_said() {
         for (file, hint) in [
             ("ping_interval = 30", Some("; did you mean \"30s\"?")),
@@ -413,6 +426,15 @@ mod tests {
         ];
         assert_eq!(load(&inputs("", &env, &[])).unwrap().config, Config::default());
         assert_eq!(problems("", &[("UPROAR_PORT", "80")], &[]).len(), 1);
+    }
+
+    #[test]
+    fn where_the_commands_ask_is_not_the_servers_concern() {
+        for value in ["unix:/run/uproar/admin.sock", "http://127.0.0.1:8081", ""] {
+            let resolved = load(&inputs("", &[("UPROAR_ADMIN", value)], &[])).unwrap();
+            assert_eq!((resolved.config, resolved.sources.len()), (Config::default(), 0));
+        }
+        assert_eq!(problems("", &[("UPROAR_ADMINS", "x")], &[]).len(), 1);
     }
 
     #[test]

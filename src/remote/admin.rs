@@ -21,7 +21,13 @@ const VARIABLE: &str = "UPROAR_ADMIN_KEY";
 #[derive(clap::Args, Debug)]
 pub struct AdminOptions {
     /// The server's admin listener: http://host:port or unix:/path
-    #[arg(long = "admin", value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    #[arg(
+        long = "admin",
+        value_name = "URL",
+        env = "UPROAR_ADMIN",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8081"
+    )]
     pub url: String,
     /// Read the server's admin_key from this file; without it, UPROAR_ADMIN_KEY has it if it is needed
     #[arg(long, value_name = "FILE")]
@@ -47,7 +53,8 @@ impl AdminOptions {
     /// There is no server, or it cannot be spoken with.
     pub fn no_server(&self, error: &io::Error) -> Error {
         let url = &self.url;
-        Error::NoServer(format!("no answer from {url}: {error}; is the server running, and its admin listener there?"))
+        let hint = "is the server running, and its admin listener there? --admin or UPROAR_ADMIN says where to ask";
+        Error::NoServer(format!("no answer from {url}: {error}; {hint}"))
     }
 }
 
@@ -98,7 +105,8 @@ impl Admin {
 impl Place {
     /// `http://host:port`, or `unix:/path`.
     fn parse(text: &str) -> Result<Place, Error> {
-        let wrong = || Error::Usage(format!("--admin {text}: expected http://host:port or unix:/path"));
+        let wrong =
+            || Error::Usage(format!("--admin (UPROAR_ADMIN) {text:?}: expected http://host:port or unix:/path"));
         match text.strip_prefix("unix:") {
             Some("") => Err(wrong()),
             Some(path) => Ok(Place::Unix(path.into())),
@@ -125,7 +133,8 @@ pub struct Problem {
 /// It refuses, or this is no server of ours.
 pub fn judge<T: DeserializeOwned>(answer: &Response, url: &str) -> Result<T, Error> {
     let other = |what: &str| {
-        let hint = "what the server was started with as --admin-listen is meant, by default http://127.0.0.1:8081";
+        let hint =
+            "--admin, or UPROAR_ADMIN, names what the server's admin_listen is, by default http://127.0.0.1:8081";
         Error::NoServer(format!("{url} is no admin listener of uproar: it answers {what}; {hint}"))
     };
     if (200..300).contains(&answer.status) {

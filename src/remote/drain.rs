@@ -19,7 +19,7 @@ each with a hint when to come back; then it ends. Printed is how many connection
 const AFTER_HELP: &str = "\
 Examples:
   uproar drain
-  uproar drain --wait 30s --admin unix:/run/uproar.sock
+  uproar drain --wait 30s --admin unix:/run/uproar/admin.sock
   uproar drain --wait 0                                    begin, and do not wait
 
 Exit codes:

@@ -25,7 +25,7 @@ Examples:
   uproar publish prices.AAPL 189.1
   uproar publish prices.AAPL '{\"bid\":189.1}' --id tick-1
   date | uproar publish notices --text -
-  uproar publish prices.AAPL 189.1 --admin unix:/run/uproar.sock
+  uproar publish prices.AAPL 189.1 --admin unix:/run/uproar/admin.sock
 
 Exit codes:
   0  published                2  bad usage

@@ -55,10 +55,11 @@ fn keys_are_taken_from_the_address_alone() {
             config.jwt_secret = None;
             config.jwks_url = Some(format!("{address}?key=of-the-issuer"));
         });
-        wait_until("it is asked", || asked.load(Ordering::Relaxed) == 1);
+        wait_until("it is asked", || asked.load(Ordering::Relaxed) >= 1);
         wait_until("that is counted", || {
             let text = common::scrape(&server.admin);
-            text.lines().any(|line| line.starts_with("uproar_jwks_fetches_total{result=\"failed\"} 1"))
+            text.lines()
+                .any(|line| line.starts_with("uproar_jwks_fetches_total{result=\"failed\"}") && !line.ends_with(" 0"))
         });
         assert_eq!(served.load(Ordering::Relaxed), 0);
     }

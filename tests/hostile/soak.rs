@@ -21,6 +21,9 @@ use super::common::{Process, wait_until};
 use super::healthy::{Entrance, Findings, Healthy};
 use samples::{Row, Sampler};
 
+/// Of most histories of that configuration.
+const HISTORY_AGE: Duration = Duration::from_secs(30);
+
 /// A configuration as one would have it in production, with its times shortened so that each passes often.
 const CONFIG: &str = r#"
 shards = 2
@@ -95,6 +98,8 @@ fn soak() {
     wait_until("all but the healthy are gone", || site.server.metric("connections") == healthy.connections);
     let findings = healthy.finish();
     wait_until("all are gone", || site.server.metric("connections") == 0);
+    // Until what has an age is too old.
+    thread::sleep(HISTORY_AGE + Duration::from_secs(10));
     let end = sampler.row(time.as_secs_f64());
     conclude(&rows, &end, &findings, &record);
 }

@@ -45,7 +45,10 @@ contents() {
         "-rw-r--r-- ./usr/share/bash-completion/completions/uproar" \
         "-rw-r--r-- ./usr/share/zsh/vendor-completions/_uproar" \
         "-rw-r--r-- ./usr/share/fish/vendor_completions.d/uproar.fish" \
-        "-rw-r--r-- ./usr/share/doc/uproar/examples/sysctl.d/uproar-100k.conf"; do
+        "-rw-r--r-- ./usr/share/doc/uproar/tuning/sysctl.d/uproar-100k.conf" \
+        "-rw-r--r-- ./usr/share/doc/uproar/tuning/prometheus/alerts.yml" \
+        "-rw-r--r-- ./usr/share/doc/uproar/tuning/grafana/uproar.json" \
+        "-rw-r--r-- ./usr/share/doc/uproar/tuning/nginx/uproar.conf"; do
         grep -qxF -- "$path" "$list" || { echo "not in the package: $path"; return 1; }
     done
     dpkg-deb --contents "$deb" | awk '$2 != "0/0" && $2 != "root/root" {print; found = 1} END {exit found}' || return 1
@@ -83,18 +86,22 @@ installed() {
 # How tight the unit of the package is: 100 is nothing at all. (Whether it is sound, tests/tuning/run.sh looks.)
 unit() { systemd-analyze security --root="$root" --offline=true --threshold=20 --no-pager uproar.service | tail -n 1; }
 
-# As the unit starts it, by the user that the package has made.
+# As the unit starts it, by the user that the package has made, with the package's configuration; the commands ask where the
+# unit says.
 served() {
-    local port admin=unix:/tmp/admin.sock
+    local port admin
     port=$(free_port)
+    admin=$(sed -n 's/^Environment=\(UPROAR_ADMIN=\)/\1/p' "$root/usr/lib/systemd/system/uproar.service")
     mkdir -p "$root/proc"
+    inside install -d -o uproar -g uproar -m 750 /run/uproar || return 1
     start "$port" "$work/server.log" unshare --mount --propagation slave bash -c '
         mount -t proc proc "$0/proc" && exec chroot --userspec=uproar:uproar "$0" "$@"' "$root" \
-        /usr/bin/uproar --config /etc/uproar/uproar.toml --admin-listen "$admin" --listen "127.0.0.1:$port" --shards 2 || return 1
-    inside uproar health --admin "$admin" | grep -q '"status":"ok"' || return 1
-    inside uproar health --ready --admin "$admin" || return 1
-    inside uproar publish prices 1 --admin "$admin" || return 1
-    inside uproar drain --wait 10s --admin "$admin" || return 1
+        /usr/bin/uproar --config /etc/uproar/uproar.toml --listen "127.0.0.1:$port" --shards 2 || return 1
+    inside "$admin" uproar health | grep -q '"status":"ok"' || return 1
+    inside "$admin" uproar health --ready || return 1
+    inside "$admin" uproar publish prices 1 || return 1
+    inside "$admin" uproar reload || return 1
+    inside "$admin" uproar drain --wait 10s || return 1
     stop_children
 }
 

@@ -31,7 +31,7 @@ check() {
 # The unit is sound, and its command line is one that the server takes.
 unit() {
     local arguments
-    sed "s#^ExecStart=uproar#ExecStart=$server#" tuning/systemd/uproar.service >"$work/uproar.service"
+    sed -E "s#^(Exec[A-Za-z]+)=uproar#\1=$server#" tuning/systemd/uproar.service >"$work/uproar.service"
     cp tuning/systemd/uproar.socket "$work/"
     systemd-analyze verify "$work/uproar.service" "$work/uproar.socket" || return 1
     arguments=$(sed -n 's#^ExecStart=uproar ##p' tuning/systemd/uproar.service)

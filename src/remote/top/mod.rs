@@ -43,7 +43,7 @@ socket does not take. Rates of topics and connections are there from the second 
 const AFTER_HELP: &str = "\
 Examples:
   uproar top
-  uproar top --interval 5s --admin unix:/run/uproar.sock
+  uproar top --interval 5s --admin unix:/run/uproar/admin.sock
   uproar top --once                                        one look, as text
 
 Exit codes:
