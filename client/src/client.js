@@ -302,12 +302,12 @@ export class Uproar {
     else this.#explain(detail);
   }
 
-  /** Browsers do not tell why a WebSocket was refused: the server is asked by HTTP. */
+  /** Browsers do not tell why a WebSocket was refused. If it may be for the token, the server is asked by HTTP. */
   async #explain({ attempt, error }) {
     const { fetch, connectTimeout } = this.#options;
     const isUnknown = error.code === "unreachable" && error.cause === undefined;
     const isDue = (attempt & (attempt - 1)) === 0; // the first, second, fourth, eighth: it costs a request
-    if (!isUnknown || !isDue || !fetch) return;
+    if (!isUnknown || !isDue || this.#token.current === null || !fetch) return;
     const why = await denial(fetch, this.#address.sse([this.room], ""), this.#token.headers, connectTimeout);
     if (why && this.#link.running && this.#link.transport === null) this.#emitter.emit("error", why);
   }

@@ -13,8 +13,7 @@ export function world({ limit = null, ...options } = {}) {
     const page = new EventTarget();
     page.document = Object.assign(new EventTarget(), { visibilityState: "visible" });
     const { WebSocket } = network;
-    const fetch = async () => { throw new TypeError("there is no HTTP here"); };
-    const made = new Uproar(url, { WebSocket, fetch, fallback: false, clock, random: () => 0.5, page, ...rest });
+    const made = new Uproar(url, { WebSocket, fallback: false, clock, random: () => 0.5, page, ...rest });
     return Object.assign(record(made), { page });
   };
   return { clock, model, network, client };

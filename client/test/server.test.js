@@ -56,10 +56,10 @@ test("whom a backend sends away for good stays away; others come back", { skip, 
   }
 });
 
-test("why a stream is refused, in the server's words", { skip, timeout: 60_000 }, async () => {
+test("why it is refused, in the server's words, for a stream and for a WebSocket that does not tell", { skip, timeout: 60_000 }, async () => {
   const server = await Server.start([], { UPROAR_JWT_SECRET: "a-secret-of-this-test-alone" });
   const log = record(new Uproar(`ws://127.0.0.1:${server.port}/room`, { WebSocket: null }));
-  // As a browser's, which does not tell why it fails.
+  // As a browser's.
   class Mute extends EventTarget {
     constructor() {
       super();
@@ -67,12 +67,12 @@ test("why a stream is refused, in the server's words", { skip, timeout: 60_000 }
     }
     close() {}
   }
-  const mute = record(new Uproar(`ws://127.0.0.1:${server.port}/room`, { WebSocket: Mute, fallback: false }));
+  const mute = record(new Uproar(`ws://127.0.0.1:${server.port}/room`, { WebSocket: Mute, accessToken: "no.good.token" }));
   try {
     await until("both are told", () => [log, mute].every(({ errors }) => errors.length > 0));
     assert.deepEqual([log, mute].map(({ errors: [{ status, message }] }) => [status, message]), [
       [401, "SSE was answered 401: A token is wanted here."],
-      [401, "there is no WebSocket, and by HTTP the server answers 401: A token is wanted here."],
+      [401, "there is no WebSocket, and by HTTP the server answers 401: The token is not valid, or not any more."],
     ]);
   } finally {
     for (const { client } of [log, mute]) client.close();
