@@ -35,7 +35,10 @@ fn with(shards: u32, change: impl FnOnce(&mut Config)) -> Config {
 }
 
 fn text(server: &TestServer) -> String {
-    scrape_as(&server.admin, "*/*")
+    let scrape = || scrape_as(&server.admin, "*/*");
+    // A shard's thread says which it is when it has begun.
+    wait_until("the shards run", || scrape().contains("\nuproar_cpu_seconds_total{"));
+    scrape()
 }
 
 fn families(text: &str) -> Families {
