@@ -64,7 +64,7 @@ static DOCUMENTS: [(&str, Page); 8] = [
     ("/demo/style.css", part(CSS, include_bytes!("../../examples/web/style.css"))),
 ];
 
-static MODULES: [(&str, Page); 37] = modules![
+static MODULES: [(&str, Page); 39] = modules![
     "access-token.js",
     "acks.js",
     "address.js",
