@@ -58,4 +58,6 @@ export async function run(name, checks) {
   } finally {
     await browser.close();
   }
+  // What a check that failed has started ends with this process.
+  process.exit();
 }

@@ -199,6 +199,8 @@ async function checkTicker(context, backends) {
   assert.equal(await one.locator("#board li:visible").count(), 1, "the filter leaves one");
   await one.fill("#filter", "");
   await one.click("#pause");
+  // What was to be drawn with the next frame still is.
+  await one.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));
   const still = await listed(one, "#board li");
   await until("messages come while it is paused", async () => Number((await one.textContent("#rate")).replaceAll(",", "")) > 100);
   assert.equal(await listed(one, "#board li"), still, "a paused board stands still");
