@@ -460,14 +460,7 @@ impl Core {
         for backend in self.backends.iter().filter(|backend| backend.at.shard == self.id) {
             assert!(self.conns.get(backend.at.conn).is_some_and(|conn| conn.is_open() && conn.is_backend()));
         }
-        let has_request = |conn: &Conn| match &conn.session {
-            Session::Head(None) => conn.flags.undecoded(),
-            Session::Head(Some(unparsed)) => conn.flags.undecoded() || unparsed.wanted > 0,
-            _ => true,
-        };
-        let needs_grant = |conn: &Conn| conn.phase != Phase::Head || has_request(conn);
-        let granted = self.admissions.slots().map(|index| self.conns.id(index).and_then(|id| self.conns.get(id)));
-        granted.for_each(|conn| assert!(conn.is_some_and(needs_grant), "a grant is a connection's, or a request's"));
+        self.grant_invariants();
         assert_eq!(self.watch.lagging.len(), lagging);
         assert_eq!((self.secure.len(), self.counters.tls_connections.get()), (secured, secured as u64));
         assert_eq!(self.frames.queued_bytes(), queued);
@@ -478,5 +471,16 @@ impl Core {
         assert_eq!(self.counters.websockets.get(), websockets);
         assert_eq!(self.counters.event_streams.get(), event_streams);
         assert_eq!(self.counters.backlogged.get(), backlogged);
+    }
+
+    fn grant_invariants(&self) {
+        let has_request = |conn: &Conn| match &conn.session {
+            Session::Head(None) => conn.flags.undecoded(),
+            Session::Head(Some(unparsed)) => conn.flags.undecoded() || unparsed.wanted > 0,
+            _ => true,
+        };
+        let needs_grant = |conn: &Conn| conn.phase != Phase::Head || has_request(conn);
+        let granted = self.admissions.slots().map(|index| self.conns.id(index).and_then(|id| self.conns.get(id)));
+        granted.for_each(|conn| assert!(conn.is_some_and(needs_grant), "a grant is a connection's, or a request's"));
     }
 }

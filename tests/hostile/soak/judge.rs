@@ -71,6 +71,24 @@ pub fn verdict(rows: &[Row], end: &Row, findings: &Findings) -> (bool, String) {
             format!("{name}: p95 {:.1} in the first third, {:.1} in the last", first / unit, last / unit),
         );
     }
+    left_behind(end, &mut say);
+    let samples = &findings.attacked;
+    let [p50, p99] = [0.5, 0.99].map(|quantile| samples.value_at_quantile(quantile) as f64 / 1000.0);
+    let (max, sent) = (samples.max() as f64 / 1000.0, findings.published);
+    say(
+        max < 2000.0,
+        format!("healthy clients: {sent} messages to each, p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms"),
+    );
+    let problems = &findings.problems;
+    say(
+        problems.is_empty(),
+        format!("healthy clients: {} problems {:?}", problems.len(), &problems[..problems.len().min(5)]),
+    );
+    (well, text)
+}
+
+/// Judges what is there when all have gone, and that something has happened.
+fn left_behind(end: &Row, say: &mut impl FnMut(bool, String)) {
     let at_end = |name: &str| column(std::slice::from_ref(end), name)[0];
     for name in [
         "connections kind=\"websocket\"",
@@ -97,19 +115,6 @@ pub fn verdict(rows: &[Row], end: &Row, findings: &Findings) -> (bool, String) {
     ] {
         say(at_end(name) > 0.0, format!("{name}: {}", at_end(name)));
     }
-    let samples = &findings.attacked;
-    let [p50, p99] = [0.5, 0.99].map(|quantile| samples.value_at_quantile(quantile) as f64 / 1000.0);
-    let (max, sent) = (samples.max() as f64 / 1000.0, findings.published);
-    say(
-        max < 2000.0,
-        format!("healthy clients: {sent} messages to each, p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms"),
-    );
-    let problems = &findings.problems;
-    say(
-        problems.is_empty(),
-        format!("healthy clients: {} problems {:?}", problems.len(), &problems[..problems.len().min(5)]),
-    );
-    (well, text)
 }
 
 #[test]

@@ -91,6 +91,8 @@ impl Client {
                 let topics = topics.into_iter().filter(|topic| !self.guest.wishes.contains_key(topic));
                 let topics: Vec<_> = topics.map(|topic| (topic, scene.oracle.count(self.id, topic))).collect();
                 if !topics.is_empty() {
+                    // So ends the leave that a topic's token is.
+                    topics.iter().for_each(|(topic, _)| _ = self.guest.by_token.remove(topic));
                     let names: Vec<_> = topics.iter().map(|(topic, _)| &scene.oracle.names[*topic]).collect();
                     self.say_json(&json!({"type": "unsubscribe", "topics": names}), scene.rng);
                     self.guest.due.push_back(Reply::Unsubscribed(topics));
@@ -234,14 +236,9 @@ impl Client {
     fn is_subscribed(&mut self, event: &Value, scene: &mut Scene<'_>) {
         for result in event["topics"].as_array().expect("a list") {
             let topic = scene.oracle.names.iter().position(|name| result["topic"] == **name).expect("a topic of ours");
-            let word = match self.guest.wishes.remove(&topic) {
-                Some((known, word)) => {
-                    if known {
-                        self.guest.by_token.insert(topic);
-                    }
-                    word
-                }
-                None => self.due_of(topic).unwrap_or_else(|| panic!("client {}: {event}", self.id)),
+            let (has_pass, word) = match self.guest.wishes.remove(&topic) {
+                Some(wish) => wish,
+                None => (false, self.due_of(topic).unwrap_or_else(|| panic!("client {}: {event}", self.id))),
             };
             let full = !self.views.contains_key(&topic) && self.views.len() >= scene.plan.settings.max_topics as usize;
             let error = match word {
@@ -252,6 +249,10 @@ impl Client {
             };
             assert_eq!(result["error"].as_str(), error, "client {}: {event}", self.id);
             scene.tally.forbidden += usize::from(word != Word::Yes);
+            // A topic's token that comes to nothing is of no further use.
+            if has_pass && (error.is_none() || self.views.contains_key(&topic)) {
+                self.guest.by_token.insert(topic);
+            }
             if error.is_none() && !self.views.contains_key(&topic) {
                 self.views.insert(topic, View::new(scene.oracle, self.id, topic, true));
             }
