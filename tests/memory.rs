@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use common::client::{BINARY, CLOSE, FIN, frame, masked_header};
 use common::{Client, Process, wait_until};
+use serde_json::json;
 
 const MAX: u64 = 128 << 20;
 
@@ -93,4 +94,23 @@ fn memory_of_a_burst_is_given_back() {
     drop(begun);
     wait_until("it is given back", || server.resident() < before + (16 << 20));
     still_served(&mut client);
+}
+
+/// What a shard kept of another's publishers is memory that only the other can give back.
+#[test]
+fn memory_of_histories_is_given_back_wherever_it_came_from() {
+    let history = "--history=h count=100000 age=2s bytes=64MiB";
+    let server = Process::start(&["--shards=2", history, "--history-memory=1GiB"]);
+    let mut publishers: Vec<Client> = (0..16).map(|_| Client::connect(server.addr)).collect();
+    let before = server.resident();
+    let body = json!({"topic": "h", "data": "x".repeat(48 << 10)}).to_string();
+    let head = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    for _ in 0..80 {
+        publishers.iter_mut().for_each(|publisher| publisher.send(request.as_bytes()));
+        publishers.iter_mut().for_each(|publisher| assert_eq!(publisher.response().status, 200));
+    }
+    assert!(server.resident() >= before + (50 << 20), "it is kept");
+    wait_until("it is given back", || server.resident() < before + (8 << 20));
+    wait_until("nothing is kept", || server.metric("memory_bytes part=\"history\"") == 0);
 }

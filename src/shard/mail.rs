@@ -319,7 +319,7 @@ pub enum Mail {
     Verdict(Box<Verdict>),
     /// From a thread that asks the application.
     Decided(Box<Outcome>),
-    /// Memory is short: give back what is kept for later.
+    /// Memory is short, or another shard has freed much: give back what is kept for later.
     Trim,
     /// The same, and more is given up.
     Shed(Shed),

@@ -46,6 +46,7 @@ mod measure;
 mod membership;
 mod newcomer;
 mod pass;
+mod peak;
 mod posted;
 pub mod probe;
 mod publish;
@@ -97,6 +98,7 @@ use inbound::Codec;
 use introduce::Introductions;
 use mail::Origin;
 use mailbox::{Mailbox, Postbox};
+use peak::Peak;
 use publish::Encoder;
 pub(crate) use publish::Publication;
 use secure::SecureTable;
@@ -151,7 +153,7 @@ pub struct Core {
     /// Bytes inflated in this turn.
     inflated_bytes: usize,
     /// The most that was held since memory was last given back.
-    peak: usize,
+    peak: Peak,
     /// Read buffers that no receive is using.
     buffers: Vec<u16>,
     /// Connections that have something to be sent.
@@ -310,7 +312,7 @@ impl Core {
             partial_bytes: 0,
             overdue: Wheel::new(parts.slots),
             inflated_bytes: 0,
-            peak: 0,
+            peak: Peak::default(),
             buffers: (0..READ_BUFFERS).collect(),
             dirty: Vec::new(),
             sent: Vec::new(),

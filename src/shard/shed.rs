@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use crate::error::CloseReason;
 
 use super::Core;
-use super::mail::Shed;
+use super::mail::{Mail, Shed};
 
 /// Connections that are closed at a time.
 const CLOSED_AT_ONCE: usize = 64;
@@ -14,18 +14,10 @@ const CLOSED_AT_ONCE: usize = 64;
 const DROPPED_AT_ONCE: usize = 50_000;
 /// Histories of so few bytes are emptied, not halved.
 const FEW_BYTES: usize = 1 << 20;
-/// Bytes that are worth the time that giving them back takes.
-const WORTH_TRIMMING: usize = 8 << 20;
 /// What whoever is closed is told.
 const SHORT: &str = "short of memory";
 /// Bytes that a topic is taken for.
 const TOPIC_BYTES: usize = 512;
-
-/// Whether so much less is held than at the peak that the rest is given back: most of it, so that what goes up and down does
-/// not pay for that each time.
-fn is_past(peak: usize, held: usize) -> bool {
-    peak.saturating_sub(held) >= WORTH_TRIMMING.max(peak / 2)
-}
 
 impl Core {
     /// Gives up what is asked for, and gives it back to the system.
@@ -42,14 +34,17 @@ impl Core {
         self.trim();
     }
 
-    /// Gives back what a burst has needed. The allocator would keep it until it is needed again, which may be never.
+    /// Gives back what a burst has needed.
     pub(super) fn trim_after_peak(&mut self) {
         let topics = self.hub.topics() + self.hub.remembered_topics();
         let held = self.frames.live_bytes() + self.partial_bytes + self.hub.history_bytes() + TOPIC_BYTES * topics;
-        self.peak = self.peak.max(held);
-        if is_past(self.peak, held) {
-            self.peak = held;
+        if self.peak.is_past(held, self.now) {
             self.trim();
+            // Messages of other shards' publishers lie in those shards' heaps, and only they can give them back.
+            let own = self.id;
+            (0..self.postboxes.len() as u16)
+                .filter(|&shard| shard != own)
+                .for_each(|shard| self.post(shard, Mail::Trim));
         }
     }
 
@@ -80,27 +75,6 @@ impl Core {
                 0 => self.close(id, 1013, SHORT, CloseReason::Memory),
                 _ => self.evict(id, SHORT, CloseReason::Memory),
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn most_of_a_peak_is_worth_giving_back_and_little_is_not() {
-        const MIB: usize = 1 << 20;
-        for (peak, held, past) in [
-            (0, 0, false),
-            (7 * MIB, 0, false),
-            (8 * MIB, 0, true),
-            (20 * MIB, 11 * MIB, false),
-            (20 * MIB, 10 * MIB, true),
-            (1000 * MIB, 900 * MIB, false),
-            (5 * MIB, 6 * MIB, false),
-        ] {
-            assert_eq!(is_past(peak, held), past, "{peak} {held}");
         }
     }
 }

@@ -36,8 +36,8 @@ impl Shard {
         self.core.give_all_to_kernel();
         // Whatever ends a connection is behind us: what follows is only for connections that are there.
         self.core.flush();
-        self.core.send_wakes();
         self.core.end_turn();
+        self.core.send_wakes();
         self.count_up();
     }
 
@@ -199,7 +199,7 @@ impl Core {
         let crowded = self.crowded.front().map(|(due, _)| *due);
         let expiry = self.hub.next_expiry(self.now);
         let timers = [&self.wheel, &self.overdue, &self.pass_ends].map(|wheel| wheel.next(self.now));
-        let others = [self.accept_again, congestion, settle, self.next_of_life(), crowded, expiry];
+        let others = [self.accept_again, congestion, settle, self.next_of_life(), crowded, expiry, self.peak.due()];
         let earlier = |a: Tick, b: Tick| if a.is_after(b) { b } else { a };
         timers.into_iter().chain(others).flatten().reduce(earlier).map_or(WaitFor::Ever, WaitFor::Until)
     }
