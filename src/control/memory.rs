@@ -1,5 +1,6 @@
 //! The bound on the process's memory: near it, load is shed, what is missed the least first.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,23 +53,39 @@ pub async fn watch(shards: Shards, mut settings: watch::Receiver<Arc<Settings>>)
     loop {
         let max = allowed(settings.borrow_and_update().max_memory);
         shards.shared().process().memory_limit.set(max.unwrap_or(0));
-        let Some(max) = max else {
-            shedding = Shedding::new(u64::MAX);
-            shards.shared().set_memory_pressure(false);
-            match settings.changed().await {
-                Ok(()) => continue,
-                Err(_) => return,
+        let changed = match max {
+            Some(max) => {
+                shedding.max = max;
+                tokio::select! {
+                    changed = settings.changed() => changed,
+                    error = keep_within(&mut shedding, &shards) => {
+                        return tracing::error!("memory cannot be read, so max_memory has no effect: {error}");
+                    }
+                }
+            }
+            None => {
+                shedding = Shedding::new(u64::MAX);
+                shards.shared().set_memory_pressure(false);
+                settings.changed().await
             }
         };
-        shedding.max = max;
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sheds load near the bound, for as long as memory can be read.
+async fn keep_within(shedding: &mut Shedding, shards: &Shards) -> io::Error {
+    loop {
         let bytes = match sys::resident_bytes() {
             Ok(bytes) => bytes,
-            Err(error) => return tracing::error!("memory cannot be read, so max_memory has no effect: {error}"),
+            Err(error) => return error,
         };
         shedding.look(bytes);
         shards.shared().set_memory_pressure(shedding.step >= Step::Newcomers);
         if let Some(step) = shedding.news() {
-            tell(step, bytes, max);
+            tell(step, bytes, shedding.max);
         }
         for postbox in shards.postboxes() {
             if let Some(mail) = shedding.mail(shards.postboxes().len() as u64) {
