@@ -124,8 +124,8 @@ impl Core {
 
     fn find_client(&mut self, id: ConnId, request: &Request<'_>) -> Result<(), Refusal> {
         if !self.conns.get(id).is_some_and(|conn| conn.flags.proxied()) {
-            if self.peers.get(id.index).is_loopback() && forwarded::is_there(request) {
-                warn_of_proxy();
+            if self.peers.get(id.index).is_loopback() {
+                warn_of_proxy(request);
             }
             return Ok(());
         }
@@ -204,13 +204,16 @@ impl Core {
     }
 }
 
-/// The limits of this machine, which are none, are then those of everybody: that is hardly meant, and said once.
-fn warn_of_proxy() {
+/// Whoever comes through a proxy that is not believed has the limits of this machine, which are none: that is hardly meant, and
+/// said once.
+fn warn_of_proxy(request: &Request<'_>) {
     static SAID: Once = Once::new();
-    SAID.call_once(|| {
-        tracing::warn!(
-            "a proxy on this machine names its clients (X-Forwarded-For or Forwarded), and is not believed: \
-             without trusted_proxies = \"127.0.0.1,::1\" none of them has the limits of clients elsewhere"
-        )
-    });
+    if !SAID.is_completed() && forwarded::is_there(request) {
+        SAID.call_once(|| {
+            tracing::warn!(
+                "a proxy on this machine names its clients (X-Forwarded-For or Forwarded), and is not believed: \
+                 without trusted_proxies = \"127.0.0.1,::1\" none of them has the limits of clients elsewhere"
+            )
+        });
+    }
 }
