@@ -34,20 +34,12 @@ pub fn wake_on_time() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds) })
 }
 
-/// Lets other threads go before this one, by so many steps from 1 to 19 (nice(2), which on Linux concerns the thread alone).
-///
-/// # Errors
-/// None for a thread that is as nice as it was born.
-pub fn be_nice(steps: i32) -> io::Result<()> {
-    // SAFETY: setpriority takes three integers and touches no memory of ours; 0 is this thread.
-    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, steps) })
-}
-
-/// Lets this thread yield to those of the shards, which have the same cores. Where that is forbidden, as by a filter of system
+/// Lets this thread yield to those of the shards, which have the same cores: by niceness, which on Linux concerns the thread alone. Where that is forbidden, as by a filter of system
 /// calls, the log says so once.
 pub fn yield_to_shards() {
     static SAID: std::sync::Once = std::sync::Once::new();
-    if let Err(error) = be_nice(NICENESS) {
+    // SAFETY: setpriority takes three integers and touches no memory of ours; 0 is this thread.
+    if let Err(error) = check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) }) {
         SAID.call_once(|| tracing::warn!("threads for TLS, tokens and the hook do not yield to shards: {error}"));
     }
 }

@@ -19,7 +19,7 @@ use crate::ring::token::ConnId;
 use crate::time::Tick;
 
 use super::Core;
-use super::hook::Queue;
+use super::hook_message::Queue;
 use super::inbound::Next;
 use super::pass::Passes;
 

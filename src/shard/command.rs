@@ -12,7 +12,7 @@ use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
 
 use super::events::Copies;
-use super::hook::Draft;
+use super::hook_message::Draft;
 use super::mail::{Ask, Mail, Origin, Question, Receipt, Return, TopicRef};
 use super::publish::Publication;
 use super::shared::Shared;

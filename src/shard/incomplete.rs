@@ -9,7 +9,6 @@ use std::cmp::Reverse;
 use crate::conn::{Phase, Session};
 use crate::error::CloseReason;
 use crate::http::response::{Framing, Response};
-use crate::limits::DEADLINES_PER_TURN;
 use crate::ring::token::ConnId;
 use crate::time::Tick;
 use crate::ws::message::Partial;
@@ -125,17 +124,8 @@ impl Core {
         conn.partial = partial;
     }
 
-    /// Closes those whose messages have been incomplete for too long.
-    pub(super) fn expire_messages(&mut self) {
-        let mut expired = std::mem::take(&mut self.scratch.expired);
-        self.overdue.expire(self.now, DEADLINES_PER_TURN, &mut expired);
-        for index in expired.drain(..) {
-            self.message_overdue(index);
-        }
-        self.scratch.expired = expired;
-    }
-
-    fn message_overdue(&mut self, index: u32) {
+    /// Closes one whose message has been incomplete for too long.
+    pub(super) fn message_overdue(&mut self, index: u32) {
         let now = self.now;
         let Some(timeout) = self.settings.message_timeout else { return };
         let Some((id, conn)) = self.conns.by_index(index).filter(|(_, conn)| conn.is_open()) else { return };

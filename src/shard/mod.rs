@@ -33,6 +33,8 @@ pub mod handle;
 mod handover;
 mod heartbeat;
 mod hook;
+mod hook_message;
+mod hook_request;
 pub mod identity;
 mod inbound;
 mod incomplete;

@@ -11,13 +11,11 @@ use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
 
 use super::Core;
-use super::hook::Waiting;
+use super::hook_message::Waiting;
 use super::subscribe::Wish;
 
 /// Topics' tokens of one connection that may be under way to be checked.
 const CHECKS: usize = 16;
-/// Connections of one turn whose passes are looked at.
-const CONNECTIONS_PER_TURN: usize = 64;
 
 /// What a connection has by topics' tokens.
 #[derive(Default)]
@@ -138,16 +136,10 @@ impl Core {
         }
     }
 
-    /// Ends subscriptions whose topics' tokens are over.
-    pub(super) fn end_passes(&mut self) {
-        let mut due = std::mem::take(&mut self.scratch.expired);
-        self.pass_ends.expire(self.now, CONNECTIONS_PER_TURN, &mut due);
-        for index in due.drain(..) {
-            if let Some((id, _)) = self.conns.by_index(index).filter(|(_, conn)| conn.is_open()) {
-                self.end_passes_of(id);
-            }
-        }
-        self.scratch.expired = due;
+    /// Ends the subscriptions of a connection whose topics' tokens are over.
+    pub(super) fn pass_over(&mut self, index: u32) {
+        let open = self.conns.by_index(index).filter(|(_, conn)| conn.is_open()).map(|(id, _)| id);
+        open.into_iter().for_each(|id| self.end_passes_of(id));
     }
 
     fn end_passes_of(&mut self, id: ConnId) {

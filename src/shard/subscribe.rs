@@ -8,7 +8,7 @@ use crate::limits::is_topic_name;
 use crate::ring::token::ConnId;
 
 use super::Core;
-use super::hook::Waiting;
+use super::hook_message::Waiting;
 
 /// Topics to subscribe to, and where the client was in them.
 type Wishes<'a> = Vec<(Cow<'a, str>, Option<Since>)>;

@@ -6,7 +6,7 @@ use crate::handler;
 use crate::hub::frame::Frames;
 use crate::limits::{DEADLINES_PER_TURN, DELIVERIES_PER_TURN};
 use crate::ring::op::Wait;
-use crate::time::Tick;
+use crate::time::{Tick, Wheel};
 
 use super::mail::Mail;
 use super::stop::Life;
@@ -14,6 +14,8 @@ use super::{Core, Shard};
 
 /// Mail of one reading; the rest waits for the next, after the connections had theirs.
 const MAIL_AT_ONCE: usize = 512;
+/// Connections of one turn whose passes are looked at.
+const PASS_ENDS_PER_TURN: usize = 64;
 /// Topics of one turn whose old messages are dropped.
 const HISTORIES_PER_TURN: usize = 64;
 /// How soon to look again whether other shards' mailboxes have room.
@@ -136,20 +138,23 @@ impl Core {
     }
 
     fn fire_deadlines(&mut self) {
-        let mut expired = std::mem::take(&mut self.scratch.expired);
-        self.wheel.expire(self.now, DEADLINES_PER_TURN, &mut expired);
-        for index in expired.drain(..) {
-            self.expired(index);
-        }
-        self.scratch.expired = expired;
-        self.expire_messages();
-        self.end_passes();
+        self.each_due(|core| &mut core.wheel, DEADLINES_PER_TURN, Core::expired);
+        self.each_due(|core| &mut core.overdue, DEADLINES_PER_TURN, Core::message_overdue);
+        self.each_due(|core| &mut core.pass_ends, PASS_ENDS_PER_TURN, Core::pass_over);
         self.announce_together();
         self.introduce();
         self.hub.expire_histories(self.now, HISTORIES_PER_TURN);
         if self.accept_again.is_some_and(|at| !at.is_after(self.now)) {
             self.start_accepting();
         }
+    }
+
+    /// Does something with each connection whose time a wheel has for over, so many at most.
+    fn each_due(&mut self, wheel: impl Fn(&mut Core) -> &mut Wheel, most: usize, act: impl Fn(&mut Core, u32)) {
+        let (now, mut due) = (self.now, std::mem::take(&mut self.scratch.expired));
+        wheel(self).expire(now, most, &mut due);
+        due.drain(..).for_each(|index| act(self, index));
+        self.scratch.expired = due;
     }
 
     fn fan_out(&mut self) {
