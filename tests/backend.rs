@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use common::client::{CLOSE, TEXT, handshake};
+use common::client::{CLOSE, TEXT, handshake, next};
 use common::{Client, SHARDS, TestServer, config, wait_until};
 use serde_json::{Value, json};
 use uproar::config::Secret;
@@ -34,13 +34,6 @@ fn client(server: &TestServer, room: &str) -> (Client, String) {
     let mut client = server.ws(&format!("/?room={room}"));
     let id = next(&mut client)["clientId"].as_str().expect("a welcome").to_owned();
     (client, id)
-}
-
-#[track_caller]
-fn next(client: &mut Client) -> Value {
-    let frame = client.frame().expect("a message, not the end");
-    assert_eq!(frame.opcode(), TEXT, "{frame:?}");
-    serde_json::from_str(frame.text()).expect("JSON")
 }
 
 /// The next message of one of these types.

@@ -64,3 +64,21 @@ start() {
         sleep 0.05
     done
 }
+
+# What was tried, a line each, and how much of it failed.
+results=() failed=0
+
+# check NAME COMMAND...: runs the command, and notes how it went.
+check() {
+    local name=$1
+    shift
+    if "$@"; then
+        results+=("PASS  $name")
+    else
+        results+=("FAIL  $name")
+        failed=$((failed + 1))
+    fi
+}
+
+# skip WHAT: notes what is missing.
+skip() { results+=("SKIPPED: $*"); }

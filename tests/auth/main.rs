@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use common::client::{Response, TEXT, handshake};
+use common::client::{Response, TEXT, ask, handshake, knock, next, speak_early};
 use common::{Client, SHARDS, TestServer, config, wait_until};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -34,19 +34,10 @@ fn ann() -> String {
 
 fn guarded(shards: u32, change: impl FnOnce(&mut Config)) -> TestServer {
     let mut config = config(shards);
-    config.jwt_secret = Some(Secret::new(SECRET));
+    config.jwt_secret = vec![Secret::new(SECRET)];
     config.close_timeout = Duration::from_millis(300);
     change(&mut config);
     TestServer::start(config)
-}
-
-/// The answer to a handshake.
-fn knock(addr: SocketAddr, path: &str, fields: &str) -> Result<Client, Response> {
-    let mut client = Client::connect(addr);
-    client.send(handshake(path, fields).as_bytes());
-    let head = client.head();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    if status == 101 { Ok(client) } else { Err(Response { status, head, body: String::new() }) }
 }
 
 fn status(addr: SocketAddr, path: &str, fields: &str) -> u16 {
@@ -57,25 +48,12 @@ fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
-#[track_caller]
-fn next(client: &mut Client) -> Value {
-    let frame = client.frame().expect("a message, not the end");
-    assert_eq!(frame.opcode(), TEXT, "{frame:?}");
-    serde_json::from_str(frame.text()).expect("JSON")
-}
-
 /// A client that is welcomed.
 #[track_caller]
 fn enter(addr: SocketAddr, path: &str, token: &str) -> Client {
     let mut client = knock(addr, path, &bearer(token)).expect("it is let in");
     assert_eq!(next(&mut client)["type"], "connected");
     client
-}
-
-#[track_caller]
-fn ask(client: &mut Client, message: &Value) -> Value {
-    client.text(&message.to_string());
-    next(client)
 }
 
 #[test]
@@ -106,18 +84,7 @@ fn a_token_may_be_in_any_of_its_places() {
 #[test]
 fn a_handshake_waits_with_what_comes_behind_it() {
     let server = guarded(3, |_| {});
-    for n in 0..50 {
-        let mut client = Client::connect(server.addr);
-        let mut bytes = handshake("/raw/t", &bearer(&ann())).into_bytes();
-        bytes.extend(common::client::frame(TEXT, format!("early {n}").as_bytes()));
-        let (first, second) = bytes.split_at(bytes.len() - 7);
-        client.send(first);
-        client.send(second);
-        client.switched();
-        client.expect_text(&format!("early {n}"));
-        client.close(1000);
-        client.close_code();
-    }
+    (0..50).for_each(|n| speak_early(server.addr, &bearer(&ann()), &format!("early {n}")));
     server.wait_idle();
 }
 

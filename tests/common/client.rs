@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use serde_json::Value;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::PATIENCE;
@@ -321,4 +322,42 @@ impl Client {
             }
         }
     }
+}
+
+/// The next message, which is JSON.
+#[track_caller]
+pub fn next(client: &mut Client) -> Value {
+    let frame = client.frame().expect("a message, not the end");
+    assert_eq!(frame.opcode(), TEXT, "{frame:?}");
+    serde_json::from_str(frame.text()).expect("JSON")
+}
+
+/// What is answered to a message.
+#[track_caller]
+pub fn ask(client: &mut Client, message: &Value) -> Value {
+    client.text(&message.to_string());
+    next(client)
+}
+
+/// The answer to a handshake.
+pub fn knock(addr: SocketAddr, path: &str, fields: &str) -> Result<Client, Response> {
+    let mut client = Client::connect(addr);
+    client.send(handshake(path, fields).as_bytes());
+    let head = client.head();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    if status == 101 { Ok(client) } else { Err(Response { status, head, body: String::new() }) }
+}
+
+/// Sends a handshake with a message behind it, cut within the message, and has that back.
+#[track_caller]
+pub fn speak_early(addr: SocketAddr, fields: &str, text: &str) {
+    let bytes = [handshake("/raw/t", fields).into_bytes(), frame(TEXT, text.as_bytes())].concat();
+    let (first, second) = bytes.split_at(bytes.len() - 7);
+    let mut client = Client::connect(addr);
+    client.send(first);
+    client.send(second);
+    client.switched();
+    client.expect_text(text);
+    client.close(1000);
+    client.close_code();
 }

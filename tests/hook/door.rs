@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::application::Reply;
 use super::common::SHARDS;
-use super::common::client::frame;
+use super::common::client::speak_early;
 use super::*;
 
 #[test]
@@ -108,18 +108,7 @@ fn an_answer_that_comes_too_late_is_none() {
 fn what_comes_behind_the_handshake_waits_with_it() {
     let application = Application::start(|_| Reply::ok(json!({})).after(20));
     let server = asking(&application, CONNECT, 3, |_| {});
-    for n in 0..20 {
-        let mut client = Client::connect(server.addr);
-        let mut bytes = handshake("/raw/t", "").into_bytes();
-        bytes.extend(frame(TEXT, format!("early {n}").as_bytes()));
-        let (first, second) = bytes.split_at(bytes.len() - 7);
-        client.send(first);
-        client.send(second);
-        client.switched();
-        client.expect_text(&format!("early {n}"));
-        client.close(1000);
-        client.close_code();
-    }
+    (0..20).for_each(|n| speak_early(server.addr, "", &format!("early {n}")));
     server.wait_idle();
 }
 

@@ -18,7 +18,7 @@ use uproar::Config;
 use uproar::config::HookEvents;
 
 use application::Application;
-use common::client::{Response, TEXT, handshake};
+use common::client::{Response, TEXT, ask, handshake, knock, next};
 use common::{Client, TestServer, config, wait_until};
 
 const CONNECT: HookEvents = HookEvents::CONNECT;
@@ -40,24 +40,8 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
 }
 
-/// The answer to a handshake.
-fn knock(addr: SocketAddr, path: &str, fields: &str) -> Result<Client, Response> {
-    let mut client = Client::connect(addr);
-    client.send(handshake(path, fields).as_bytes());
-    let head = client.head();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    if status == 101 { Ok(client) } else { Err(Response { status, head, body: String::new() }) }
-}
-
 fn status(addr: SocketAddr, path: &str) -> u16 {
     knock(addr, path, "").map_or_else(|refused| refused.status, |_| 101)
-}
-
-#[track_caller]
-fn next(client: &mut Client) -> Value {
-    let frame = client.frame().expect("a message, not the end");
-    assert_eq!(frame.opcode(), TEXT, "{frame:?}");
-    serde_json::from_str(frame.text()).expect("JSON")
 }
 
 /// A client that is welcomed, and its welcome.
@@ -67,12 +51,6 @@ fn enter(addr: SocketAddr, path: &str) -> (Client, Value) {
     let welcome = next(&mut client);
     assert_eq!(welcome["type"], "connected");
     (client, welcome)
-}
-
-#[track_caller]
-fn ask(client: &mut Client, message: &Value) -> Value {
-    client.text(&message.to_string());
-    next(client)
 }
 
 fn subscribe(topics: &[&str]) -> Value {

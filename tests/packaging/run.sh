@@ -15,20 +15,6 @@ cd "$repo"
 profile=${PROFILE:-dev}
 work=$target/packaging
 root=$work/root
-results=() failed=0
-
-check() {
-    local name=$1
-    shift
-    if "$@"; then
-        results+=("PASS  $name")
-    else
-        results+=("FAIL  $name")
-        failed=$((failed + 1))
-    fi
-}
-
-skip() { results+=("SKIPPED: $*"); }
 
 # What has to be in the package, with its rights, and nothing of this machine.
 contents() {

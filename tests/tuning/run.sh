@@ -15,18 +15,6 @@ cd "$repo"
 profile=${PROFILE:-release}
 venv=$target/clients-venv
 work=$target/tuning
-results=() failed=0
-
-check() {
-    local name=$1
-    shift
-    if "$@"; then
-        results+=("PASS  $name")
-    else
-        results+=("FAIL  $name")
-        failed=$((failed + 1))
-    fi
-}
 
 # The unit is sound, and its command line is one that the server takes.
 unit() {
