@@ -12,7 +12,7 @@ use clap_complete::Shell;
 
 use crate::bench;
 use crate::config::{Config, KNOBS, Knob, Source};
-use crate::control::Prepared;
+use crate::control::{Prepared, warnings};
 use crate::doctor;
 use crate::error::StartError;
 use crate::log;
@@ -169,7 +169,8 @@ fn serve_or_show(
         Mode::Check => {
             resolved.config.refuse_strangers()?;
             Prepared::new(&resolved.config)?;
-            resolved.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+            let expired = warnings::of_certificates(&resolved.config);
+            resolved.warnings().iter().chain(&expired).for_each(|warning| eprintln!("warning: {warning}"));
             print("configuration ok\n")
         }
         Mode::PrintConfig => print(&resolved.to_toml()),

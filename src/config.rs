@@ -227,9 +227,10 @@ knobs! {
         pin: bool = true, Switch, Restart;
     }
     "Who may come in" {
-        /// The secret that tokens of clients (JWT) are signed with, by HS256. Not as a flag, which others on the machine could
-        /// read: in UPROAR_JWT_SECRET, or in the file. With this, a public key or a set of keys, clients need tokens.
-        jwt_secret: Option<Secret> = None, Or("off", Key), Live;
+        /// The secrets that tokens of clients (JWT) are signed with, by HS256: one, or several while one takes another's place. Not as a
+        /// flag, which others on the machine could read: in UPROAR_JWT_SECRET, or in the file. With this, a public key or a set of
+        /// keys, clients need tokens.
+        jwt_secret: Vec<Secret> = Vec::new(), Keys, Live;
         /// Files of public keys in PEM that tokens are checked with, with commas between: RSA (RS256), P-256 (ES256), Ed25519 (EdDSA).
         jwt_public_key: Vec<String> = Vec::new(), FILES, Live;
         /// Address of a set of public keys (JWKS, RFC 7517), http:// or https://.
@@ -424,7 +425,7 @@ impl Config {
 
     /// Whether clients need tokens.
     pub(crate) fn wants_tokens(&self) -> bool {
-        self.jwt_secret.is_some() || !self.jwt_public_key.is_empty() || self.jwks_url.is_some()
+        !self.jwt_secret.is_empty() || !self.jwt_public_key.is_empty() || self.jwks_url.is_some()
     }
 
     /// The certificates and their keys.

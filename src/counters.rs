@@ -131,6 +131,8 @@ pub struct Process {
     pub jwks_failed: Cell,
     /// When the last good one was, in seconds since 1970; 0 before the first.
     pub jwks_fetched_at: Cell,
+    /// 1 while `jwks_url` has brought no key, and there is no other: then no token is accepted.
+    pub keys_awaited: Cell,
     /// The circuit breaker before the application that is asked about clients: 0 closed, 1 half open, 2 open.
     pub hook_breaker: Cell,
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, ConfigError, ReloadReport, Source, TlsKernel};
+use crate::config::{Config, ConfigError, LogFormat, ReloadReport, Source, TlsKernel};
 use crate::control::{self, Admin, Base, Notifier, Prepared, Reloader};
 use crate::error::StartError;
 use crate::handler::{Backend, Handler};
@@ -274,7 +274,7 @@ impl Running {
     /// Begins to drain, as `SIGTERM` does: the configuration says after which delay, and over which time, clients are sent away
     /// with 1012. When all are gone, the shards end.
     pub fn drain(&self) {
-        control::drain(&self.publisher.shards, self.reloader.settings().drain);
+        control::drain(&self.publisher.shards, self.reloader.settings().drain, "the program");
     }
 
     /// Takes up another configuration: all of it that can change at run time, at once. What takes a restart stays as it is, and is
@@ -313,14 +313,20 @@ impl Running {
 /// # Errors
 /// As [`Server::run`].
 pub fn serve(config: Config, source: Source, surroundings: Surroundings) -> Result<(), StartError> {
+    let log_is_json = config.log_format == LogFormat::Json;
     log::start(&config).map_err(failed("cannot start the log's thread"))?;
     // Where that fails there are no huge pages.
     let _ = sys::disable_huge_pages();
     let notifier = surroundings.notifier.clone();
     let running = Server::new(config).dialects().with_source(source).launch(surroundings)?;
     say(&banner(&running));
+    if log_is_json {
+        tell_start(&running);
+    }
     notifier.ready(&format!("serving on {}", running.address()));
     running.join()?;
+    tracing::info!("stopped: no connection is left");
+    log::flush();
     say("uproar has stopped\n");
     Ok(())
 }
@@ -329,6 +335,19 @@ pub fn serve(config: Config, source: Source, surroundings: Surroundings) -> Resu
 fn say(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// What the banner says, for whoever has programs read the log.
+fn tell_start(running: &Running) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        address = %running.address(),
+        tls = running.tls_address().map(tracing::field::display),
+        admin = running.admin_address(),
+        shards = running.config().shards,
+        max_connections = running.max_connections(),
+        "listening"
+    );
 }
 
 /// Who seals what TLS connections are sent.

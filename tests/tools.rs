@@ -57,7 +57,10 @@ impl Subscriber {
     }
 
     fn spawn(args: &[&str]) -> Subscriber {
-        let mut child = command(args).spawn().expect("the binary runs");
+        Subscriber::of(command(args).spawn().expect("the binary runs"))
+    }
+
+    fn of(mut child: Child) -> Subscriber {
         let out = BufReader::new(child.stdout.take().expect("it is piped"));
         Subscriber { child, out }
     }
@@ -126,6 +129,49 @@ fn text_ids_and_standard_input_are_published() {
     assert!((code, &*out) == (Some(3), "") && err.contains("no admin listener"), "not by another's rules: {err}");
     publish(&server, "t", "2");
     client.expect_text("2");
+}
+
+/// Over TLS, with a token that is no argument.
+#[test]
+fn who_subscribes_may_need_a_token_and_trust() {
+    const SECRET: &str = "a-secret-of-more-than-32-characters";
+    let dir = tempfile::tempdir().expect("a directory");
+    let made = common::tls::certificate(dir.path(), "localhost", &["localhost"]);
+    let mut config = config(1);
+    config.tls_listen = Some(([127, 0, 0, 1], 0).into());
+    config.tls_certificate = vec![made.certificate.display().to_string()];
+    config.tls_key = vec![made.key.display().to_string()];
+    config.jwt_secret = vec![uproar::config::Secret::new(SECRET)];
+    let server = TestServer::start(config);
+    let token = {
+        use jsonwebtoken::{EncodingKey, Header, encode};
+        let claims = serde_json::json!({"sub": "ann", "exp": u32::MAX});
+        encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).expect("a token")
+    };
+    let file = dir.path().join("token");
+    std::fs::write(&file, format!("{token}\n")).expect("a file");
+    let port = server.running().tls_address().expect("a TLS listener").port();
+    let url = format!("wss://localhost:{port}");
+    let ca = made.certificate.to_str().expect("text");
+    let subscribe = |more: &[&str]| {
+        let mut command = command(&[&["subscribe", "t", "--count", "1", "--url", &url], more].concat());
+        command.env_remove("UPROAR_TOKEN");
+        command
+    };
+    let outcome = |mut command: Command| finished(command.output().expect("the binary runs"));
+    let (code, _, err) = outcome(subscribe(&["--ca", ca]));
+    assert!(code == Some(1) && err.contains("401") && err.contains("UPROAR_TOKEN"), "{err}");
+    let (code, _, err) = outcome(subscribe(&["--token-file", file.to_str().expect("text")]));
+    assert!(code == Some(3) && err.contains("certificate"), "no authority has made it: {err}");
+    let mut from_file = subscribe(&["--ca", ca, "--token-file", file.to_str().expect("text")]);
+    let mut from_variable = subscribe(&["--ca", ca]);
+    from_variable.env("UPROAR_TOKEN", &token);
+    let mut both =
+        [&mut from_file, &mut from_variable].map(|command| Subscriber::of(command.spawn().expect("it runs")));
+    server.wait_subscriptions(4);
+    publish(&server, "t", "7");
+    both.iter_mut().for_each(|subscriber| assert_eq!(subscriber.line(), "7"));
+    both.into_iter().for_each(|subscriber| assert_eq!(subscriber.end(), (Some(0), String::new())));
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn defaults() -> Arc<Permissions> {
 
 /// `bytes` as a token, as claims that a good key has signed, and as the header before such claims.
 pub fn token(bytes: &[u8]) {
-    let keys = Keys::new(Some(&Secret::new(SECRET)), &[], (None, None)).expect("a secret is a key");
+    let keys = Keys::new(&[Secret::new(SECRET)], &[], (None, None)).expect("a secret is a key");
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = keys.session(text);
         let _ = keys.pass(text, "a");

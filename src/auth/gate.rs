@@ -208,7 +208,7 @@ mod tests {
 
     fn keys() -> Keys {
         let secret = crate::config::Secret::new(KEY);
-        Keys::new(Some(&secret), &[], (None, None)).expect("a key")
+        Keys::new(&[secret], &[], (None, None)).expect("a key")
     }
 
     #[test]

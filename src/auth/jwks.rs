@@ -51,12 +51,14 @@ fn keep_fetching(
     process: &Process,
 ) {
     let mut failures = 0;
+    process.keys_awaited.set(lock(keys).is_empty().into());
     loop {
         let began = Instant::now();
         match surviving(address, || Ok(add_set(keys, &get(address)?)?)) {
             Ok(()) => {
                 process.jwks_ok.add(1);
                 process.jwks_fetched_at.set(seconds_since_1970());
+                process.keys_awaited.set(0);
                 failures = 0;
             }
             Err(why) => {
@@ -72,7 +74,8 @@ fn keep_fetching(
         match wanted.recv_timeout(until_next(failures, refresh)) {
             Ok(()) => thread::sleep(PAUSE.min(refresh).saturating_sub(began.elapsed())),
             Err(flume::RecvTimeoutError::Timeout) => {}
-            Err(flume::RecvTimeoutError::Disconnected) => return,
+            // Others are used, or none.
+            Err(flume::RecvTimeoutError::Disconnected) => return process.keys_awaited.set(0),
         }
     }
 }
@@ -122,7 +125,7 @@ mod tests {
         let panicked = surviving::<()>(address, || panic!("of a library"));
         assert_eq!(panicked, Err("cannot be fetched, or read".into()));
         assert_eq!(surviving::<()>(address, || Err(format!("{address}: no"))), Err("the address: no".into()));
-        let keys = Keys::new(None, &[], (None, None)).expect("no key is wrong");
+        let keys = Keys::new(&[], &[], (None, None)).expect("no key is wrong");
         let why = fetch_set(&keys, address).err().expect("nobody listens there");
         assert!(why.starts_with("http://127.0.0.1:1/jwks.json?… ") && !why.contains("of-the-issuer"), "{why}");
     }

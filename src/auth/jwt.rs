@@ -97,16 +97,16 @@ impl Keys {
     /// # Errors
     /// A file cannot be read or has no public key of RSA, P-256 or Ed25519; in words that name it.
     pub fn new(
-        secret: Option<&Secret>,
+        secrets: &[Secret],
         files: &[String],
         expected: (Option<String>, Option<String>),
     ) -> Result<Keys, String> {
-        let secret = secret.map(|secret| Key {
+        let secrets = secrets.iter().map(|secret| Key {
             id: None,
             algorithm: Algorithm::HS256,
             key: DecodingKey::from_secret(secret.bytes()),
         });
-        let mut own: Vec<Key> = secret.into_iter().collect();
+        let mut own: Vec<Key> = secrets.collect();
         for file in files {
             own.push(public_key(Path::new(file))?);
         }
@@ -133,6 +133,11 @@ impl Keys {
     /// The same with the keys of the set that others have.
     pub fn with_set_of(self, others: &Keys) -> Keys {
         Keys { fetched: others.fetched.clone(), ..self }
+    }
+
+    /// Whether there are none: then no token is accepted.
+    pub fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.fetched.is_empty()
     }
 
     /// What a client's own token says.
@@ -302,7 +307,7 @@ mod tests {
     const SECRET: &str = "a-secret-of-more-than-32-characters";
 
     fn keys() -> Keys {
-        Keys::new(Some(&Secret::new(SECRET)), &[], (None, None)).expect("a key")
+        Keys::new(&[Secret::new(SECRET)], &[], (None, None)).expect("a key")
     }
 
     /// A token of this header and these claims, as they are written.

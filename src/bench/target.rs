@@ -1,7 +1,6 @@
 //! Where connections go, and what is said there: addresses, handshakes, subscriptions, publications.
 
 mod template;
-mod trust;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use rustls::pki_types::ServerName;
 
 use super::options::Common;
 use super::{Result, Usage};
+use crate::tls::trust::{Trust, client_config};
 use crate::ws::client::answer::{self, Asked};
 use crate::ws::handshake::{AcceptKey, accept_key};
 use template::{Template, Word};
@@ -41,6 +41,16 @@ pub enum Role {
     Subscriber,
     /// It sends them.
     Publisher,
+}
+
+/// What its sessions have in common.
+fn sessions(common: &Common) -> Result<Arc<ClientConfig>> {
+    let trust = match (&common.ca, common.insecure) {
+        (Some(file), _) => Trust::File(file),
+        (None, true) => Trust::Anybody,
+        (None, false) => return Usage::error("wss:// wants --ca FILE, with the certificate to trust, or --insecure"),
+    };
+    client_config(trust).map_err(|why| Usage(format!("--ca {why}")).into())
 }
 
 /// The name of a topic: `t0`, `t1`, …
@@ -107,7 +117,7 @@ impl Target {
         let sources = common.source.as_deref().map_or(Ok(Sources::Any), parse_sources)?;
         sources.check(&[subscribers.address, publishers.address])?;
         let secure = subscribers.secure.is_some() || publishers.secure.is_some();
-        let tls = secure.then(|| trust::client_config(common.ca.as_deref(), common.insecure)).transpose()?;
+        let tls = secure.then(|| sessions(common)).transpose()?;
         Ok(Target {
             subscribers,
             publishers,

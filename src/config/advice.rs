@@ -33,7 +33,7 @@ impl Config {
 impl Config {
     /// Warns of a secret that whoever has one token can guess at leisure.
     fn short_secret(&self) -> Option<String> {
-        let chars = self.jwt_secret.as_ref().map(Secret::len).filter(|&len| len < SIGNING_CHARS)?;
+        let chars = self.jwt_secret.iter().map(Secret::len).min().filter(|&len| len < SIGNING_CHARS)?;
         Some(format!(
             "jwt_secret: it has {chars} characters: HS256 wants {SIGNING_CHARS} at least (RFC 7518 section 3.2), at random"
         ))

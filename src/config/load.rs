@@ -10,6 +10,9 @@ use toml::de::{DeTable, DeValue};
 use super::value::{NOT_A_SIZE, NOT_A_TIME};
 use super::{Config, KNOBS, Knob};
 
+/// Variables that are no knobs: what names the file, which was read before, and what is for the commands that ask a server.
+const NOT_KNOBS: [&str; 3] = ["UPROAR_CONFIG", "UPROAR_ADMIN", "UPROAR_TOKEN"];
+
 /// What is wrong with a configuration: a line for each problem, with its place, its value and what is allowed.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("{}", .0.join("\n"))]
@@ -195,8 +198,7 @@ impl Loader {
     }
 
     fn variable(&mut self, name: &str, value: &str) {
-        // UPROAR_CONFIG names the file, which was read before; UPROAR_ADMIN is for the commands that ask a server.
-        if !name.starts_with("UPROAR_") || ["UPROAR_CONFIG", "UPROAR_ADMIN"].contains(&name) {
+        if !name.starts_with("UPROAR_") || NOT_KNOBS.contains(&name) {
             return;
         }
         match KNOBS.iter().find(|knob| knob.variable() == name) {
@@ -431,7 +433,7 @@ mod tests {
     #[test]
     fn where_the_commands_ask_is_not_the_servers_concern() {
         for value in ["unix:/run/uproar/admin.sock", "http://127.0.0.1:8081", ""] {
-            let resolved = load(&inputs("", &[("UPROAR_ADMIN", value)], &[])).unwrap();
+            let resolved = load(&inputs("", &[("UPROAR_ADMIN", value), ("UPROAR_TOKEN", value)], &[])).unwrap();
             assert_eq!((resolved.config, resolved.sources.len()), (Config::default(), 0));
         }
         assert_eq!(problems("", &[("UPROAR_ADMINS", "x")], &[]).len(), 1);

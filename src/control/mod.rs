@@ -107,8 +107,11 @@ pub fn shutdown(shards: &Shards, within: Duration) {
     tell(shards, || Mail::Shutdown { within_ms: millis(within), drained: false });
 }
 
-/// Tells all shards to drain, which ends them. Readiness turns before anything else; a second time changes nothing.
-pub fn drain(shards: &Shards, drain: Drain) {
+/// Tells all shards to drain, which ends them. Readiness turns before anything else; a second time changes nothing. The log is told
+/// why.
+pub fn drain(shards: &Shards, drain: Drain, why: &'static str) {
+    let Drain { delay, time, grace } = drain;
+    tracing::info!(why, connections = shards.shared().connections(), ?delay, over = ?time, ?grace, "draining");
     shards.shared().advance(Standing::Draining);
     let [delay_ms, time_ms, grace_ms] = [drain.delay, drain.time, drain.grace].map(millis);
     tell(shards, || Mail::Drain { delay_ms, time_ms, grace_ms });

@@ -126,7 +126,7 @@ fn keys_of(config: &Config) -> Result<Option<Keys>, ConfigError> {
         return Ok(None);
     }
     let expected = (config.jwt_issuer.clone(), config.jwt_audience.clone());
-    let keys = Keys::new(config.jwt_secret.as_ref(), &config.jwt_public_key, expected);
+    let keys = Keys::new(&config.jwt_secret, &config.jwt_public_key, expected);
     keys.map(Some).map_err(|why| ConfigError::new(format!("jwt_public_key: {why}")))
 }
 

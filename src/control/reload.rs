@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::Notifier;
 use super::prepare::{Next, Prepared};
-use super::{Settings, tell};
+use super::{Settings, tell, warnings};
 use crate::config::{Config, ConfigError, ReloadReport, Source};
 use crate::counters::Cell;
 use crate::log;
@@ -84,6 +84,7 @@ impl State {
         let pairs = self.aides.handshakes.as_ref().map_or_else(Vec::new, |_| self.config.tls_pairs());
         let expiry = certificates::first_expiry(&pairs).unwrap_or(0);
         shards.shared().process().certificate_expiry.set(expiry);
+        warnings::of_expiry(expiry, now()).into_iter().for_each(|warning| tracing::warn!("{warning}"));
     }
 }
 
@@ -255,6 +256,6 @@ pub async fn in_background(reloader: &Arc<Reloader>, why: &'static str) -> Optio
 }
 
 /// Seconds since 1970.
-fn now() -> u64 {
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

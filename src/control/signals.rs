@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::Reloader;
 use super::reload::in_background;
-use super::{Drain, Reloader};
 use crate::shard::handle::Shards;
 
 /// Exit status of a process that a second signal has ended, as a shell reports one that died of it: 128 and its number.
@@ -57,13 +57,11 @@ pub async fn reload_on_signal(mut hang_up: Signal, reloader: Arc<Reloader>) {
 pub async fn stop_on_signal(mut signals: Stop, shards: Shards, reloader: Arc<Reloader>) {
     let first = signals.next().await;
     let drain = reloader.settings().drain;
-    let Drain { delay, time, grace } = drain;
     if first == SignalKind::terminate() {
-        tracing::info!(why = "SIGTERM", ?delay, over = ?time, ?grace, "draining");
-        super::drain(&shards, drain);
+        super::drain(&shards, drain, "SIGTERM");
     } else {
-        tracing::info!(why = "SIGINT", ?grace, "closing all connections");
-        super::shutdown(&shards, grace);
+        tracing::info!(why = "SIGINT", grace = ?drain.grace, "closing all connections");
+        super::shutdown(&shards, drain.grace);
     }
     tracing::info!("a second signal exits at once");
     let kind = signals.next().await;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::api::Api;
+use super::reload;
 use crate::config::Config;
+use crate::tls::certificates;
 
 /// How often there is such a line at most.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -14,6 +16,17 @@ pub fn of_configuration(config: &Config) {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+}
+
+/// That a certificate of a configuration has expired, if one has.
+pub fn of_certificates(config: &Config) -> Option<String> {
+    of_expiry(certificates::first_expiry(&config.tls_pairs()).unwrap_or(0), reload::now())
+}
+
+/// That a certificate has expired, if the first of them that does has, at this time in seconds since 1970; both are.
+pub fn of_expiry(first_expiry: u64, now: u64) -> Option<String> {
+    let days = now.checked_sub(first_expiry).filter(|_| first_expiry > 0)? / 86_400;
+    Some(format!("tls_certificate: a certificate has expired, {days} days ago: clients will not connect"))
 }
 
 /// Watches the counters for as long as the runtime runs.
@@ -53,6 +66,12 @@ impl Rise {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn certificates_are_good_until_they_expire() {
+        assert_eq!((of_expiry(0, 100), of_expiry(100, 99)), (None, None), "there is none; it is good");
+        assert!(of_expiry(100, 100 + 3 * 86_400).is_some_and(|warning| warning.contains("3 days ago")));
+    }
 
     #[test]
     fn what_has_risen_is_told_once() {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::Error;
 use super::address::Address;
 use super::http::{Request, Response, exchange};
+use super::secret;
 
 /// Time for the server to say something, which itself waits for its shards.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -40,13 +41,9 @@ impl AdminOptions {
     /// # Errors
     /// [`Error::Usage`].
     pub fn admin(&self) -> Result<Admin, Error> {
-        let key = match &self.admin_key_file {
-            Some(path) => Some(read_key(path)?),
-            None => match std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
-                Some(value) => Some(key_in(VARIABLE, value.to_str().unwrap_or_default())?),
-                None => None,
-            },
-        };
+        // A server that changes its key takes the old and the new one for a while.
+        let first = |keys: String| keys.split(',').next().unwrap_or_default().trim().to_owned();
+        let key = secret::find(("--admin-key-file", self.admin_key_file.as_deref()), VARIABLE, first)?;
         Ok(Admin { place: Place::parse(&self.url)?, key })
     }
 
@@ -111,7 +108,7 @@ impl Place {
             Some("") => Err(wrong()),
             Some(path) => Ok(Place::Unix(path.into())),
             None => {
-                let address = Address::parse("--admin", "http", text).map_err(|_| wrong())?;
+                let address = Address::parse("--admin", &[("http", 80)], text).map_err(|_| wrong())?;
                 if address.target == "/" { Ok(Place::Tcp(address)) } else { Err(wrong()) }
             }
         }
@@ -149,21 +146,6 @@ pub fn judge<T: DeserializeOwned>(answer: &Response, url: &str) -> Result<T, Err
     }
 }
 
-fn read_key(path: &Path) -> Result<String, Error> {
-    let name = path.display();
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| Error::Usage(format!("--admin-key-file {name}: {error}")))?;
-    key_in(&format!("--admin-key-file {name}"), &text)
-}
-
-/// The first of the keys in a text: a server that changes its key takes the old and the new one for a while. What is wrong with
-/// it is said without it.
-fn key_in(source: &str, text: &str) -> Result<String, Error> {
-    let key = text.split(',').next().unwrap_or_default().trim();
-    let is_one = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_one { Ok(key.to_owned()) } else { Err(Error::Usage(format!("{source}: that is no key"))) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,16 +157,6 @@ mod tests {
         assert!(matches!(Place::parse("127.0.0.1:8081"), Ok(Place::Tcp(_))));
         for text in ["", "unix:", "/run/x", "https://x", "http://x/y", "ws://x"] {
             assert!(matches!(Place::parse(text), Err(Error::Usage(_))), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_key_is_one_word_and_the_first_of_several() {
-        for (text, key) in [("abc", "abc"), (" abc\n", "abc"), ("abc,def", "abc")] {
-            assert_eq!(key_in("x", text).as_deref(), Ok(key));
-        }
-        for text in ["", "\n", ",abc", "a b", "abc\r\nX: y", "caf\u{e9}"] {
-            assert_eq!(key_in("x", text), Err(Error::Usage("x: that is no key".into())), "{text:?}");
         }
     }
 

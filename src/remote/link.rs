@@ -2,14 +2,16 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustls::ClientConfig;
 
 use super::Error;
 use super::address::Address;
+use super::stream::Stream;
 use crate::hub::frame::MessageKind;
 use crate::limits::READ_BUFFER_BYTES;
 use crate::ws::client::answer::{Asked, judge};
@@ -20,10 +22,24 @@ use crate::ws::handshake::accept_key;
 
 /// Time for the server to answer the handshake, or to take what it is sent.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Where a client's token is, if no file has it.
+pub const TOKEN: &str = "UPROAR_TOKEN";
+/// What whoever wants a token, or another, answers.
+const UNWELCOME: [&str; 2] = ["answered 401", "answered 403"];
+
+/// What connections to a server have in common.
+pub struct Terms {
+    /// Where it is.
+    pub address: Address,
+    /// Whom `wss://` trusts.
+    pub tls: Arc<ClientConfig>,
+    /// What the handshake brings in `Authorization: Bearer`.
+    pub token: Option<String>,
+}
 
 /// A connection that is open.
 pub struct Link {
-    stream: TcpStream,
+    stream: Stream,
     reader: Reader,
     tools: Tools,
     buffer: Box<[u8]>,
@@ -46,11 +62,11 @@ impl Link {
     /// Connects, and shakes hands.
     ///
     /// # Errors
-    /// [`Error::NoServer`], which says what to do.
-    pub fn open(address: &Address) -> Result<Link, Error> {
-        let authority = &address.authority;
+    /// [`Error::NoServer`], which says what to do; [`Error::Refused`] where the server wants another token, or one.
+    pub fn open(terms: &Terms) -> Result<Link, Error> {
+        let authority = &terms.address.authority;
         let refused = |why: String| Error::NoServer(format!("no WebSocket at {authority}: {why}"));
-        let stream = address.connect().map_err(|error| {
+        let stream = Stream::open(&terms.address, &terms.tls).map_err(|error| {
             Error::NoServer(format!("no connection to {authority}: {error}; is the server running, and --url right?"))
         })?;
         let mut link = Link {
@@ -61,21 +77,24 @@ impl Link {
             rest: Vec::new(),
             early: Vec::new(),
         };
-        link.shake_hands(address).map_err(|error| refused(error.to_string()))?;
-        Ok(link)
+        let shaken = link.shake_hands(terms).map_err(|error| error.to_string());
+        shaken.map(|()| link).map_err(|why| match UNWELCOME.iter().any(|status| why.starts_with(status)) {
+            true => Error::Refused(format!("{authority} has {why}; a token is taken from {TOKEN}, or --token-file")),
+            false => refused(why),
+        })
     }
 
-    fn shake_hands(&mut self, address: &Address) -> io::Result<()> {
-        self.stream.set_nodelay(true)?;
-        self.stream.set_read_timeout(Some(TIMEOUT))?;
-        self.stream.set_write_timeout(Some(TIMEOUT))?;
+    fn shake_hands(&mut self, terms: &Terms) -> io::Result<()> {
+        self.stream.set_read_timeout(TIMEOUT)?;
+        self.stream.set_write_timeout(TIMEOUT)?;
         let key = key();
-        let Address { target, authority, .. } = address;
+        let Address { target, authority, .. } = &terms.address;
+        let token = terms.token.as_ref().map_or(String::new(), |token| format!("Authorization: Bearer {token}\r\n"));
         let request = format!(
             "GET {target} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{token}\r\n"
         );
-        self.stream.write_all(request.as_bytes())?;
+        self.stream.write_all(request.as_bytes()).and_then(|()| self.stream.flush())?;
         let accept = accept_key(key.as_bytes());
         let asked = Asked { accept: accept.as_bytes(), deflate: false, protocols: &[] };
         let mut head = Vec::new();
@@ -126,7 +145,7 @@ impl Link {
             return self.take(&rest).map(Some);
         }
         // A timeout of nothing would be none.
-        self.stream.set_read_timeout(Some(within.max(Duration::from_millis(1))))?;
+        self.stream.set_read_timeout(within.max(Duration::from_millis(1)))?;
         match self.stream.read(&mut self.buffer) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
             Ok(len) => {

@@ -1,7 +1,7 @@
 //! `uproar publish`, `subscribe`, `top`, `drain`, `reload` and `health`: the command as a client of a server that runs.
 //!
 //! They block: one connection, one thread, no runtime. `publish`, `reload` and `health` ask the HTTP API once (`admin`, `http`), `drain`
-//! until the server is gone, and `top` again and again. `subscribe` has a WebSocket of the `json` dialect (`link`), and what comes of
+//! until the server is gone, and `top` again and again. `subscribe` has a WebSocket of the `json` dialect (`link`, over a `stream`), and what comes of
 //! its messages is decided without one (`follow`).
 
 mod address;
@@ -13,6 +13,8 @@ mod http;
 mod link;
 pub mod publish;
 pub mod reload;
+mod secret;
+mod stream;
 pub mod subscribe;
 pub mod top;
 

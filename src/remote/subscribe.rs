@@ -1,6 +1,7 @@
 //! `uproar subscribe`.
 
 use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,11 +9,12 @@ use std::time::{Duration, Instant};
 use clap::builder::UnknownArgumentValueParser;
 use serde::Deserialize;
 
-use super::address::Address;
+use super::address::{Address, WS};
 use super::follow::{Follow, Place, Step};
-use super::link::{Got, Link, random};
-use super::{Error, end, time};
+use super::link::{Got, Link, TOKEN, Terms, random};
+use super::{Error, end, secret, time};
 use crate::http::route::{Route, route};
+use crate::tls::trust::{Trust, client_config};
 
 /// What it does.
 pub const LONG_ABOUT: &str = "Print the messages of topics, as they are published
@@ -29,6 +31,7 @@ Examples:
   uproar subscribe prices.AAPL --count 1 --timeout 10s
   uproar subscribe chat.general --since 0:0              first what is kept, all of it
   uproar subscribe prices.AAPL --envelope | jq .offset
+  UPROAR_TOKEN=$(cat token) uproar subscribe prices.AAPL --url wss://prices.example.org
 
 Exit codes:
   0  ended in order                         2  bad usage
@@ -51,7 +54,7 @@ pub struct Options {
     /// Topics, at most 1024
     #[arg(required = true, num_args = 1..=1024, value_name = "TOPIC")]
     topics: Vec<String>,
-    /// The server: ws://host:port. With a path or query, those of a room; without, it is in a room of its own
+    /// The server: ws://host:port or wss://host:port. With a path or query, those of a room; without, it is in a room of its own
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080")]
     url: String,
     /// Begin behind this place of the one topic; 0:0 is the beginning of what is kept
@@ -66,6 +69,12 @@ pub struct Options {
     /// End after this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     timeout: Option<Duration>,
+    /// Read the token to come in with from this file; without it, UPROAR_TOKEN has it if one is needed
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The certificates to trust, in PEM, where the URL is wss://; without it, those of public authorities
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// The option of `uproar publish`: whoever gives it is told which is meant.
     #[arg(long = "admin", hide = true, value_parser = UnknownArgumentValueParser::suggest_arg("--url"))]
     _admin: Option<String>,
@@ -98,7 +107,7 @@ fn subscribe(options: &Options) -> Result<(), Error> {
     if options.since.is_some() && options.topics.len() > 1 {
         return Err(Error::Usage("--since is a place in one topic, and there are more".to_owned()));
     }
-    let mut address = Address::parse("--url", "ws", &options.url)?;
+    let mut address = Address::parse("--url", &WS, &options.url)?;
     if route(address.path(), true) != Route::Json {
         let (url, path, authority) = (&options.url, address.path(), &address.authority);
         return Err(Error::Usage(format!(
@@ -112,18 +121,26 @@ fn subscribe(options: &Options) -> Result<(), Error> {
     }
     let until = options.timeout.and_then(|time| Instant::now().checked_add(time));
     let mut follow = Follow::new(&options.topics, options.since.clone(), options.envelope, options.count);
-    let mut link = connect(&address)?;
+    let terms = terms(options, address)?;
+    let mut link = connect(&terms)?;
     loop {
         match listen(&mut link, &mut follow, until)? {
             Ended::Done => return Ok(()),
             Ended::TimeOut => return time_is_over(&follow),
             Ended::Lost(why) => eprintln!("uproar subscribe: {why}; connecting anew"),
         }
-        link = match connect_anew(&address, until)? {
+        link = match connect_anew(&terms, until)? {
             Some(link) => link,
             None => return time_is_over(&follow),
         };
     }
+}
+
+/// How it comes in.
+fn terms(options: &Options, address: Address) -> Result<Terms, Error> {
+    let token = secret::find(("--token-file", options.token_file.as_deref()), TOKEN, |token| token)?;
+    let tls = client_config(options.ca.as_deref().map_or(Trust::Public, Trust::File));
+    Ok(Terms { address, tls: tls.map_err(|why| Error::Usage(format!("--ca {why}")))?, token })
 }
 
 fn time_is_over(follow: &Follow) -> Result<(), Error> {
@@ -141,10 +158,10 @@ fn left(until: Option<Instant>, most: Duration) -> Option<Duration> {
 }
 
 /// Connects, and waits for the welcome. Who sends none speaks no `json`: what is sent there could be somebody's message.
-fn connect(address: &Address) -> Result<Link, Error> {
-    let mut link = Link::open(address)?;
+fn connect(terms: &Terms) -> Result<Link, Error> {
+    let mut link = Link::open(terms)?;
     let other = |what: String| {
-        let Address { authority, target, .. } = address;
+        let Address { authority, target, .. } = &terms.address;
         Error::NoServer(format!("{authority} has no rooms and topics at {target}: {what}; is --url right?"))
     };
     let until = Instant::now().checked_add(WELCOME);
@@ -183,7 +200,7 @@ fn refused() -> Error {
 ///
 /// # Errors
 /// The server will not have it.
-fn connect_anew(address: &Address, until: Option<Instant>) -> Result<Option<Link>, Error> {
+fn connect_anew(terms: &Terms, until: Option<Instant>) -> Result<Option<Link>, Error> {
     let [mut wait, most] = BACKOFF;
     loop {
         let Some(nap) = left(until, wait) else { return Ok(None) };
@@ -191,7 +208,7 @@ fn connect_anew(address: &Address, until: Option<Instant>) -> Result<Option<Link
         if left(until, most).is_none() {
             return Ok(None);
         }
-        match connect(address) {
+        match connect(terms) {
             Ok(link) => return Ok(Some(link)),
             Err(error @ Error::Refused(_)) => return Err(error),
             Err(error) => eprintln!("uproar subscribe: {error}"),

@@ -150,7 +150,8 @@ impl Shared {
     /// Why newcomers are refused, or should soon go elsewhere; nothing while they are welcome.
     pub fn unready(&self) -> Option<&'static str> {
         match self.standing() {
-            Standing::Serving => self.memory_pressure().then_some("memory"),
+            Standing::Serving if self.memory_pressure() => Some("memory"),
+            Standing::Serving => (self.process().keys_awaited.get() > 0).then_some("keys"),
             Standing::Draining => Some("draining"),
             Standing::Stopping => Some("stopping"),
         }

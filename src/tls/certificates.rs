@@ -82,6 +82,8 @@ fn load(pair: &Pair, provider: &CryptoProvider) -> Result<CertifiedKey, Unusable
     if chain.is_empty() {
         return Err(bad(certificate, &"there is no certificate in it"));
     }
+    // What is wrong with it would else be taken for the key's fault.
+    EndEntityCert::try_from(&chain[0]).map_err(|error| bad(certificate, &error))?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| bad(key, &error))?;
     CertifiedKey::from_der(chain, private, provider).map_err(|error| bad(key, &error))
 }

@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod handshakes;
 pub mod kernel;
 pub mod session;
+pub mod trust;
 
 pub use certificates::{Pair, Unusable};
 pub use handshakes::{Handshakes, Shaken};

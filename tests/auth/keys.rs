@@ -25,7 +25,7 @@ fn public_keys_of_every_kind() {
     let ed = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
     let files = vec![file("rsa", RSA_PUBLIC), file("p256", &p256.public_key_pem()), file("ed", &ed.public_key_pem())];
     let server = guarded(1, |config| {
-        config.jwt_secret = None;
+        config.jwt_secret = Vec::new();
         config.jwt_public_key = files;
     });
     let claims = json!({"sub": "ann", "exp": now() + 60});
@@ -52,7 +52,7 @@ fn keys_are_taken_from_the_address_alone() {
         let body = key_set(&[("first", &key)]);
         let (address, asked) = serve(move || (status.clone(), body.clone()));
         let server = guarded(1, |config| {
-            config.jwt_secret = None;
+            config.jwt_secret = Vec::new();
             config.jwks_url = Some(format!("{address}?key=of-the-issuer"));
         });
         wait_until("it is asked", || asked.load(Ordering::Relaxed) >= 1);
@@ -62,6 +62,30 @@ fn keys_are_taken_from_the_address_alone() {
                 .any(|line| line.starts_with("uproar_jwks_fetches_total{result=\"failed\"}") && !line.ends_with(" 0"))
         });
         assert_eq!(served.load(Ordering::Relaxed), 0);
+        let unready = readiness(server.addr);
+        assert_eq!((unready.status, unready.body.contains("\"keys\"")), (503, true), "{unready:?}");
+    }
+}
+
+/// Whether newcomers are told to come.
+fn readiness(addr: SocketAddr) -> Response {
+    let mut client = Client::connect(addr);
+    client.send(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.response()
+}
+
+/// While one secret takes another's place, both are good.
+#[test]
+fn several_secrets() {
+    const NEXT: &str = "another-secret-of-more-than-16-characters";
+    let server = guarded(1, |config| config.jwt_secret = vec![Secret::new(NEXT), Secret::new(SECRET)]);
+    let claims = json!({"sub": "ann", "exp": now() + 60});
+    let made_with = |secret: &str| {
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        bearer(&encode(&Header::default(), &claims, &key).expect("a token"))
+    };
+    for (secret, expected) in [(SECRET, 101), (NEXT, 101), ("a third of more than 16 characters", 401)] {
+        assert_eq!(status(server.addr, "/", &made_with(secret)), expected, "{secret}");
     }
 }
 
@@ -109,7 +133,7 @@ fn keys_are_fetched_and_fetched_again_for_one_that_is_not_known() {
     let set = Arc::new(std::sync::Mutex::new(key_set(&[("first", &first)])));
     let (address, served) = serve_keys(set.clone());
     let server = guarded(1, |config| {
-        config.jwt_secret = None;
+        config.jwt_secret = Vec::new();
         config.jwks_url = Some(address);
         config.jwks_refresh = Duration::from_secs(1);
     });
@@ -119,6 +143,7 @@ fn keys_are_fetched_and_fetched_again_for_one_that_is_not_known() {
         encode(&header, &json!({"sub": "ann", "exp": now() + 60}), &key).expect("a token")
     };
     wait_until("the keys are there", || status(server.addr, "/", &bearer(&made_by(&first, "first"))) == 101);
+    assert_eq!(readiness(server.addr).status, 200);
     assert_eq!(status(server.addr, "/", &bearer(&made_by(&second, "first"))), 401);
     assert_eq!(status(server.addr, "/", &bearer(&made_by(&second, "second"))), 401);
     // What is no set of keys changes nothing.

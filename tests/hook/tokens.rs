@@ -21,7 +21,7 @@ fn claims(change: Value) -> Value {
 
 fn guarded(application: &Application, events: HookEvents) -> TestServer {
     asking(application, events, 3, |config| {
-        config.jwt_secret = Some(Secret::new(SECRET));
+        config.jwt_secret = vec![Secret::new(SECRET)];
         config.anonymous = true;
     })
 }
@@ -106,7 +106,7 @@ fn a_topics_token_that_is_over_when_the_application_answers() {
     });
     let events = HookEvents { connect: true, subscribe: true, publish: false };
     let server = asking(&application, events, 1, |config| {
-        config.jwt_secret = Some(Secret::new(SECRET));
+        config.jwt_secret = vec![Secret::new(SECRET)];
         config.client_subscribe = uproar::config::Patterns(vec!["lobby".into()]);
         config.auth_hook_timeout = Duration::from_secs(5);
     });

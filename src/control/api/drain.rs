@@ -27,8 +27,7 @@ pub struct Draining {
 /// `POST /drain`.
 pub async fn drain(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let Drain {} = Body::read(request, api.most_of_one()).await?.parse()?;
-    tracing::info!(why = "POST /drain", "draining");
-    control::drain(&api.shards, api.settings().drain);
+    control::drain(&api.shards, api.settings().drain, "POST /drain");
     Ok(answer(StatusCode::ACCEPTED, &Draining { connections: api.shards.shared().connections() }))
 }
 

@@ -42,7 +42,7 @@ impl Pending {
 
 impl Post {
     pub fn new(plan: &Plan) -> Post {
-        let keys = Keys::new(None, &[], (None, None)).expect("no keys");
+        let keys = Keys::new(&[], &[], (None, None)).expect("no keys");
         let (gate, tokens) = Gate::new(keys);
         let (hook, questions) = Hook::new(QUESTIONS);
         let has_gate = plan.guard.is_some_and(|rule| rule.gate);

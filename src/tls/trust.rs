@@ -1,4 +1,4 @@
-//! Whom a load over TLS trusts.
+//! Whom this side of a session trusts, where it is the client: `uproar bench` and `uproar subscribe`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,36 +10,49 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use crate::bench::{Result, Usage};
+/// Whose word is taken for a server's certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trust<'a> {
+    /// That of the certificates of a file, in PEM.
+    File(&'a Path),
+    /// That of the authorities that browsers trust.
+    Public,
+    /// Its own.
+    Anybody,
+}
 
-/// What sessions have in common: they trust the certificates of a file, or any. None is resumed, so that every connection costs
-/// the server a whole handshake.
+/// What sessions have in common. None is resumed: every connection costs the server a whole handshake.
 ///
 /// # Errors
-/// [`Usage`]: there is neither, or the file has no certificate.
-pub fn client_config(ca: Option<&Path>, insecure: bool) -> Result<Arc<ClientConfig>> {
+/// The file cannot be read, or has no certificate; in words that name it.
+pub fn client_config(trust: Trust<'_>) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    let mut config = match ca {
-        Some(file) => builder.with_root_certificates(roots(file)?).with_no_client_auth(),
-        None if insecure => {
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| error.to_string())?;
+    let mut config = match trust {
+        Trust::File(file) => builder.with_root_certificates(roots(file)?).with_no_client_auth(),
+        Trust::Public => builder.with_root_certificates(public_roots()).with_no_client_auth(),
+        Trust::Anybody => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))).with_no_client_auth()
         }
-        None => return Usage::error("wss:// wants --ca FILE, with the certificate to trust, or --insecure"),
     };
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
+fn public_roots() -> RootCertStore {
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
+}
+
 /// The certificates of a file.
-fn roots(file: &Path) -> Result<RootCertStore> {
-    let wrong = |why: String| Usage(format!("--ca {}: {why}", file.display()));
+fn roots(file: &Path) -> Result<RootCertStore, String> {
+    let wrong = |why: String| format!("{}: {why}", file.display());
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(file).map_err(|error| wrong(error.to_string()))? {
         let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
         roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
     }
-    if roots.is_empty() { Err(wrong("there is no certificate in PEM".into()).into()) } else { Ok(roots) }
+    if roots.is_empty() { Err(wrong("there is no certificate in PEM".into())) } else { Ok(roots) }
 }
 
 /// Takes any certificate for the server's, as long as the server has its key.
@@ -54,7 +67,7 @@ impl ServerCertVerifier for Anybody {
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, Error> {
+    ) -> Result<ServerCertVerified, Error> {
         Ok(ServerCertVerified::assertion())
     }
 
@@ -63,7 +76,7 @@ impl ServerCertVerifier for Anybody {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, Error> {
+    ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
     }
 
@@ -72,7 +85,7 @@ impl ServerCertVerifier for Anybody {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, Error> {
+    ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
     }
 
