@@ -11,6 +11,7 @@ mod advice;
 mod exposure;
 mod history;
 mod hook;
+mod incomplete;
 mod limit;
 mod load;
 mod network;

@@ -21,9 +21,6 @@ pub const DELIVERIES_PER_TURN: usize = 128;
 pub const CODEC_BYTES_PER_TURN: usize = 1 << 20;
 /// Reads that may wait for that.
 pub const MAX_UNDECODED: usize = 128;
-/// Bytes of incomplete messages that the connections of a shard may keep in all; beyond that, those of them are closed that hold
-/// much and have for the longest.
-pub const MAX_PARTIAL_BYTES: usize = 256 << 20;
 /// Deadlines of one turn.
 pub const DEADLINES_PER_TURN: usize = 256;
 /// Bytes of clients' messages that may wait to be sent to one backend; those beyond are answered `busy`. Of notices and

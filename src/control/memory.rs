@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -13,12 +13,16 @@ use crate::ring::sys;
 use crate::shard::handle::Shards;
 use crate::shard::mail::{Mail, Shed};
 
-/// How often resident memory is looked at.
-const INTERVAL: Duration = Duration::from_millis(100);
-/// Looks between two times that histories are halved: what was freed must be seen first.
-const LOOKS_PER_HALVING: u32 = 3;
-/// Looks between two lines of the log.
-const LOOKS_PER_LINE: u32 = 10;
+/// How often resident memory is looked at while less than half of what is allowed is resident.
+const SELDOM: Duration = Duration::from_millis(100);
+/// How often from there on: what comes between two looks comes on top.
+const OFTEN: Duration = Duration::from_millis(10);
+/// Time between two orders of one step: what was freed for the first must be seen by then.
+const BETWEEN_ORDERS: Duration = Duration::from_millis(100);
+/// Orders between two times that histories are halved.
+const ORDERS_PER_HALVING: u32 = 3;
+/// Time between two lines of the log.
+const BETWEEN_LINES: Duration = Duration::from_secs(1);
 
 /// What is done for want of memory; each has those before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -77,23 +81,24 @@ pub async fn watch(shards: Shards, mut settings: watch::Receiver<Arc<Settings>>)
 
 /// Sheds load near the bound, for as long as memory can be read.
 async fn keep_within(shedding: &mut Shedding, shards: &Shards) -> io::Error {
+    let begin = Instant::now();
     loop {
         let bytes = match sys::resident_bytes() {
             Ok(bytes) => bytes,
             Err(error) => return error,
         };
-        shedding.look(bytes);
+        shedding.look(bytes, begin.elapsed());
         shards.shared().set_memory_pressure(shedding.step >= Step::Newcomers);
         if let Some(step) = shedding.news() {
             tell(step, bytes, shedding.max);
         }
-        for postbox in shards.postboxes() {
-            if let Some(mail) = shedding.mail(shards.postboxes().len() as u64) {
-                postbox.post(mail);
+        if let Some(order) = shedding.order(shards.postboxes().len() as u64) {
+            for postbox in shards.postboxes() {
+                postbox.post(order.mail());
                 postbox.wake();
             }
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(if bytes < shedding.percent(50) { SELDOM } else { OFTEN }).await;
     }
 }
 
@@ -109,33 +114,50 @@ fn tell(step: Step, bytes: u64, max: u64) {
     tracing::warn!(resident_mib = bytes >> 20, allowed_mib = max >> 20, "memory: {what}");
 }
 
+/// What each shard is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Order {
+    Trim,
+    Shed(Shed),
+}
+
+impl Order {
+    fn mail(self) -> Mail {
+        match self {
+            Order::Trim => Mail::Trim,
+            Order::Shed(what) => Mail::Shed(what),
+        }
+    }
+}
+
 /// Where the process is between enough memory and none.
 struct Shedding {
     max: u64,
     step: Step,
     /// Resident at the last look.
     bytes: u64,
-    /// Looks since the first at which histories were to be emptied.
+    /// When that was.
+    now: Duration,
+    /// The last order's step, and when it was given, unless there was enough since.
+    ordered: Option<(Step, Duration)>,
+    /// Orders since the first with which histories were to be emptied.
     halving: u32,
-    /// The step that the log was told of.
-    told: Step,
-    /// Looks until it may be told again.
-    silence: u32,
+    /// The step that the log was told of, and until when it is told nothing.
+    told: (Step, Duration),
 }
 
 impl Shedding {
     fn new(max: u64) -> Shedding {
-        Shedding { max, step: Step::None, bytes: 0, halving: 0, told: Step::None, silence: 0 }
+        let (step, now) = (Step::None, Duration::ZERO);
+        Shedding { max, step, bytes: 0, now, ordered: None, halving: 0, told: (step, now) }
     }
 
     /// So many bytes are resident now.
-    fn look(&mut self, bytes: u64) {
-        self.bytes = bytes;
+    fn look(&mut self, bytes: u64, now: Duration) {
+        (self.bytes, self.now) = (bytes, now);
         let begun = STEPS.into_iter().filter(|(_, begins, _)| bytes >= self.percent(*begins));
         let held = STEPS.into_iter().filter(|(step, _, ends)| *step <= self.step && bytes >= self.percent(*ends));
         self.step = begun.chain(held).map(|(step, ..)| step).max().unwrap_or(Step::None);
-        self.halving = if self.step >= Step::Histories { self.halving + 1 } else { 0 };
-        self.silence = self.silence.saturating_sub(1);
     }
 
     fn percent(&self, percent: u64) -> u64 {
@@ -144,24 +166,31 @@ impl Shedding {
 
     /// The step, if it is another than the log knows, and enough time has passed since that was told.
     fn news(&mut self) -> Option<Step> {
-        if self.step == self.told || self.silence > 0 {
+        let (told, silent) = self.told;
+        if self.step == told || self.now < silent {
             return None;
         }
-        (self.told, self.silence) = (self.step, LOOKS_PER_LINE);
+        self.told = (self.step, self.now + BETWEEN_LINES);
         Some(self.step)
     }
 
-    /// What each of so many shards is to do now.
-    fn mail(&self, shards: u64) -> Option<Mail> {
-        let excess = self.bytes.saturating_sub(self.percent(95));
-        match self.step {
-            Step::None => None,
-            Step::Newcomers => Some(Mail::Trim),
-            step => Some(Mail::Shed(Shed {
-                histories: self.halving % LOOKS_PER_HALVING == 1,
-                backlogs: if step == Step::Backlogs { excess.div_ceil(shards.max(1)) } else { 0 },
-            })),
+    /// What each of so many shards is to do now: at once where it is more than was ordered last, else after a while.
+    fn order(&mut self, shards: u64) -> Option<Order> {
+        let due = self.ordered.is_none_or(|(step, at)| self.step > step || self.now >= at + BETWEEN_ORDERS);
+        if self.step == Step::None || !due {
+            self.ordered = self.ordered.filter(|_| self.step > Step::None);
+            return None;
         }
+        self.ordered = Some((self.step, self.now));
+        self.halving = if self.step >= Step::Histories { self.halving + 1 } else { 0 };
+        let excess = self.bytes.saturating_sub(self.percent(95));
+        Some(match self.step {
+            Step::None | Step::Newcomers => Order::Trim,
+            step => Order::Shed(Shed {
+                histories: self.halving % ORDERS_PER_HALVING == 1,
+                backlogs: if step == Step::Backlogs { excess.div_ceil(shards.max(1)) } else { 0 },
+            }),
+        })
     }
 }
 
@@ -173,10 +202,25 @@ mod tests {
 
     const MAX: u64 = 100_000;
 
+    /// When the look of that number is.
+    fn at(look: usize) -> Duration {
+        BETWEEN_ORDERS * look as u32
+    }
+
     fn after(readings: &[u64]) -> Shedding {
         let mut shedding = Shedding::new(MAX);
-        readings.iter().for_each(|&bytes| shedding.look(bytes));
+        readings.iter().enumerate().for_each(|(n, &bytes)| shedding.look(bytes, at(n)));
         shedding
+    }
+
+    /// The orders to four shards with these looks.
+    fn orders(looks: &[(u64, Duration)]) -> Vec<Option<Order>> {
+        let mut shedding = Shedding::new(MAX);
+        let order = |&(bytes, now): &(u64, Duration)| {
+            shedding.look(bytes, now);
+            shedding.order(4)
+        };
+        looks.iter().map(order).collect()
     }
 
     #[test]
@@ -204,31 +248,43 @@ mod tests {
 
     #[test]
     fn each_step_has_its_orders() {
-        let orders = |readings: &[u64]| match after(readings).mail(4) {
-            None => (false, false, 0),
-            Some(Mail::Shed(Shed { histories, backlogs })) => (true, histories, backlogs),
-            Some(mail) => {
-                assert!(matches!(mail, Mail::Trim));
-                (true, false, 0)
-            }
+        let last = |readings: &[u64]| {
+            let looks: Vec<_> = readings.iter().enumerate().map(|(n, &bytes)| (bytes, at(n))).collect();
+            orders(&looks).pop().flatten()
         };
-        assert_eq!(orders(&[1]), (false, false, 0));
-        assert_eq!(orders(&[91_000]), (true, false, 0));
-        assert_eq!([1, 2, 3, 4].map(|looks| orders(&[96_000; 4][..looks]).1), [true, false, false, true]);
-        assert_eq!(orders(&[99_000]), (true, true, 1000));
-        assert_eq!(orders(&[99_000, 95_001]), (true, false, 1));
+        let shed = |histories, backlogs| Some(Order::Shed(Shed { histories, backlogs }));
+        assert_eq!(last(&[1]), None);
+        assert_eq!(last(&[91_000]), Some(Order::Trim));
+        let halvings = [1, 2, 3, 4].map(|looks| last(&[96_000; 4][..looks]));
+        assert_eq!(halvings, [shed(true, 0), shed(false, 0), shed(false, 0), shed(true, 0)]);
+        assert_eq!(last(&[99_000]), shed(true, 1000));
+        assert_eq!(last(&[99_000, 95_001]), shed(false, 1));
+    }
+
+    #[test]
+    fn more_is_ordered_at_once_and_the_same_after_a_while() {
+        let looks = [(91_000, 0), (92_000, 10), (96_000, 20), (97_000, 30), (99_000, 40), (99_000, 130), (99_000, 140)];
+        let given = orders(&looks.map(|(bytes, ms)| (bytes, Duration::from_millis(ms))));
+        assert_eq!(
+            given.iter().map(Option::is_some).collect::<Vec<_>>(),
+            [true, false, true, false, true, false, true]
+        );
+        // Where there was enough meanwhile, it begins anew.
+        let looks = [(91_000, 0), (1, 10), (91_000, 20)].map(|(bytes, ms)| (bytes, Duration::from_millis(ms)));
+        assert_eq!(orders(&looks), [Some(Order::Trim), None, Some(Order::Trim)]);
     }
 
     #[test]
     fn the_log_is_told_once_and_not_too_often() {
         let mut shedding = Shedding::new(MAX);
         let mut lines = Vec::new();
-        for look in 0..100 {
+        for look in 0..1000 {
             // To and fro, then for good.
-            shedding.look(if look < 50 { 70_000 + look % 2 * 29_000 } else { 94_000 });
+            let bytes = if look < 500 { 70_000 + look % 2 * 29_000 } else { 94_000 };
+            shedding.look(bytes, OFTEN * look as u32);
             lines.extend(shedding.news());
         }
-        assert!(lines.len() <= 6 && lines.last() == Some(&Step::Histories), "{lines:?}");
+        assert!(lines.len() <= 7 && lines.last() == Some(&Step::Histories), "{lines:?}");
     }
 
     proptest! {
@@ -236,9 +292,9 @@ mod tests {
         #[test]
         fn what_was_read_before_counts_between_the_bounds_alone(readings in prop::collection::vec(70_000..110_000u64, 1..60)) {
             let mut shedding = Shedding::new(MAX);
-            for bytes in readings {
+            for (n, bytes) in readings.into_iter().enumerate() {
                 let before = shedding.step;
-                shedding.look(bytes);
+                shedding.look(bytes, at(n));
                 for (step, begins, ends) in STEPS {
                     let expected = match bytes {
                         bytes if bytes >= begins * 1000 => true,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
+use super::memory::allowed;
 use crate::auth::jwks::fetch_set;
 use crate::auth::{Gate, Hook, Keys, hook};
 use crate::config::{Config, ConfigError};
@@ -31,7 +32,7 @@ impl Prepared {
     /// # Errors
     /// Every problem that there is: types of messages that cannot be, files that cannot be read or are not what they should be.
     pub fn new(config: &Config) -> Result<Prepared, ConfigError> {
-        let settings = Settings::try_from(config).map(Arc::new);
+        let settings = Settings::try_from(config).map(|settings| Arc::new(within_memory(settings, config)));
         let certificates = certificates_of(config);
         let keys = keys_of(config);
         match (settings, certificates, keys) {
@@ -108,6 +109,11 @@ impl Next {
             gate.renew(keys);
         }
     }
+}
+
+/// What depends on how much memory this machine lets the process have.
+fn within_memory(settings: Settings, config: &Config) -> Settings {
+    Settings { incomplete_bytes: config.incomplete_bytes(allowed(config.max_memory)) as usize, ..settings }
 }
 
 /// The certificates, where there is a TLS listener.

@@ -52,6 +52,8 @@ impl Shard {
                 Kind::Send | Kind::Wake | Kind::Close | Kind::Cancel | Kind::Discard => {}
             }
         }
+        // Before more is read in this turn.
+        self.core.bound_incomplete();
     }
 
     /// Bytes have come from a connection.

@@ -1,8 +1,8 @@
 //! Messages and requests that are not there in whole, or wait for somebody's word: how long they may take, how much of them a shard
 //! keeps, and whom that costs his connection.
 //!
-//! Whoever adds to what is kept pays nothing for the bound: it is looked at once a turn, and only beyond it is it found out who
-//! holds how much.
+//! Whoever adds to what is kept pays nothing for the bound: it is looked at after each batch of reads, and only beyond it is it
+//! found out who holds how much.
 
 use std::cmp::Reverse;
 

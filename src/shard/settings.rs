@@ -15,7 +15,6 @@ use crate::conn::peer::Peer;
 use crate::dialect::json::Types;
 use crate::hub::history::Retention;
 use crate::hub::presence;
-use crate::limits::MAX_PARTIAL_BYTES;
 
 /// What a shard needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -115,7 +114,7 @@ impl TryFrom<&Config> for Settings {
             keep_alive_timeout: config.keep_alive_timeout,
             max_message: config.max_message,
             message_timeout: config.message_timeout,
-            incomplete_bytes: MAX_PARTIAL_BYTES,
+            incomplete_bytes: config.incomplete_bytes(None) as usize,
             message_rate: config.message_rate,
             byte_rate: config.byte_rate,
             address_connections: config.address_connections,
