@@ -180,8 +180,8 @@ fn may_import(room: &str) -> Option<Vec<&str>> {
         "shard" | "handler" => {
             Some([&FLOOR_0[..], &FLOOR_1, &["admission", "auth", "conn", "tls", "shard", "handler"]].concat())
         }
-        // The tools know the floors below the shards only.
-        "bench" | "doctor" | "remote" => Some([&FLOOR_0[..], &FLOOR_1, &[room]].concat()),
+        // The tools know the floors below the shards only, and whom a client trusts.
+        "bench" | "doctor" | "remote" => Some([&FLOOR_0[..], &FLOOR_1, &[room, "tls::trust"]].concat()),
         "server" | "control" | "cli" | "main" | "lib" => None,
         room => panic!("on which floor is {room}?"),
     }

@@ -168,7 +168,8 @@ fn who_subscribes_may_need_a_token_and_trust() {
     from_variable.env("UPROAR_TOKEN", &token);
     let mut both =
         [&mut from_file, &mut from_variable].map(|command| Subscriber::of(command.spawn().expect("it runs")));
-    server.wait_subscriptions(4);
+    // Each to its room, its user's topic, and this one.
+    server.wait_subscriptions(6);
     publish(&server, "t", "7");
     both.iter_mut().for_each(|subscriber| assert_eq!(subscriber.line(), "7"));
     both.into_iter().for_each(|subscriber| assert_eq!(subscriber.end(), (Some(0), String::new())));

@@ -55,14 +55,17 @@ struct OnTerminal {
     child: Child,
     keys: Option<ChildStdin>,
     shown: Arc<Mutex<Vec<u8>>>,
+    /// Where its number is.
+    id: tempfile::NamedTempFile,
 }
 
 impl OnTerminal {
     fn start(admin: &str) -> OnTerminal {
         let binary = env!("CARGO_BIN_EXE_uproar");
-        let shell = format!(
-            "stty rows 24 cols 80; {binary} top --interval 250ms --admin http://{admin}; echo code=$?; stty -a"
-        );
+        let id = tempfile::NamedTempFile::new().expect("a file");
+        let top = format!("exec {binary} top --interval 250ms --admin http://{admin}");
+        let top = format!("sh -c 'echo $$ >{}; {top}'", id.path().display());
+        let shell = format!("stty rows 24 cols 80; {top}; echo code=$?; stty -a");
         let mut command = Command::new("script");
         command.args(["-qfec", &shell, "/dev/null"]).env("TERM", "xterm-256color").env_remove("UPROAR_ADMIN_KEY");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script(1) of util-linux");
@@ -75,7 +78,7 @@ impl OnTerminal {
                 all.lock().expect("nobody panics").extend_from_slice(&some[..len]);
             }
         });
-        OnTerminal { child, keys, shown }
+        OnTerminal { child, keys, shown, id }
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -92,9 +95,14 @@ impl OnTerminal {
         keys.write_all(key.as_bytes()).and_then(|()| keys.flush()).expect("it reads");
     }
 
-    /// Ends it as people do; what it has written to the terminal, and what came after it.
-    fn quit(&mut self) -> (String, String) {
-        self.press("q");
+    fn signal(&mut self, name: &str) {
+        let id = std::fs::read_to_string(self.id.path()).expect("its number");
+        let status = Command::new("kill").args([&format!("-{name}"), id.trim()]).status();
+        assert!(status.expect("there is kill(1)").success());
+    }
+
+    /// What it has written to the terminal until it ended, and what came after it.
+    fn ended(&mut self) -> (String, String) {
         wait_until("it ends", || self.child.try_wait().expect("it is our child").is_some());
         drop(self.keys.take());
         let all = || String::from_utf8_lossy(&self.bytes()).into_owned();
@@ -131,10 +139,24 @@ fn it_shows_a_server_and_leaves_the_terminal_as_it_was() {
         let line = shown.lines().find(|line| line.starts_with("prices.EURUSD")).unwrap_or_default().to_owned();
         line.split_whitespace().last().and_then(|rate| rate.replace(',', "").parse::<f64>().ok()) > Some(1.0)
     });
-    let (during, after) = top.quit();
+    top.press("q");
+    let (during, after) = top.ended();
     assert!(during.contains("\u{1b}[?1049h") && during.contains("\u{1b}[?1049l"), "the screen before is back");
     assert!(!during.contains("evil\u{1b}"), "a name did what it says");
     assert!(after.starts_with('0') && after.contains(" icanon") && after.contains(" echo "), "{after}");
+}
+
+#[test]
+fn who_ends_it_from_elsewhere_leaves_the_terminal_as_it_was() {
+    let server = Process::start(&["--shards=1"]);
+    for name in ["TERM", "HUP"] {
+        let mut top = OnTerminal::start(&server.admin);
+        top.wait_for("serving");
+        top.signal(name);
+        let (during, after) = top.ended();
+        assert!(during.contains("\u{1b}[?1049l"), "{name}: the screen before is back");
+        assert!(after.starts_with('0') && after.contains(" icanon") && after.contains(" echo "), "{name}: {after}");
+    }
 }
 
 /// An address that nobody listens on, for two servers, the one after the other.
@@ -155,7 +177,10 @@ fn a_server_that_goes_away_is_waited_for() {
     let _client: Client = second.ws("/raw/after");
     top.wait_for("after");
     wait_until("all is well", || !screen(&top.bytes()).contains("trying again"));
-    let (_, after) = top.quit();
+    let (_, after) = {
+        top.press("q");
+        top.ended()
+    };
     assert!(after.starts_with('0'), "{after}");
 }
 

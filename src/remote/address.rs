@@ -50,7 +50,7 @@ impl Address {
             authority: authority.to_string(),
             host: authority.host().trim_matches(['[', ']']).to_owned(),
             port,
-            is_secure: scheme.ends_with('s'),
+            is_secure: matches!(scheme, "wss" | "https"),
             target: uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
         })
     }

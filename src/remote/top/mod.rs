@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::remote::admin::AdminOptions;
 use crate::remote::{Error, end, time};
@@ -95,9 +96,10 @@ fn top(options: Options) -> Result<(), Error> {
     }
     let feed = Feed::start(server, options.interval)?;
     let failed = |error: io::Error| Error::Refused(format!("the terminal: {error}"));
+    let told = told_to_end().map_err(failed)?;
     // From here on a panic, too, puts the terminal back.
     let mut terminal = ratatui::try_init().map_err(failed)?;
-    let outcome = live(&mut terminal, &feed, &mut state);
+    let outcome = live(&mut terminal, &feed, &mut state, &told);
     ratatui::restore();
     outcome.map_err(failed)
 }
@@ -110,9 +112,28 @@ fn once(server: &Server, mut state: State, interval: Duration) -> Result<(), Err
     Ok(())
 }
 
-fn live(terminal: &mut DefaultTerminal, feed: &Feed, state: &mut State) -> io::Result<()> {
+/// Has something in it when somebody has the process end (`SIGTERM`, `SIGHUP`): the terminal is put back first.
+fn told_to_end() -> io::Result<flume::Receiver<()>> {
+    let (tell, told) = flume::bounded(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (mut terminate, mut hang_up) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
+    };
+    let wait = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+        let _ = tell.send(());
+    };
+    thread::spawn(move || runtime.block_on(wait));
+    Ok(told)
+}
+
+fn live(terminal: &mut DefaultTerminal, feed: &Feed, state: &mut State, told: &flume::Receiver<()>) -> io::Result<()> {
     let mut is_new = true;
-    loop {
+    while told.is_empty() {
         if is_new {
             terminal.draw(|frame| view::draw(frame, state))?;
         }
@@ -135,6 +156,7 @@ fn live(terminal: &mut DefaultTerminal, feed: &Feed, state: &mut State) -> io::R
             is_new = true;
         }
     }
+    Ok(())
 }
 
 /// What a key writes; of those that end programs, `q`.
