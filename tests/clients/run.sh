@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Drives the server with real clients, with one shard and with two: node's ws, Python's websockets, curl, Chromium with
 # the playground and the demos in two tabs each, and tokio-tungstenite (tests/tungstenite.rs). Then the same over TLS, with
-# openssl's and the client library besides.
+# openssl's and the client library besides; and the guide to a safe server (docs/OPERATIONS.md), step by step.
 #
 #   tests/clients/run.sh [SCREENSHOTS]
 #
@@ -15,6 +15,7 @@ set -euo pipefail
 source "$(dirname "$0")/../lib.sh"
 cd "$repo"
 source tests/clients/tls.sh
+source tests/clients/guide.sh
 parts=${PARTS:-plain tls}
 screenshots=${1:-$target/screenshots}
 profile=${PROFILE:-release}
@@ -127,6 +128,9 @@ if [[ $parts == *plain* ]]; then
     check "tokio-tungstenite" cargo test --quiet --test tungstenite
 fi
 if [[ $parts == *tls* ]]; then
+    shards="as many shards as cores"
+    check "the guide to a safe server" check_guide
+    stop_children
     make_certificates
     run_tls 1 1.2
     run_tls 2 1.3
