@@ -319,8 +319,10 @@ pub enum Mail {
     Verdict(Box<Verdict>),
     /// From a thread that asks the application.
     Decided(Box<Outcome>),
-    /// Memory is short, or another shard has freed much: give back what is kept for later.
+    /// Memory is short: give back what is kept for later.
     Trim,
+    /// Another shard has freed what may be of this one's heap.
+    Freed,
     /// The same, and more is given up.
     Shed(Shed),
     /// From the next turn on, the shard works with these.
@@ -375,6 +377,7 @@ impl Mail {
                 | Mail::HasRead { .. }
                 | Mail::Replaced { .. }
                 | Mail::Trim
+                | Mail::Freed
                 | Mail::Shed(_)
                 | Mail::Configure(_)
                 | Mail::Drain { .. }

@@ -7,6 +7,7 @@ use crate::error::CloseReason;
 
 use super::Core;
 use super::mail::{Mail, Shed};
+use super::peak::Freed;
 
 /// Connections that are closed at a time.
 const CLOSED_AT_ONCE: usize = 64;
@@ -38,13 +39,13 @@ impl Core {
     pub(super) fn trim_after_peak(&mut self) {
         let topics = self.hub.topics() + self.hub.remembered_topics();
         let held = self.frames.live_bytes() + self.partial_bytes + self.hub.history_bytes() + TOPIC_BYTES * topics;
-        if self.peak.is_past(held, self.now) {
-            self.trim();
+        let Some(whose) = self.peak.past(held, self.now) else { return };
+        self.trim();
+        if whose == Freed::Here {
             // Messages of other shards' publishers lie in those shards' heaps, and only they can give them back.
             let own = self.id;
-            (0..self.postboxes.len() as u16)
-                .filter(|&shard| shard != own)
-                .for_each(|shard| self.post(shard, Mail::Trim));
+            let others = (0..self.postboxes.len() as u16).filter(|&shard| shard != own);
+            others.for_each(|shard| self.post(shard, Mail::Freed));
         }
     }
 

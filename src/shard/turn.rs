@@ -126,6 +126,7 @@ impl Core {
                 Mail::Verdict(mail) => self.judged(*mail),
                 Mail::Decided(mail) => self.decided(*mail),
                 Mail::Trim => self.trim(),
+                Mail::Freed => self.peak.freed_elsewhere(),
                 Mail::Configure(update) => self.update = Some(update),
                 Mail::Shed(what) => self.shed(what),
                 Mail::Drain { delay_ms, time_ms, grace_ms } => {
